@@ -1,0 +1,50 @@
+# Everything a person or CI runs. Needs Python 3.11+ and PyPI; nothing here needs root.
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+MUSIC ?=
+DATA ?=
+PORT ?=
+
+# uv from the PATH, else from PyPI in an environment of its own.
+UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
+
+.PHONY: setup run test check ci format bench back-lock clean
+
+setup: $(VENV)/.ready
+
+$(VENV)-uv/bin/uv:
+	$(PYTHON) -m venv $(VENV)-uv
+	$(VENV)-uv/bin/pip install --quiet uv
+
+$(VENV)/.ready: pyproject.toml uv.lock | $(filter $(VENV)-uv/bin/uv,$(UV))
+	$(UV) sync --quiet --frozen --python $(PYTHON)
+	@touch $@
+
+run: setup
+	@$(BIN)/mus up $(if $(MUSIC),--music "$(MUSIC)") $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT))
+
+test: setup
+	$(BIN)/pytest
+
+format: setup
+	$(BIN)/ruff format .
+	$(BIN)/ruff check --fix .
+
+check: setup
+	$(BIN)/ruff format --check .
+	$(BIN)/ruff check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+	$(BIN)/pytest
+
+ci: check
+
+bench: setup
+	$(BIN)/python benchmarks/first_light.py
+
+back-lock:
+	$(UV) lock --upgrade
+
+clean:
+	rm -rf $(VENV) $(VENV)-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis

@@ -1,0 +1,76 @@
+"""Cursors: opaque texts that say where the next page of a list begins.
+
+A cursor is base64url of JSON `[scope, value, id]`. The scope names the list with its order and filters, so that a
+cursor cannot silently be used with others.
+"""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import json
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from mus.errors import BadRequestError
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_LARGEST = 2**63 - 1
+#: A cursor longer than this is none of ours: the longest holds a title of 4,096 characters, or a path.
+LONGEST_CURSOR = 40_000
+
+
+def scope_of(*parts: object) -> str:
+    """A short name for a list with its order and filters."""
+    return hashlib.sha256(repr(parts).encode("utf-8", "replace")).hexdigest()[:16]
+
+
+def encoded(scope: str, value: Any, row_id: int | str) -> str:
+    """The cursor after the row with this sort value and id."""
+    text = json.dumps([scope, _plain(value), row_id], separators=(",", ":"), ensure_ascii=False)
+    return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
+
+
+def decoded(cursor: str, scope: str, kind: type, id_kind: type = int) -> tuple[Any, Any]:
+    """The sort value (of `kind`, or None) and id in a cursor.
+
+    Raises BadRequestError for one that was not made here, or was made for another order or filter.
+    """
+    try:
+        text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
+        found_scope, plain, row_id = json.loads(text)
+        value = None if plain is None else _valued(plain, kind)
+        row_id = _valued(row_id, id_kind)
+    except (ValueError, TypeError, OverflowError, RecursionError):
+        raise BadRequestError("The cursor is not one of ours") from None
+    if found_scope != scope:
+        raise BadRequestError(
+            "The cursor belongs to a list with another order or other filters",
+            recovery_actions=("Begin again without a cursor",),
+        )
+    return value, row_id
+
+
+def _plain(value: Any) -> str | int | float | None:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, datetime):
+        return (value - _EPOCH) // timedelta(microseconds=1)
+    assert value is None or isinstance(value, str | int | float)
+    return value
+
+
+def _valued(plain: Any, kind: type) -> Any:
+    if kind is float and type(plain) in {int, float}:
+        return float(plain)
+    if kind is datetime and type(plain) is int:
+        return _EPOCH + timedelta(microseconds=plain)
+    if kind is bytes and type(plain) is str:
+        return plain.encode("latin-1")
+    if type(plain) is not kind:
+        raise ValueError(plain)
+    if kind is int and abs(plain) > _LARGEST:
+        raise ValueError(plain)
+    if kind is str:
+        plain.encode()  # a lone surrogate is a ValueError
+    return plain

@@ -1,0 +1,54 @@
+"""What routes share: the runtime, the caller, common parameters, and the refusal of unknown parameters."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import Depends, Path, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.routing import APIRoute
+
+from mus.api.cursor import LONGEST_CURSOR
+from mus.broker.runtime import Runtime
+
+
+def _runtime(request: Request) -> Runtime:
+    runtime: Runtime = request.app.state.runtime
+    return runtime
+
+
+def _caller(request: Request) -> str:
+    return request.client.host if request.client else "unknown"
+
+
+#: A session is opened inside the handler, never as a dependency: those live until the response is sent, and a
+#: slow listener would hold one of few connections for as long as the song lasts.
+RuntimeDep = Annotated[Runtime, Depends(_runtime)]
+#: Address of who asks.
+CallerDep = Annotated[str, Depends(_caller)]
+
+CursorParam = Annotated[
+    str | None, Query(max_length=LONGEST_CURSOR, description="`next_cursor` of the page before")
+]
+LimitParam = Annotated[int, Query(ge=1, le=500, description="Items of a page")]
+LibraryParam = Annotated[str | None, Query(max_length=200, description="Name or id of a library")]
+TrackId = Annotated[int, Path(ge=1, le=2**63 - 1)]
+JobId = Annotated[str, Path(max_length=200)]
+
+
+def requested_by(caller: str) -> str:
+    """What a job's row says of who asked for it."""
+    return f"api {caller}"[:200]
+
+
+def refuse_unknown_query(request: Request) -> None:
+    """Answer 422 to a query parameter that the route does not have: a misspelt filter must not be ignored."""
+    route = request.scope.get("route")
+    if not request.query_params or not isinstance(route, APIRoute):
+        return
+    known = {field.alias for field in route.dependant.query_params}
+    unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
+    if unknown:
+        raise RequestValidationError(
+            [{"type": "extra_forbidden", "loc": ("query", name), "msg": "", "input": None} for name in unknown]
+        )

@@ -1,0 +1,275 @@
+"""What goes over the wire. Durations are in seconds, sizes in bytes, times in UTC."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from enum import StrEnum
+from typing import Annotated, Any, Generic, Literal, TypeVar
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from mus.errors import ErrorCategory
+from mus.ledger.job_states import JobState
+from mus.library.states import TrackState
+
+T = TypeVar("T")
+
+RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
+
+
+class Page(BaseModel, Generic[T]):
+    """A part of a list. `next_cursor` fetches the next one; null on the last."""
+
+    items: list[T]
+    next_cursor: str | None = None
+
+
+# ---------------------------------------------------------------------------------------------------- tracks
+
+
+class TrackError(BaseModel):
+    category: ErrorCategory
+    message: str
+
+
+class TrackItem(BaseModel):
+    id: int
+    library: str
+    path: str = Field(description="Inside the library's folder; bytes that are not UTF-8 are percent-escaped")
+    title: str
+    artist: str | None
+    album_artist: str | None
+    album: str | None
+    track_number: int | None
+    disc_number: int | None
+    year: int | None
+    genre: str | None
+    duration: float | None = Field(description="Seconds")
+    size: int = Field(description="Bytes")
+    format: str | None
+    status: TrackState
+    error: TrackError | None = Field(description="Set while the status is ERROR")
+    added_at: datetime
+    updated_at: datetime
+    has_cover: bool
+
+
+class TrackDetail(TrackItem):
+    artists: list[str]
+    album_artists: list[str]
+    genres: list[str]
+    track_total: int | None
+    disc_total: int | None
+    date: str | None
+    composer: str | None
+    comment: str | None
+    compilation: bool
+    lyrics: str | None
+    musicbrainz: dict[str, Any]
+    replaygain: dict[str, Any]
+    bitrate: int | None = Field(description="kbit/s")
+    sample_rate: int | None = Field(description="Hz")
+    channels: int | None
+
+
+class ErrorItem(BaseModel):
+    """A file that could not be read or analysed."""
+
+    track_id: int
+    library: str
+    path: str
+    title: str
+    category: ErrorCategory
+    message: str
+    since: datetime
+
+
+class LibraryItem(BaseModel):
+    id: int
+    name: str
+    root: str
+    online: bool
+    offline_reason: str | None
+
+
+# ------------------------------------------------------------------------------------------------------ jobs
+
+
+class JobAccepted(BaseModel):
+    """A job that was enqueued, or one like it that waits already."""
+
+    job_id: str
+    state: JobState
+
+
+class ScanAccepted(JobAccepted):
+    job_ids: list[str] = Field(description="One for each library; `job_id` is the first")
+
+
+class ErrorsRetried(BaseModel):
+    count: int = Field(description="Files that are tried again")
+    job_ids: list[str]
+
+
+class JobError(BaseModel):
+    category: ErrorCategory
+    message: str
+
+
+class JobItem(BaseModel):
+    id: str
+    task: str
+    queue: str
+    state: JobState
+    attempt: int
+    progress: float = Field(description="0 to 1")
+    stage: str | None
+    units_done: int
+    units_total: int
+    error: JobError | None
+    parent: str | None
+    children_open: int
+    retry_of: str | None
+    requested_by: str | None
+    run_after: datetime | None
+    cancel_requested_at: datetime | None
+    created_at: datetime
+    published_at: datetime | None
+    started_at: datetime | None
+    finished_at: datetime | None
+
+
+class JobDetail(JobItem):
+    arguments: dict[str, Any]
+    result: dict[str, Any] | None
+    error_details: dict[str, Any] | None = Field(description="Technical, for whoever runs mus")
+    delivery: int
+    worker: str | None
+
+
+class JobEventItem(BaseModel):
+    at: datetime
+    event: str
+    attempt: int
+    details: dict[str, Any] | None
+
+
+class ScanMode(StrEnum):
+    QUICK = "quick"  # reads files that seem changed
+    FULL = "full"  # reads every file
+
+
+class ScanRequest(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    library: Annotated[str, Field(max_length=200)] | None = Field(
+        default=None, description="Name or id; all libraries without one"
+    )
+    path: Annotated[str, Field(max_length=4096)] | None = Field(
+        default=None, description="A folder inside the library, as paths of tracks are shown"
+    )
+    album: Annotated[str, Field(max_length=4096)] | None = None
+    artist: Annotated[str, Field(max_length=4096)] | None = None
+    mode: ScanMode = ScanMode.QUICK
+    confirm_missing: bool = Field(
+        default=False, description="The files that are gone at once are really gone: do not guard against it"
+    )
+
+
+class ScanItem(BaseModel):
+    """A scan; the counts are null until it has ended."""
+
+    job_id: str
+    state: JobState
+    requested_by: str | None
+    library: str | None = Field(description="Null for a library that is gone")
+    path: str
+    mode: ScanMode
+    confirm_missing: bool
+    created_at: datetime
+    started_at: datetime | None
+    finished_at: datetime | None
+    seconds: float | None = Field(description="From the request to the end")
+    progress: float
+    stage: str | None
+    found: int | None
+    added: int | None
+    updated: int | None
+    moved: int | None
+    missing: int | None
+    unchanged: int | None
+    skipped: int | None
+    failed: int | None
+    skipped_reasons: dict[str, int] | None
+    error: JobError | None
+
+
+class QueueItem(BaseModel):
+    name: str
+    depth: int = Field(description="Jobs that wait for a worker, for their time or for their next attempt")
+    running: int
+    waiting: int = Field(description="Jobs that wait for their parts; they hold no slot")
+    oldest_wait: float | None = Field(description="Seconds; null when no job is due")
+    rate: float = Field(description="Jobs ended per minute, over the last five minutes")
+
+
+class WorkerItem(BaseModel):
+    id: str
+    host: str
+    pid: int
+    queues: list[str]
+    state: Literal["alive", "dead", "stopped"]
+    alive: bool = Field(description="Taken for alive, and heard of lately")
+    last_beat_at: datetime
+    last_beat_age: float = Field(description="Seconds")
+    started_at: datetime
+    running_jobs: int
+
+
+# ---------------------------------------------------------------------------------------------------- health
+
+
+class HealthStatus(StrEnum):
+    OK = "ok"
+    DEGRADED = "degraded"  # something is down; what works goes on working
+    UNAVAILABLE = "unavailable"  # the database cannot be used
+
+
+class DatabaseHealth(BaseModel):
+    ok: bool
+    kind: str
+    latency_ms: float | None
+
+
+class BrokerHealth(BaseModel):
+    ok: bool
+    kind: Literal["dragonfly", "valkey", "redis"] | None
+    version: str | None
+    latency_ms: float | None
+
+
+class WorkerHealth(BaseModel):
+    id: str
+    host: str
+    alive: bool
+    queues: list[str]
+    last_beat_age: float = Field(description="Seconds")
+
+
+class LibraryHealth(BaseModel):
+    id: int
+    name: str
+    online: bool
+    offline_reason: str | None
+    watch_mode: Literal["events", "polling"] | None = Field(description="Null when nothing watches it")
+
+
+class Health(BaseModel):
+    """Without a valid token `status` is all there is."""
+
+    status: HealthStatus
+    version: str | None = None
+    database: DatabaseHealth | None = None
+    broker: BrokerHealth | None = None
+    workers: list[WorkerHealth] | None = None
+    libraries: list[LibraryHealth] | None = None

@@ -1,0 +1,184 @@
+"""From rows to what goes over the wire."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from mus.api.schemas import (
+    ErrorItem,
+    JobDetail,
+    JobError,
+    JobItem,
+    LibraryItem,
+    ScanItem,
+    ScanMode,
+    TrackDetail,
+    TrackError,
+    TrackItem,
+)
+from mus.errors import ErrorCategory
+from mus.ledger.job_states import TERMINAL_STATES, JobState
+from mus.library.paths import shown, unescaped
+from mus.library.states import TrackState
+from mus.persistence.models import Job, Library, Track
+
+_COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed", "skipped_reasons")
+
+
+def track_item(track: Track, libraries: Mapping[int, str]) -> TrackItem:
+    return TrackItem(**_track_fields(track, libraries))
+
+
+def track_detail(track: Track, libraries: Mapping[int, str]) -> TrackDetail:
+    return TrackDetail(
+        **_track_fields(track, libraries),
+        artists=track.artists or [],
+        album_artists=track.album_artists or [],
+        genres=track.genres or [],
+        track_total=track.track_total,
+        disc_total=track.disc_total,
+        date=track.date,
+        composer=track.composer,
+        comment=track.comment,
+        compilation=track.compilation,
+        lyrics=track.lyrics,
+        musicbrainz=track.musicbrainz or {},
+        replaygain=track.replaygain or {},
+        bitrate=track.bitrate_kbps,
+        sample_rate=track.sample_rate_hz,
+        channels=track.channels,
+    )
+
+
+def _track_fields(track: Track, libraries: Mapping[int, str]) -> dict[str, Any]:
+    return {
+        "id": track.id,
+        "library": libraries.get(track.library_id, ""),
+        "path": shown(track.path),
+        "title": track.title,
+        "artist": track.artist,
+        "album_artist": track.album_artist,
+        "album": track.album,
+        "track_number": track.track_number,
+        "disc_number": track.disc_number,
+        "year": track.year,
+        "genre": track.genre,
+        "duration": None if track.duration_seconds is None else round(track.duration_seconds, 3),
+        "size": track.size,
+        "format": track.format,
+        "status": TrackState(track.status),
+        "error": _track_error(track),
+        "added_at": track.added_at,
+        "updated_at": track.updated_at,
+        "has_cover": track.cover is not None,
+    }
+
+
+def _track_error(track: Track) -> TrackError | None:
+    if track.status != TrackState.ERROR:
+        return None
+    return TrackError(category=_category(track.error_category), message=track.error_message or "")
+
+
+def _category(name: str | None) -> ErrorCategory:
+    return ErrorCategory(name) if name else ErrorCategory.USER_FIXABLE
+
+
+def error_item(track: Track, libraries: Mapping[int, str]) -> ErrorItem:
+    return ErrorItem(
+        track_id=track.id,
+        library=libraries.get(track.library_id, ""),
+        path=shown(track.path),
+        title=track.title,
+        category=_category(track.error_category),
+        message=track.error_message or "",
+        since=track.updated_at,
+    )
+
+
+def library_item(library: Library) -> LibraryItem:
+    return LibraryItem(
+        id=library.id,
+        name=library.name,
+        root=shown(library.root),
+        online=library.online,
+        offline_reason=library.offline_reason,
+    )
+
+
+def _progress(job: Job) -> float:
+    """A parent's own progress stands still while its parts count theirs."""
+    if job.state in TERMINAL_STATES or not job.units_total:
+        return job.progress
+    return max(job.progress, min(1.0, job.units_done / job.units_total))
+
+
+def _job_error(job: Job) -> JobError | None:
+    if job.error_category is None:
+        return None
+    return JobError(category=ErrorCategory(job.error_category), message=job.error_message or "")
+
+
+def _job_fields(job: Job) -> dict[str, Any]:
+    return {
+        "id": job.id,
+        "task": job.task,
+        "queue": job.queue,
+        "state": JobState(job.state),
+        "attempt": job.attempt,
+        "progress": _progress(job),
+        "stage": job.stage,
+        "units_done": job.units_done,
+        "units_total": job.units_total,
+        "error": _job_error(job),
+        "parent": job.parent_id,
+        "children_open": job.children_open,
+        "retry_of": job.retry_of,
+        "requested_by": job.requested_by,
+        "run_after": job.run_after,
+        "cancel_requested_at": job.cancel_requested_at,
+        "created_at": job.created_at,
+        "published_at": job.published_at,
+        "started_at": job.started_at,
+        "finished_at": job.finished_at,
+    }
+
+
+def job_item(job: Job) -> JobItem:
+    return JobItem(**_job_fields(job))
+
+
+def job_detail(job: Job) -> JobDetail:
+    return JobDetail(
+        **_job_fields(job),
+        arguments=job.arguments,
+        result=job.result,
+        error_details=job.error_details,
+        delivery=job.delivery,
+        worker=job.worker_id,
+    )
+
+
+def scan_item(job: Job, libraries: Mapping[int, str]) -> ScanItem:
+    ended = job.state in TERMINAL_STATES
+    # While it runs the row may hold what the walk alone came to.
+    result = (job.result or {}) if ended else {}
+    seconds = (job.finished_at - job.created_at).total_seconds() if job.finished_at else None
+    return ScanItem(
+        job_id=job.id,
+        state=JobState(job.state),
+        requested_by=job.requested_by,
+        library=libraries.get(job.arguments["library_id"]),
+        path=shown(unescaped(job.arguments.get("path", ""))),
+        mode=ScanMode(job.arguments.get("mode", ScanMode.QUICK)),
+        confirm_missing=job.arguments.get("confirm_missing", False),
+        created_at=job.created_at,
+        started_at=job.started_at,
+        finished_at=job.finished_at,
+        seconds=seconds,
+        progress=_progress(job),
+        stage=job.stage,
+        error=_job_error(job),
+        **{name: result.get(name) for name in _COUNTS},
+    )

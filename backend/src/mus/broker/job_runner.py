@@ -1,0 +1,234 @@
+"""Runs deliveries: the one middleware between streaQ and the job functions.
+
+It asks the ledger whether a delivery counts, runs the function, and tells the ledger how it ended. It never
+raises: to streaQ every message is simply done.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+import traceback
+from collections.abc import AsyncIterator, Mapping
+from contextlib import asynccontextmanager
+from contextvars import ContextVar
+from enum import Enum
+from typing import Any
+
+from anyio import CancelScope
+
+from mus.broker.streaq_broker import Task
+from mus.errors import ErrorCategory, MusError, Snooze, SupersededError, TemporaryError
+from mus.ledger.ledger import Failure, Ledger, StartedJob
+from mus.persistence.unit_of_work import UnitOfWork
+
+logger = logging.getLogger(__name__)
+
+_current: ContextVar[RunningJob | None] = ContextVar("mus_running_job", default=None)
+#: Progress is written at most this often for one job.
+_PROGRESS_EVERY_SECONDS = 0.25
+#: Pauses between tries to tell the ledger how a job ended, when the database does not take it.
+_FINISH_PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0, 10.0)
+
+
+class StopReason(Enum):
+    CANCEL = "cancel"  # somebody asked; the ledger says so
+    TIMEOUT = "timeout"
+    SHUTDOWN = "shutdown"
+    SUPERSEDED = "superseded"
+
+
+class RunningJob:
+    """What a job function knows of its own job: `current_job()`."""
+
+    def __init__(self, ledger: Ledger, started: StartedJob) -> None:
+        self._ledger = ledger
+        self.started = started
+        self.stop_reason: StopReason | None = None
+        #: The worker is about to end: a job that works in steps stops after this one.
+        self.draining = False
+        self._task: asyncio.Task[Any] | None = None
+        self._progress_written = 0.0
+
+    @property
+    def id(self) -> str:
+        return self.started.id
+
+    @property
+    def parent_id(self) -> str | None:
+        return self.started.parent_id
+
+    @property
+    def checkpoint(self) -> dict[str, Any] | None:
+        """What an effect of an earlier attempt left."""
+        return self.started.checkpoint
+
+    @asynccontextmanager
+    async def effect(self, *, parent_units: int = 0, **progress: Any) -> AsyncIterator[UnitOfWork]:
+        """A transaction that counts only while this job is still ours; see `Ledger.effect`."""
+        async with self._ledger.effect(self.started, **progress) as work:
+            yield work
+            if parent_units:
+                await self._ledger.add_parent_progress(work, self.started, parent_units)
+
+    async def keep(self, work: UnitOfWork, checkpoint: dict[str, Any]) -> None:
+        """Leave word for a later attempt that this effect is there, in the effect's own transaction."""
+        await self._ledger.keep_checkpoint(work, self.started, checkpoint)
+
+    async def report(self, *, force: bool = False, **progress: Any) -> None:
+        """Write `progress`, `stage`, `units_done` or `units_total`, at most four times a second."""
+        now = time.monotonic()
+        if force or now - self._progress_written >= _PROGRESS_EVERY_SECONDS:
+            self._progress_written = now
+            async with self.effect(**progress):
+                pass
+
+    def stop(self, reason: StopReason) -> None:
+        if self.stop_reason is None and self._task is not None:
+            self.stop_reason = reason
+            self._task.cancel()
+
+    async def run(self, task: Task[Any]) -> dict[str, Any] | None:
+        """Run the job's function in a task that can be stopped by itself. Raises what it raises."""
+        token = _current.set(self)
+        try:
+            self._task = asyncio.create_task(task.function(**self.started.arguments), name=f"{task.name} {self.id}")
+        finally:
+            _current.reset(token)
+        try:
+            await asyncio.wait({self._task}, timeout=task.timeout_seconds)
+        except asyncio.CancelledError:
+            # streaQ's lane goes down under us: give the job back.
+            self.stop(StopReason.SHUTDOWN)
+        if not self._task.done():
+            self.stop(StopReason.TIMEOUT)
+            with CancelScope(shield=True):
+                await asyncio.wait({self._task})
+        result: dict[str, Any] | None = self._task.result()
+        return result
+
+
+def current_job() -> RunningJob:
+    """The job this code runs in. Raises RuntimeError outside of one."""
+    job = _current.get()
+    if job is None:
+        raise RuntimeError("this runs inside a job only")
+    return job
+
+
+class JobRunner:
+    """The jobs of one worker process."""
+
+    def __init__(self, ledger: Ledger, tasks: Mapping[str, Task[Any]], worker_id: str) -> None:
+        self._ledger = ledger
+        self._tasks = tasks
+        self._worker_id = worker_id
+        self.running: dict[str, RunningJob] = {}
+
+    async def deliver(self, delivery_id: str) -> None:
+        """Handle one message, whatever comes of it."""
+        try:
+            started = await self._ledger.start(delivery_id, self._worker_id)
+        except Exception:
+            # The message is spent, the row is not: reconcile publishes it again.
+            logger.exception("delivery %s could not be started", delivery_id)
+            return
+        if started is None:
+            logger.debug("delivery %s is a repeat", delivery_id)
+            return
+        job = RunningJob(self._ledger, started)
+        self.running[job.id] = job
+        try:
+            await self._run(job)
+        finally:
+            del self.running[job.id]
+
+    async def _run(self, job: RunningJob) -> None:
+        task = self._tasks[job.started.task]
+        began = time.monotonic()
+        failure: Failure | None = None
+        result: dict[str, Any] | None = None
+        snoozed: Snooze | None = None
+        try:
+            result = await job.run(task)
+        except asyncio.CancelledError:
+            if job.stop_reason is StopReason.TIMEOUT:
+                failure = Failure(
+                    ErrorCategory.TEMPORARY,
+                    f"The job took longer than {task.timeout_seconds:.0f} s",
+                    {"timeout_seconds": task.timeout_seconds},
+                )
+            elif job.stop_reason is None:
+                failure = Failure(ErrorCategory.ADMIN_REQUIRED, "The job cancelled itself", {})
+        except Snooze as later:
+            snoozed = later
+        except SupersededError:
+            job.stop_reason = StopReason.SUPERSEDED
+        except MusError as error:
+            failure = Failure(
+                error.category,
+                error.user_message,
+                {**error.details, "recovery_actions": list(error.recovery_actions)},
+            )
+        except Exception as error:  # noqa: BLE001 - a job's bug must not end the worker; the ledger keeps it
+            failure = Failure(
+                ErrorCategory.ADMIN_REQUIRED,
+                f"Unexpected {type(error).__name__}: {error}"[:500],
+                {"traceback": traceback.format_exc()[-8000:]},
+            )
+        with CancelScope(shield=True):
+            await self._tell(job, result, failure, snoozed)
+        logger.info(
+            "%s: %s",
+            job.started.task,
+            failure.message if failure else (job.stop_reason.value if job.stop_reason else "done"),
+            extra={**job.started.log_context, "seconds": round(time.monotonic() - began, 3)},
+        )
+
+    async def _tell(
+        self, job: RunningJob, result: dict[str, Any] | None, failure: Failure | None, snoozed: Snooze | None
+    ) -> None:
+        """Tell the ledger, again and again while its database is busy."""
+        ledger, started = self._ledger, job.started
+        for pause in (*_FINISH_PAUSES_SECONDS, None):
+            try:
+                if job.stop_reason is StopReason.CANCEL:
+                    await ledger.stopped_after_cancel(started)
+                elif job.stop_reason is StopReason.SUPERSEDED:
+                    pass
+                elif failure is not None:
+                    await ledger.fail(started, failure)
+                elif snoozed is not None:
+                    await ledger.snooze(started, snoozed.seconds, snoozed.reason)
+                elif job.stop_reason is StopReason.SHUTDOWN:
+                    await ledger.hand_back(started)
+                else:
+                    await ledger.finish(started, result=result)
+            except SupersededError:
+                logger.info("job %s belongs to another attempt by now", started.id)
+            except TemporaryError as error:
+                if pause is None:
+                    # The row says running: this worker's own reconcile finds that nobody runs it.
+                    logger.error("how job %s ended could not be written: %s", started.id, error)
+                    return
+                await asyncio.sleep(pause)
+                continue
+            except Exception:
+                logger.exception("how job %s ended could not be written", started.id)
+            return
+
+    def stop_job(self, job_id: str, reason: StopReason) -> None:
+        job = self.running.get(job_id)
+        if job is not None:
+            job.stop(reason)
+
+    def begin_drain(self) -> None:
+        """Tell the running jobs that the worker is about to end."""
+        for job in self.running.values():
+            job.draining = True
+
+    def hand_all_back(self) -> None:
+        """Stop what still runs; each job goes back to its queue without losing an attempt."""
+        for job in list(self.running.values()):
+            job.stop(StopReason.SHUTDOWN)

@@ -1,0 +1,209 @@
+"""The singleton broker: tasks are registered with it, jobs are enqueued through it.
+
+    @broker.task("read_files", timeout_seconds=3600)
+    async def read_files(*, library_id: int, paths: list[str]) -> dict[str, Any]: ...
+
+    async with database.unit_of_work():
+        job_id = await broker.enqueue(Queue.MEDIUM, read_files, library_id=1, paths=paths)
+
+The row is written in the current unit of work and published to streaQ after its commit (DESIGN §4).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import inspect
+import logging
+import typing
+from collections.abc import AsyncIterator, Callable, Coroutine
+from contextlib import asynccontextmanager
+from dataclasses import dataclass, field
+from typing import Any, Generic, ParamSpec
+
+import redis.asyncio
+from pydantic import BaseModel, ConfigDict, ValidationError, create_model
+from redis.exceptions import RedisError as RedisPackageError
+
+from mus.broker.lane import BROKER_ERRORS, Lane
+from mus.broker.queues import Queue, follow_up_queue, queue_named
+from mus.errors import BadRequestError, BrokerUnavailableError
+from mus.ledger.deliveries import Delivery
+from mus.ledger.ledger import Ledger, NewJob
+from mus.persistence.database import Database
+
+logger = logging.getLogger(__name__)
+
+P = ParamSpec("P")
+JobFunction = Callable[P, Coroutine[Any, Any, dict[str, Any] | None]]
+
+#: How long publishing may keep a caller waiting. The row stands either way, and reconcile publishes it later.
+PUBLISH_TIMEOUT_SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Task(Generic[P]):
+    """A registered job function: its stable name, its limits, and the shape of its arguments."""
+
+    name: str
+    function: JobFunction[P]
+    timeout_seconds: float
+    continuation: str | None
+    arguments: type[BaseModel]
+
+    def checked(self, given: dict[str, Any]) -> dict[str, Any]:
+        """JSON-ready arguments. Raises BadRequestError naming the first that does not fit."""
+        try:
+            return self.arguments.model_validate(given).model_dump(mode="json")
+        except ValidationError as invalid:
+            first = invalid.errors()[0]
+            where = ".".join(str(part) for part in first["loc"])
+            raise BadRequestError(f"{self.name}: argument {where!r}: {first['msg']}") from None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Options:
+    """What is said about a job besides its task's arguments; the fields are those of `NewJob`."""
+
+    parent_id: str | None = None
+    dedupe_key: str | None = None
+    exclusive_key: str | None = None
+    delay_until: Any = None
+    requested_by: str | None = None
+
+
+@dataclass
+class Connection:
+    """An open way to the broker: streaQ's publisher inside, our own client beside it."""
+
+    url: str
+    queue_name: str
+    ledger: Ledger
+    redis: redis.asyncio.Redis
+    _publisher: Lane
+    _closing: asyncio.Event = field(default_factory=asyncio.Event)
+
+    @property
+    def cancel_channel(self) -> str:
+        return f"mus:{self.queue_name}:cancel"
+
+    async def publish(self, deliveries: list[Delivery]) -> None:
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS + len(deliveries) / 1000):
+                await self._publisher.publish(deliveries)
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailableError(f"The broker does not answer: {error or type(error).__name__}") from error
+
+    async def missing(self, delivery_ids: list[str]) -> set[str]:
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                return await self._publisher.missing(delivery_ids)
+        except BROKER_ERRORS as error:
+            raise BrokerUnavailableError(f"The broker does not answer: {error or type(error).__name__}") from error
+
+    async def announce_cancel(self, job_id: str) -> None:
+        try:
+            await self.redis.publish(self.cancel_channel, job_id)
+        except (RedisPackageError, OSError) as error:
+            logger.warning("the cancel of %s was not announced, reconcile will see it: %s", job_id, error)
+
+
+class Broker:
+    """Tasks by name, and the connection through which their jobs go out."""
+
+    def __init__(self) -> None:
+        self.tasks: dict[str, Task[Any]] = {}
+        self._connection: Connection | None = None
+
+    def task(
+        self, name: str, *, timeout_seconds: float = 3600.0, continuation: str | None = None
+    ) -> Callable[[JobFunction[P]], Task[P]]:
+        """Register an async function as the task `name`; renaming the function orphans no waiting job.
+
+        `timeout_seconds` ends an attempt (as `temporary`). `continuation` names the task that runs as the last
+        child once the others have ended.
+        """
+
+        def register(function: JobFunction[P]) -> Task[P]:
+            if name in self.tasks:
+                raise ValueError(f"a task named {name} is registered already")
+            task = Task(name, function, timeout_seconds, continuation, _argument_model(name, function))
+            self.tasks[name] = task
+            return task
+
+        return register
+
+    @property
+    def connection(self) -> Connection:
+        if self._connection is None:
+            raise RuntimeError("the broker is not connected")
+        return self._connection
+
+    @property
+    def ledger(self) -> Ledger:
+        return self.connection.ledger
+
+    async def enqueue(
+        self, queue: str, task: Task[Any] | str, options: Options | None = None, /, **arguments: Any
+    ) -> str:
+        """Write a job in the current unit of work; returns its id (a waiting one's for an equal dedupe key).
+
+        Raises BadRequestError for an unknown queue or task and for arguments that the task does not take, and
+        RuntimeError outside a unit of work.
+        """
+        return (await self.enqueue_many([self.job(queue, task, options, **arguments)]))[0]
+
+    def job(self, queue: str, task: Task[Any] | str, options: Options | None = None, /, **arguments: Any) -> NewJob:
+        """A job to be enqueued together with others by `enqueue_many`."""
+        name = task if isinstance(task, str) else task.name
+        registered = self.tasks.get(name)
+        if registered is None:
+            raise BadRequestError(f"There is no task {name!r}", details={"tasks": sorted(self.tasks)})
+        options = options or Options()
+        target = queue_named(queue)
+        return NewJob(
+            task=name,
+            queue=target,
+            arguments=registered.checked(arguments),
+            continuation=registered.continuation,
+            continuation_queue=follow_up_queue(target),
+            parent_id=options.parent_id,
+            dedupe_key=options.dedupe_key,
+            exclusive_key=options.exclusive_key,
+            run_after=options.delay_until,
+            requested_by=options.requested_by,
+        )
+
+    async def enqueue_many(self, jobs: list[NewJob]) -> list[str]:
+        """Write many jobs at once; see `enqueue`."""
+        return await self.ledger.add(jobs)
+
+    @asynccontextmanager
+    async def connected(self, database: Database, url: str, queue_name: str) -> AsyncIterator[Connection]:
+        """Open the connection for the block. The broker need not answer: jobs then wait in their rows."""
+        if self._connection is not None:
+            raise RuntimeError("the broker is connected already")
+        client = redis.asyncio.from_url(url, decode_responses=True)
+        publisher = Lane(url, queue_name, [*Queue], slots=1)
+        connection = Connection(url, queue_name, None, client, publisher)  # type: ignore[arg-type]
+        connection.ledger = Ledger(database, connection)
+        self._connection = connection
+        try:
+            async with publisher.opened():
+                yield connection
+        finally:
+            self._connection = None
+            await client.aclose()
+
+
+def _argument_model(name: str, function: JobFunction[Any]) -> type[BaseModel]:
+    hints = typing.get_type_hints(function)
+    fields: dict[str, Any] = {}
+    for parameter in inspect.signature(function).parameters.values():
+        if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:
+            raise TypeError(f"task {name}: arguments are passed by name, so declare {parameter.name!r} after a `*`")
+        default = ... if parameter.default is inspect.Parameter.empty else parameter.default
+        fields[parameter.name] = (hints[parameter.name], default)
+    return create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+
+
+broker = Broker()

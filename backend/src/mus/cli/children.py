@@ -1,0 +1,208 @@
+"""The parts of `mus up` as child processes: started again when they die, and none of them left behind.
+
+Each child leads a session of its own, so Ctrl-C in the terminal reaches the parent alone, which then stops the
+children in order; and its group can be killed as a whole, with the reader processes of a worker.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import os
+import signal
+import sys
+import time
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+from typing import Any
+
+from mus.cli import parent_pipe
+from mus.errors import AdminRequiredError
+
+#: A child that lived this long had come up; its death is no failed start.
+_YOUNG_SECONDS = 5.0
+#: So many failed starts in a row: it will not come up by itself.
+_HOPELESS_STARTS = 5
+_FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
+_WRONG_USAGE = 2
+_HELD_LINES = 2_000
+
+
+class Output:
+    """Where the children's lines go: stderr, each with its part's name before it."""
+
+    def __init__(self) -> None:
+        self._held: list[str] | None = None
+
+    def write(self, part: str, line: str) -> None:
+        text = f"{part:<7}| {line}\n"
+        if self._held is None:
+            self._print(text)
+        elif len(self._held) < _HELD_LINES:
+            self._held.append(text)
+
+    def hold(self) -> None:
+        """Keep lines back while a progress bar has the terminal."""
+        self._held = []
+
+    def release(self) -> None:
+        held, self._held = self._held or [], None
+        self._print("".join(held))
+
+    @staticmethod
+    def _print(text: str) -> None:
+        # A terminal that was closed must not end the parts.
+        with contextlib.suppress(OSError, ValueError):
+            sys.stderr.write(text)
+            sys.stderr.flush()
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One child: the arguments of its `mus` command, and how long it may take to stop."""
+
+    name: str
+    arguments: tuple[str, ...]
+    stop_seconds: float
+
+
+@asynccontextmanager
+async def started(
+    arguments: Sequence[str], environment: Mapping[str, str], **options: Any
+) -> AsyncIterator[asyncio.subprocess.Process]:
+    """A `mus` command as a child that ends when this process dies; killed, with its group, when the block ends.
+
+    `options` are those of `asyncio.create_subprocess_exec`.
+    """
+    reading, writing = os.pipe()
+    try:
+        try:
+            process = await asyncio.create_subprocess_exec(
+                # `-P`: what lies in the folder from which mus is called must not shadow modules.
+                *(sys.executable, "-P", "-m", "mus", *arguments),
+                stdin=asyncio.subprocess.DEVNULL,
+                env={**environment, parent_pipe.VARIABLE: str(reading)},
+                pass_fds=(reading,),
+                start_new_session=True,
+                **options,
+            )
+        finally:
+            os.close(reading)
+        try:
+            yield process
+        finally:
+            kill_group(process)
+            await process.wait()
+    finally:
+        os.close(writing)
+
+
+def kill_group(process: asyncio.subprocess.Process) -> None:
+    """Kill a child of `started`, if it lives, and whatever it left behind."""
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)
+
+
+class Child:
+    """One part, kept running from `keep` to `stop`."""
+
+    def __init__(
+        self,
+        part: Part,
+        environment: Mapping[str, str],
+        output: Output,
+        *,
+        on_death: Callable[[int], Awaitable[None]] | None = None,
+    ) -> None:
+        """`on_death` is told the process id of each process that died by itself."""
+        self.part = part
+        self._environment = dict(environment)
+        self._output = output
+        self._on_death = on_death
+        self._process: asyncio.subprocess.Process | None = None
+        self._stopping = asyncio.Event()
+        self._last_line = ""
+
+    async def keep(self) -> None:
+        """Start it, and start it again when it dies, until `stop`. Raises AdminRequiredError when it cannot start."""
+        failed_starts = deaths = 0
+        while not self._stopping.is_set():
+            began = time.monotonic()
+            status, process_id = await self._run_once()
+            if self._stopping.is_set():
+                return
+            young = time.monotonic() - began < _YOUNG_SECONDS
+            deaths = deaths + 1 if young else 0
+            # By a signal (negative) somebody else ended it; it could start.
+            failed_starts = failed_starts + 1 if young and status > 0 else 0
+            if failed_starts >= _HOPELESS_STARTS or (young and status == _WRONG_USAGE):
+                raise AdminRequiredError(
+                    f"the {self.part.name} does not start: {self._last_line or f'it ended with status {status}'}"
+                )
+            self._output.write("up", f"the {self.part.name} ended ({_described(status)}); starting it again")
+            if self._on_death is not None:
+                await self._on_death(process_id)
+            if deaths > 1:
+                await self._pause(min(_FIRST_PAUSE_SECONDS * 2 ** (deaths - 2), _LONGEST_PAUSE_SECONDS))
+
+    async def _run_once(self) -> tuple[int, int]:
+        async with started(
+            self.part.arguments,
+            self._environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        ) as process:
+            self._process = process
+            forwarding = asyncio.create_task(self._forward(process))
+            if self._stopping.is_set():
+                process.terminate()
+            status = await process.wait()
+            kill_group(process)
+            # A process that left the group could hold the output open.
+            await asyncio.wait({forwarding}, timeout=1.0)
+            forwarding.cancel()
+        return status, process.pid
+
+    async def _forward(self, process: asyncio.subprocess.Process) -> None:
+        assert process.stdout is not None
+        rest = b""
+        while chunk := await process.stdout.read(65_536):
+            *lines, rest = (rest + chunk).split(b"\n")
+            for line in lines:
+                self._say(line)
+        if rest:
+            self._say(rest)
+
+    def _say(self, line: bytes) -> None:
+        text = line.decode(errors="replace").rstrip()
+        if text:
+            self._last_line = text.removeprefix("mus: ")
+            self._output.write(self.part.name, text)
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._stopping.wait()
+
+    async def stop(self, hurry: asyncio.Event) -> None:
+        """End it in good order, or by force when that takes too long, or `hurry` is set."""
+        self._stopping.set()
+        process = self._process
+        if process is None or process.returncode is not None:
+            return
+        with contextlib.suppress(ProcessLookupError):
+            process.terminate()
+        ended, hurried = asyncio.create_task(process.wait()), asyncio.create_task(hurry.wait())
+        await asyncio.wait(
+            {ended, hurried}, timeout=self.part.stop_seconds, return_when=asyncio.FIRST_COMPLETED
+        )
+        hurried.cancel()
+        if not ended.done():
+            self._output.write("up", f"the {self.part.name} does not stop; killing it")
+            kill_group(process)
+        await ended
+
+
+def _described(status: int) -> str:
+    return f"by signal {signal.Signals(-status).name}" if status < 0 else f"status {status}"

@@ -1,0 +1,119 @@
+"""`mus jobs`: what the ledger says of jobs, and cancel and retry."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mus.cli.options import DataOption, JsonOption, read_settings
+
+if TYPE_CHECKING:
+    from mus.cli.job_tables import JobAction
+
+app = typer.Typer(rich_markup_mode=None)
+
+StateOption = Annotated[
+    list[str] | None, typer.Option("--state", metavar="STATE", help="queued, running, failed, …; again for more.")
+]
+QueueOption = Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Only jobs of this queue.")]
+LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many, the newest first.")]
+JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its beginning if no other has that.")]
+
+
+@app.callback(invoke_without_command=True)
+def jobs(
+    context: typer.Context,
+    state: StateOption = None,
+    queue: QueueOption = None,
+    limit: LimitOption = 20,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, look at one, cancel or retry it.
+
+    \b
+    Examples:
+      mus jobs
+      mus jobs list --state failed --json
+      mus jobs show 019aa8f2
+      mus jobs cancel 019aa8f2
+    """
+    if context.invoked_subcommand is None:
+        list_jobs(state, queue, limit, data, as_json)
+
+
+@app.command("list")
+def list_jobs(
+    state: StateOption = None,
+    queue: QueueOption = None,
+    limit: LimitOption = 20,
+    data: DataOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """List jobs, the newest first.
+
+    \b
+    Example:
+      mus jobs list --queue low_priority --state running --state queued
+    """
+    settings = read_settings(data_dir=data)
+    from mus.cli import job_tables
+    from mus.cli.event_loop import run
+
+    wanted = job_tables.job_filter(state or (), queue)
+    job_tables.print_list(run(job_tables.listed(settings, wanted, limit)), as_json=as_json)
+
+
+@app.command("show")
+def show_job(job_id: JobId, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Show a job with its result or error, and its history.
+
+    \b
+    Example:
+      mus jobs show 019aa8f2 --json
+    """
+    settings = read_settings(data_dir=data)
+    from mus.cli import job_tables
+    from mus.cli.event_loop import run
+
+    job_tables.print_job(run(job_tables.found(settings, job_id)), as_json=as_json)
+
+
+@app.command("cancel")
+def cancel_job(job_id: JobId, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Cancel a job that waits or runs, with all its parts.
+
+    \b
+    Example:
+      mus jobs cancel 019aa8f2
+    """
+    from mus.cli.job_tables import cancelled
+
+    _act(cancelled, job_id, data, as_json=as_json)
+
+
+@app.command("retry")
+def retry_job(job_id: JobId, data: DataOption = None, as_json: JsonOption = False) -> None:
+    """Run a failed or cancelled job again, as a new job.
+
+    \b
+    Example:
+      mus jobs retry 019aa8f2
+    """
+    from mus.cli.job_tables import retried
+
+    _act(retried, job_id, data, as_json=as_json)
+
+
+def _act(action: JobAction, job_id: str, data: DataOption, *, as_json: bool) -> None:
+    settings = read_settings(data_dir=data)
+    import json
+    import logging
+
+    from mus.cli.console_logs import log_to_stderr
+    from mus.cli.event_loop import run
+
+    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    answer = run(action(settings, job_id))
+    print(json.dumps(answer) if as_json else f"Job {answer['id']} is {answer['state']}")

@@ -1,0 +1,93 @@
+"""`mus`: one command line for everything. What a command needs is imported when it runs, so `--help` is quick."""
+
+from __future__ import annotations
+
+import sys
+from typing import Annotated, NoReturn
+
+import typer
+
+import mus
+from mus.cli import doctor, jobs, migrate, parts, scan, up
+from mus.cli.options import WrongUsageError
+from mus.errors import BadRequestError, MusError
+
+#: What the parser of the command line raises: typer's public errors derive from it.
+_ParserError = typer.BadParameter.__mro__[1]
+
+app = typer.Typer(
+    name="mus",
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    rich_markup_mode=None,
+    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
+)
+
+
+def _print_version(wanted: bool) -> None:
+    if wanted:
+        print(f"mus {mus.__version__}")
+        raise typer.Exit
+
+
+@app.callback(invoke_without_command=True)
+def mus_command(
+    context: typer.Context,
+    _version: Annotated[
+        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
+    ] = False,
+) -> None:
+    """A self-hosted music library that stays in step with the disk.
+
+    \b
+    Begin with:
+      mus up --music ~/Music
+    and open the address it prints. Every option is a setting as well:
+    MUS_MUSIC_DIR, MUS_DATA_DIR, MUS_HOST, MUS_PORT, MUS_API_TOKEN,
+    MUS_DRAGONFLY_URL, MUS_DATABASE_URL, MUS_LOG_LEVEL.
+    """
+    if context.invoked_subcommand is None:
+        print(context.get_help())
+
+
+app.command("up")(up.up)
+app.command("scan")(scan.scan)
+app.add_typer(jobs.app, name="jobs")
+app.command("doctor")(doctor.doctor)
+app.command("migrate")(migrate.migrate)
+app.command("serve")(parts.serve)
+app.command("worker")(parts.worker)
+app.command("watch")(parts.watch)
+app.command("prepare", hidden=True)(migrate.prepare)
+app.command("first-scan", hidden=True)(scan.first_scan)
+app.command("report-dead", hidden=True)(parts.report_dead)
+
+
+def main() -> NoReturn:
+    """The entry point: exit status 0, 1 for what went wrong, 2 for wrong usage, 130 after Ctrl-C."""
+    sys.exit(_run())
+
+
+def _run() -> int:
+    try:
+        status = app(prog_name="mus", standalone_mode=False)
+    except _ParserError as error:
+        _complain(error.format_message())  # type: ignore[attr-defined]
+        return 2
+    except (WrongUsageError, BadRequestError) as error:
+        _complain(error.user_message)
+        return 2
+    except MusError as error:
+        _complain(error.user_message)
+        return 1
+    except (KeyboardInterrupt, typer.Abort):
+        return 130
+    except BrokenPipeError:
+        # Whoever read us has had enough (`mus jobs | head`); Python's own flush at exit would complain.
+        sys.stdout = None  # type: ignore[assignment]
+        return 1
+    return status if isinstance(status, int) else 0
+
+
+def _complain(message: str) -> None:
+    print("mus:", " ".join(message.split()), file=sys.stderr)

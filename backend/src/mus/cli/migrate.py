@@ -1,0 +1,94 @@
+"""`mus migrate`, and what `mus up` prepares before its parts start."""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
+
+if TYPE_CHECKING:
+    from mus.config import Settings
+    from mus.persistence.database import Database
+    from mus.persistence.models import Library
+
+
+def migrate(data: DataOption = None) -> None:
+    """Bring the database's schema up to date. The other commands do so by themselves.
+
+    \b
+    Example:
+      mus migrate --data /srv/mus
+    """
+    settings = read_settings(data_dir=data)
+    from mus.cli.event_loop import run
+
+    before, after = run(_migrate(settings))
+    if before == after:
+        print(f"The schema is up to date: revision {after}")
+    else:
+        print(f"The schema was upgraded: revision {before or 'none'} to {after}")
+
+
+async def _migrate(settings: Settings) -> tuple[str | None, str | None]:
+    from mus.persistence.database import Database
+
+    database = Database(settings.sqlalchemy_url)
+    try:
+        before = await schema_revision(database)
+        await database.migrate()
+        return before, await schema_revision(database)
+    finally:
+        await database.close()
+
+
+async def schema_revision(database: Database) -> str | None:
+    """The revision the database stands at; None when it has no tables yet, or is not there."""
+    from pathlib import Path
+
+    from sqlalchemy import inspect, text
+
+    if database.is_sqlite and database.url.database and not Path(database.url.database).exists():
+        return None
+    async with database.reading() as session:
+        connection = await session.connection()
+        if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
+            return None
+        return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
+
+
+def prepare(music: MusicOption = None, data: DataOption = None) -> None:
+    """Migrate, make the library's row, and print what `mus up` must know, as JSON."""
+    settings = read_settings(music_dir=music, data_dir=data)
+    from mus.cli.event_loop import run
+
+    print(json.dumps(run(_prepare(settings))))
+
+
+async def _prepare(settings: Settings) -> dict[str, Any]:
+    from mus.library.paths import shown
+    from mus.persistence.database import Database
+
+    database = Database(settings.sqlalchemy_url)
+    try:
+        await database.migrate()
+        library = await library_of(database, settings)
+        # The device is noted by every scan that succeeds.
+        return {"root": shown(library.root), "scanned": library.device is not None}
+    finally:
+        await database.close()
+
+
+async def library_of(database: Database, settings: Settings) -> Library:
+    """The library that the settings mean; its row is made if need be. Raises WrongUsageError when none is named."""
+    from mus.persistence.libraries import all_libraries, ensure_library, refuse_overlap
+
+    if settings.music_dir is not None:
+        library = await ensure_library(database, settings.music_dir)
+    else:
+        libraries = await all_libraries(database)
+        if not libraries:
+            raise WrongUsageError("say where the music is: --music DIR, or MUS_MUSIC_DIR")
+        library = libraries[0]
+    refuse_overlap([library], settings.data_dir)
+    return library

@@ -1,0 +1,66 @@
+"""Options that several commands take, and how wrong ones are told."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mus.errors import ConfigurationError, UserFixableError
+
+if TYPE_CHECKING:
+    from mus.config import Settings
+
+MusicOption = Annotated[
+    Path | None,
+    typer.Option("--music", metavar="DIR", help="The folder with the music (else MUS_MUSIC_DIR)."),
+]
+DataOption = Annotated[
+    Path | None,
+    typer.Option(
+        "--data",
+        metavar="DIR",
+        help="Where mus keeps its database and covers (else MUS_DATA_DIR, else ~/.local/share/mus).",
+    ),
+]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
+
+LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
+
+
+class WrongUsageError(UserFixableError):
+    """The command line or a setting asks for what cannot be: exit status 2."""
+
+
+def read_settings(**overrides: Any) -> Settings:
+    """Settings from the options (those that are not None) and the environment.
+
+    Raises WrongUsageError for a value that cannot be, a music folder that cannot be read among them.
+    """
+    from mus.config import load_settings
+
+    try:
+        settings = load_settings(**overrides)
+    except ConfigurationError as error:
+        raise WrongUsageError(error.user_message) from None
+    if settings.log_level.upper() not in LOG_LEVELS:
+        raise WrongUsageError(f"MUS_LOG_LEVEL: {settings.log_level!r} is none of {', '.join(LOG_LEVELS)}")
+    if settings.music_dir is not None:
+        _check_music_dir(settings.music_dir)
+    if settings.data_dir.exists() and not settings.data_dir.is_dir():
+        raise WrongUsageError(f"the data folder {str(settings.data_dir)!r} is a file, not a folder")
+    return settings
+
+
+def _check_music_dir(folder: Path) -> None:
+    try:
+        with os.scandir(folder) as entries:
+            next(entries, None)
+    except FileNotFoundError:
+        raise WrongUsageError(f"the music folder {str(folder)!r} does not exist") from None
+    except NotADirectoryError:
+        raise WrongUsageError(f"the music folder {str(folder)!r} is a file, not a folder") from None
+    except OSError as error:
+        raise WrongUsageError(f"the music folder {str(folder)!r} cannot be read: {error.strerror}") from None

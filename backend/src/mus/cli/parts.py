@@ -1,0 +1,124 @@
+"""`mus serve`, `mus worker`, `mus watch`: one part of mus in the foreground."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
+from mus.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from mus.config import Settings
+
+HostOption = Annotated[
+    str | None,
+    typer.Option(
+        "--host",
+        metavar="ADDRESS",
+        help="Listen here; any but 127.0.0.1 needs MUS_API_TOKEN (else MUS_HOST).",
+    ),
+]
+PortOption = Annotated[
+    int | None,
+    typer.Option(
+        "--port",
+        min=0,
+        max=65535,
+        help="Port of the API and the web page; 0 takes a free one (else MUS_PORT, 8780).",
+    ),
+]
+
+
+def _begin(settings: Settings) -> None:
+    from mus.cli.console_logs import log_to_stderr
+    from mus.cli.parent_pipe import stop_with_parent
+
+    stop_with_parent(settings.drain_seconds)
+    log_to_stderr(settings.log_level)
+
+
+def serve(
+    music: MusicOption = None, data: DataOption = None, host: HostOption = None, port: PortOption = None
+) -> None:
+    """Serve the API and the web page, and nothing else.
+
+    \b
+    Example:
+      mus serve --data /srv/mus --port 8780
+    """
+    settings = read_settings(music_dir=music, data_dir=data, host=host, port=port)
+    _begin(settings)
+    from mus.api.server import serve as serve_api
+    from mus.cli.event_loop import run
+
+    run(serve_api(settings))
+
+
+def worker(
+    modules: Annotated[
+        list[str] | None, typer.Argument(metavar="[MODULE]...", help="Job modules to load; all by default.")
+    ] = None,
+    queue: Annotated[
+        list[str] | None,
+        typer.Option("--queue", metavar="NAME", help="A queue to serve, most urgent first; again for more."),
+    ] = None,
+    data: DataOption = None,
+) -> None:
+    """Run jobs. Any number of workers may run, on any number of machines.
+
+    \b
+    Examples:
+      mus worker
+      mus worker mus.jobs.metadata_jobs --queue low_priority
+    """
+    settings = read_settings(data_dir=data)
+    _begin(settings)
+    from mus.broker.queues import Queue, queue_named
+    from mus.cli.event_loop import run
+    from mus.worker import load_job_modules, run_worker
+
+    queues = [queue_named(name) for name in queue or ()] or list(Queue)
+    try:
+        load_job_modules(modules or (), queues)
+    except ConfigurationError as error:
+        raise WrongUsageError(error.user_message) from error
+    run(run_worker(settings, modules or (), queues))
+
+
+def watch(music: MusicOption = None, data: DataOption = None) -> None:
+    """Watch the music folders and enqueue what changes.
+
+    \b
+    Example:
+      mus watch --data /srv/mus
+    """
+    settings = read_settings(music_dir=music, data_dir=data)
+    _begin(settings)
+    from mus.cli.event_loop import run
+    from mus.watcher.watcher import run_watcher
+
+    run(run_watcher(settings))
+
+
+def report_dead(
+    process_id: Annotated[int, typer.Argument(help="Process id, on this machine, of a worker that died.")],
+    data: DataOption = None,
+) -> None:
+    """Say that a worker's process is gone, so that its jobs move on at once."""
+    settings = read_settings(data_dir=data)
+    from mus.cli.event_loop import run
+
+    run(_report_dead(settings, process_id))
+
+
+async def _report_dead(settings: Settings, process_id: int) -> None:
+    from mus.ledger.workers import declare_process_dead
+    from mus.persistence.database import Database
+
+    database = Database(settings.sqlalchemy_url)
+    try:
+        await declare_process_dead(database, process_id)
+    finally:
+        await database.close()

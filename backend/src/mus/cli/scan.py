@@ -1,0 +1,104 @@
+"""`mus scan`: asks for a scan and follows it to its end."""
+
+from __future__ import annotations
+
+import json
+import logging
+import sys
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from mus.cli.options import DataOption, JsonOption, MusicOption, read_settings
+
+if TYPE_CHECKING:
+    from mus.cli.scan_request import ScanEnd
+
+COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
+
+
+def scan(
+    music: MusicOption = None,
+    data: DataOption = None,
+    path: Annotated[
+        str | None, typer.Option("--path", metavar="P", help="Only this folder of the library, or this file.")
+    ] = None,
+    full: Annotated[
+        bool, typer.Option("--full", help="Read every file again, not only the changed ones.")
+    ] = False,
+    wait: Annotated[
+        bool, typer.Option("--wait/--no-wait", help="Wait for its end (default), or only ask for it.")
+    ] = True,
+    as_json: JsonOption = False,
+    confirm_missing: Annotated[
+        bool,
+        typer.Option(
+            "--confirm-missing",
+            help="Believe it when much of the library is gone at once; else mus takes the disk for offline.",
+        ),
+    ] = False,
+) -> None:
+    """Bring the library in step with the disk, once.
+
+    \b
+    Examples:
+      mus scan --music ~/Music
+      mus scan --path "Nina Simone/Pastel Blues"
+      mus scan --full --json
+
+    Joins the mus that runs on the data folder; where none runs, it does the
+    work itself. Exit status 0: the scan succeeded, files in ERROR included.
+    """
+    settings = read_settings(music_dir=music, data_dir=data)
+    from mus.cli.console_logs import log_to_stderr
+    from mus.cli.event_loop import run
+    from mus.cli.scan_request import ScanRequest, request_scan
+
+    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    request = ScanRequest(path=path, full=full, confirm_missing=confirm_missing, wait=wait)
+    end = run(request_scan(settings, request, on_terminal=sys.stderr.isatty() and not as_json))
+    _tell(end, as_json=as_json)
+    if end.interrupted:
+        raise typer.Exit(130)
+    if end.state in {"failed", "cancelled"}:
+        raise typer.Exit(1)
+
+
+def first_scan(data: DataOption = None) -> None:
+    """Follow the first scan of a library, for `mus up`: it never cancels it, and does no work itself."""
+    settings = read_settings(data_dir=data)
+    from mus.cli.console_logs import log_to_stderr
+    from mus.cli.event_loop import run
+    from mus.cli.parent_pipe import stop_with_parent
+    from mus.cli.scan_request import ScanRequest, request_scan
+
+    stop_with_parent(0.0)
+    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    request = ScanRequest(requested_by="mus up", join=True, work=False)
+    _tell(run(request_scan(settings, request, on_terminal=sys.stdout.isatty())), as_json=False)
+
+
+def _tell(end: ScanEnd, *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps(end.as_json()), flush=True)
+        return
+    counts = end.counts()
+    if end.state == "succeeded":
+        changes = ", ".join(f"{counts[name]:,} {name}" for name in COUNTS[1:] if counts[name])
+        print(
+            f"Scanned {end.library}: {counts['found']:,} files found: {changes} ({end.seconds:.1f} s)",
+            flush=True,
+        )
+        for reason, number in sorted(end.skipped_reasons().items()):
+            print(f"  skipped {number:,}: {reason}", flush=True)
+        if counts["failed"]:
+            print(
+                f"  {counts['failed']:,} files could not be read: see the errors in the web page", flush=True
+            )
+    elif end.state == "failed":
+        error: dict[str, Any] = end.error or {}
+        print(f"mus: the scan failed: {error.get('message')}", file=sys.stderr)
+    elif end.state == "cancelled":
+        print("mus: the scan was cancelled", file=sys.stderr)
+    else:
+        print(f"The scan is {end.state}: job {end.job_id}", flush=True)

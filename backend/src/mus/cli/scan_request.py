@@ -1,0 +1,325 @@
+"""Asks for a scan, sees to it that somebody runs it, and follows its row to the end."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import hashlib
+import os
+import signal
+import socket
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from dataclasses import dataclass, field
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import select
+
+from mus.broker.queues import Queue
+from mus.broker.runtime import Runtime, opened
+from mus.broker.streaq_broker import Options, broker
+from mus.cli.migrate import library_of
+from mus.cli.options import WrongUsageError
+from mus.config import Settings
+from mus.errors import ConflictError, NotFoundError
+from mus.ledger.job_states import TERMINAL_STATES, JobState
+from mus.library.paths import escaped, shown
+from mus.persistence.database import Database
+from mus.persistence.models import Job, Library, WorkerRow, utc_now
+
+_COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
+#: How long a living worker may take to pick the scan up before this process works itself.
+_PICK_UP_SECONDS = 1.0
+_LOOK_SECONDS, _LOOK_AT_FIRST_SECONDS = 0.1, 0.01
+#: After Ctrl-C: how long the scan may take to stop.
+_CANCEL_SECONDS = 10.0
+#: The lanes that a scan asked for by a person needs; its slow phase is for the next `mus up`.
+_SCAN_QUEUES = (Queue.HIGH, Queue.MEDIUM)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class ScanRequest:
+    path: str | None = None
+    full: bool = False
+    confirm_missing: bool = False
+    wait: bool = True
+    requested_by: str = "mus scan"
+    #: Follow a scan that is under way instead of asking for another.
+    join: bool = False
+    #: Work in this process when nobody else does.
+    work: bool = True
+
+
+@dataclass(slots=True)
+class ScanEnd:
+    """How a scan ended, or where it stands when nobody waited."""
+
+    job_id: str
+    library: str
+    state: str
+    seconds: float
+    result: dict[str, Any] = field(default_factory=dict)
+    error: dict[str, Any] | None = None
+    interrupted: bool = False
+
+    def counts(self) -> dict[str, int]:
+        return {name: int(self.result.get(name) or 0) for name in _COUNTS}
+
+    def skipped_reasons(self) -> dict[str, int]:
+        return dict(self.result.get("skipped_reasons") or {})
+
+    def as_json(self) -> dict[str, Any]:
+        answer: dict[str, Any] = {
+            **self.counts(),
+            "seconds": round(self.seconds, 3),
+            "state": self.state,
+            "job_id": self.job_id,
+            "library": self.library,
+            "skipped_reasons": self.skipped_reasons(),
+        }
+        return answer if self.error is None else answer | {"error": self.error}
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """What is followed of a job."""
+
+    state: str
+    stage: str | None
+    progress: float
+    units_done: int
+    units_total: int
+    run_after: datetime | None
+    result: dict[str, Any] | None
+    error_category: str | None
+    error_message: str | None
+    error_details: dict[str, Any] | None
+
+    @property
+    def ended(self) -> bool:
+        return self.state in TERMINAL_STATES
+
+
+async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal: bool) -> ScanEnd:
+    """Enqueue a scan of the library that the settings mean, and follow it if `request.wait`.
+
+    Raises WrongUsageError for a path outside the library, and MusError for what keeps mus from working at all.
+    """
+    from mus.worker import load_job_modules
+
+    load_job_modules(["mus.jobs.file_system_jobs"], _SCAN_QUEUES)
+    async with opened(settings) as runtime, AsyncExitStack() as stack:
+        library = await library_of(runtime.database, settings)
+        began = time.monotonic()
+        path = _path_in(library, request.path)
+        job_id, is_ours = await _enqueue(runtime.database, library, request, path)
+        follower = _Follower(runtime, job_id, work=request.work)
+        if request.wait:
+            bar = stack.enter_context(_shown_progress(library, on_terminal=on_terminal))
+            row, interrupted = await follower.follow(stack, bar, cancels=is_ours)
+        else:
+            row, interrupted = await follower.row(), False
+        return ScanEnd(
+            job_id=job_id,
+            library=library.name,
+            state=row.state,
+            seconds=time.monotonic() - began,
+            result=row.result or {},
+            error=_error(row),
+            interrupted=interrupted,
+        )
+
+
+async def _enqueue(database: Database, library: Library, request: ScanRequest, path: str) -> tuple[str, bool]:
+    """The job's id, and whether it was made here rather than found."""
+    mode = "full" if request.full else "quick"
+    if request.join:
+        running = await _scan_under_way(database, library)
+        if running is not None:
+            return running, False
+    asked_at = utc_now()
+    async with database.unit_of_work():
+        job_id = await broker.enqueue(
+            Queue.HIGH,
+            "scan_library",
+            Options(
+                dedupe_key=_dedupe_key(library.id, mode, path, confirmed=request.confirm_missing),
+                exclusive_key=f"library:{library.id}",
+                requested_by=request.requested_by,
+            ),
+            library_id=library.id,
+            mode=mode,
+            path=path,
+            confirm_missing=request.confirm_missing,
+        )
+    async with database.reading() as session:
+        created_at = await session.scalar(select(Job.created_at).where(Job.id == job_id))
+    return job_id, created_at is not None and created_at >= asked_at
+
+
+async def _scan_under_way(database: Database, library: Library) -> str | None:
+    async with database.reading() as session:
+        jobs = await session.execute(
+            select(Job.id, Job.arguments)
+            .where(Job.task == "scan_library", Job.state.not_in(TERMINAL_STATES))
+            .order_by(Job.id)
+        )
+        return next(
+            (
+                job.id
+                for job in jobs
+                if job.arguments["library_id"] == library.id and not job.arguments["path"]
+            ),
+            None,
+        )
+
+
+def _dedupe_key(library_id: int, mode: str, path: str, *, confirmed: bool) -> str:
+    # The column takes 200 characters; a path may be longer.
+    named = path if len(path) <= 120 else hashlib.sha256(path.encode()).hexdigest()
+    return f"scan:{library_id}:{mode}:{named}{':confirmed' if confirmed else ''}"
+
+
+def _path_in(library: Library, given: str | None) -> str:
+    """The path for the job's arguments: relative to the root, escaped; "" is the root itself.
+
+    It need not exist: a scan of what is gone finds it missing. Raises WrongUsageError for one outside.
+    """
+    if given is None:
+        return ""
+    root = os.path.realpath(library.root)
+    wanted = os.path.normpath(os.path.join(root, os.fsencode(given)))  # noqa: PTH118 - bytes
+    if not wanted.startswith((root + b"/", library.root.rstrip(b"/") + b"/")) and wanted != root:
+        wanted = os.path.realpath(os.fsencode(Path(given).absolute()))
+    for base in (root, library.root.rstrip(b"/")):
+        if wanted == base:
+            return ""
+        if wanted.startswith(base + b"/"):
+            return escaped(wanted[len(base) + 1 :])
+    raise WrongUsageError(f"--path {given!r} is not inside the library's folder {shown(library.root)!r}")
+
+
+def _error(row: _Row) -> dict[str, Any] | None:
+    if row.error_message is None or row.state == JobState.SUCCEEDED:
+        return None
+    return {
+        "category": row.error_category,
+        "message": row.error_message,
+        "recovery_actions": (row.error_details or {}).get("recovery_actions", []),
+    }
+
+
+@contextmanager
+def _shown_progress(library: Library, *, on_terminal: bool) -> Iterator[Any]:
+    if not on_terminal:
+        yield None
+        return
+    from mus.cli.progress_bar import ScanBar
+
+    with ScanBar(f"Scanning {library.name}") as bar:
+        yield bar
+
+
+class _Follower:
+    """Watches one job's row; where nobody runs the job, runs a worker beside."""
+
+    def __init__(self, runtime: Runtime, job_id: str, *, work: bool) -> None:
+        self._runtime = runtime
+        self._job_id = job_id
+        self._may_work = work
+        self._interrupted = asyncio.Event()
+
+    async def row(self) -> _Row:
+        columns = [getattr(Job, name) for name in _Row.__slots__]
+        async with self._runtime.database.reading() as session:
+            found = (await session.execute(select(*columns).where(Job.id == self._job_id))).one_or_none()
+        if found is None:
+            raise NotFoundError(f"The job {self._job_id} is gone")
+        return _Row(*found)
+
+    async def follow(self, stack: AsyncExitStack, bar: Any, *, cancels: bool) -> tuple[_Row, bool]:
+        """Until the job has ended, or Ctrl-C: then it is cancelled if it is ours."""
+        began = time.monotonic()
+        looked_for_workers = -1.0
+        # `first-scan` ends by a signal as any process does: the scan goes on without it.
+        with self._signals_caught() if self._may_work else contextlib.nullcontext():
+            while True:
+                row = await self.row()
+                now = time.monotonic() - began
+                if bar is not None:
+                    bar.show(row.stage or row.state, row.units_done, row.units_total)
+                if row.ended:
+                    return row, self._interrupted.is_set()
+                if self._interrupted.is_set():
+                    return await self._cancelled(row, cancels=cancels), True
+                if self._may_work and now - looked_for_workers >= _PICK_UP_SECONDS:
+                    waits = row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS
+                    if waits or not await _somebody_works(self._runtime):
+                        await stack.enter_async_context(_working(self._runtime))
+                        self._may_work = False
+                    looked_for_workers = now
+                await self._pause(_LOOK_AT_FIRST_SECONDS if now < 1.0 and bar is None else _LOOK_SECONDS)
+
+    async def _cancelled(self, row: _Row, *, cancels: bool) -> _Row:
+        if not cancels:
+            return row
+        with contextlib.suppress(ConflictError):  # it ended in this very moment
+            async with self._runtime.database.unit_of_work():
+                await broker.ledger.cancel(self._job_id)
+        deadline = time.monotonic() + _CANCEL_SECONDS
+        while not (row := await self.row()).ended and time.monotonic() < deadline:
+            await asyncio.sleep(_LOOK_SECONDS)
+        return row
+
+    async def _pause(self, seconds: float) -> None:
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(seconds):
+                await self._interrupted.wait()
+
+    @contextmanager
+    def _signals_caught(self) -> Iterator[None]:
+        loop = asyncio.get_running_loop()
+        for number in (signal.SIGINT, signal.SIGTERM):
+            loop.add_signal_handler(number, self._interrupted.set)
+        try:
+            yield
+        finally:
+            for number in (signal.SIGINT, signal.SIGTERM):
+                loop.remove_signal_handler(number)
+
+
+async def _somebody_works(runtime: Runtime) -> bool:
+    """Whether living workers serve the queues of a scan, as far as their rows and processes tell."""
+    async with runtime.database.reading() as session:
+        workers = (await session.execute(select(WorkerRow).where(WorkerRow.state == "alive"))).scalars().all()
+    oldest_beat = utc_now() - timedelta(seconds=runtime.settings.dead_after_seconds)
+    served = {
+        queue
+        for worker in workers
+        if worker.beat_at > oldest_beat and _process_exists(worker)
+        for queue in worker.queues
+    }
+    return served.issuperset(_SCAN_QUEUES)
+
+
+def _process_exists(worker: WorkerRow) -> bool:
+    if worker.host != socket.gethostname():
+        return True  # out of sight: its beat has to do
+    try:
+        os.kill(worker.pid, 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True
+    return True
+
+
+@asynccontextmanager
+async def _working(runtime: Runtime) -> AsyncIterator[None]:
+    from mus.worker import worker_running
+
+    async with worker_running(runtime, list(_SCAN_QUEUES)):
+        yield

@@ -1,0 +1,139 @@
+"""Settings: typed, read once, frozen. Every one is an environment variable `MUS_<NAME>`."""
+
+from __future__ import annotations
+
+import ipaddress
+import os
+from functools import cached_property
+from pathlib import Path
+from typing import Annotated, Any
+from urllib.parse import urlsplit
+
+from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+from mus.errors import ConfigurationError
+
+
+def default_data_dir() -> Path:
+    """`$XDG_DATA_HOME/mus`, or `~/.local/share/mus`."""
+    home = os.environ.get("XDG_DATA_HOME")
+    return (Path(home) if home else Path.home() / ".local" / "share") / "mus"
+
+
+class Settings(BaseSettings):
+    """Everything that can be set from outside. Names of durations end in their unit."""
+
+    model_config = SettingsConfigDict(env_prefix="MUS_", frozen=True, extra="ignore")
+
+    music_dir: Path | None = None
+    data_dir: Path = Field(default_factory=default_data_dir)
+    dragonfly_url: str | None = None
+    database_url: str | None = None
+    host: str = "127.0.0.1"
+    port: Annotated[int, Field(ge=0, le=65535)] = 8780
+    api_token: SecretStr | None = None
+    log_level: str = "INFO"
+
+    #: Name of the queue on the broker. Braces keep its keys in one DragonflyDB hash slot (DESIGN §3).
+    queue_name: str = "{mus}"
+
+    beat_seconds: Annotated[float, Field(gt=0)] = 5.0
+    dead_after_seconds: Annotated[float, Field(gt=0)] = 20.0
+    reconcile_seconds: Annotated[float, Field(gt=0)] = 5.0
+    #: After SIGTERM, how long running jobs may take to finish before they are handed back.
+    drain_seconds: Annotated[float, Field(ge=0)] = 20.0
+    #: How long one file may occupy a reader before the reader is ended and the file set aside.
+    file_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
+    reader_processes: Annotated[int, Field(ge=1, le=64)] = Field(
+        default_factory=lambda: min(os.cpu_count() or 1, 64)
+    )
+
+    #: A file is read when its size and mtime were the same in two looks this far apart.
+    settle_seconds: Annotated[float, Field(gt=0)] = 0.25
+    #: How often a quick scan runs by itself, as a crontab in UTC.
+    scan_schedule: str = "23 * * * *"
+
+    guard_min_tracks: Annotated[int, Field(ge=1)] = 50
+    guard_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
+
+    @field_validator("music_dir", "data_dir", mode="after")
+    @classmethod
+    def _absolute(cls, value: Path | None) -> Path | None:
+        return None if value is None else Path(os.path.abspath(value.expanduser()))
+
+    @field_validator("dragonfly_url")
+    @classmethod
+    def _broker_scheme(cls, value: str | None) -> str | None:
+        if value is None or value == "":
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"redis", "rediss", "unix"}:
+            raise ValueError("must start with redis://, rediss:// or unix://")
+        try:
+            _ = parts.port
+        except ValueError:
+            raise ValueError("has a port that is not a number from 0 to 65535") from None
+        return value
+
+    @field_validator("database_url")
+    @classmethod
+    def _database_scheme(cls, value: str | None) -> str | None:
+        if value is None or value == "":
+            return None
+        if not value.startswith(("sqlite+aiosqlite://", "postgresql+asyncpg://")):
+            raise ValueError("must start with sqlite+aiosqlite:// or postgresql+asyncpg://")
+        return value
+
+    @model_validator(mode="after")
+    def _folders_apart(self) -> Settings:
+        if self.music_dir is not None:
+            music, data = self.music_dir.resolve(), self.data_dir.resolve()
+            if music == data or music in data.parents or data in music.parents:
+                raise ValueError(
+                    f"the data folder {str(self.data_dir)!r} and the music folder {str(self.music_dir)!r} "
+                    "must not lie inside each other"
+                )
+        return self
+
+    @model_validator(mode="after")
+    def _token_beyond_loopback(self) -> Settings:
+        token = self.api_token.get_secret_value() if self.api_token else ""
+        if not self.is_loopback and not token:
+            raise ValueError(
+                f"listening on {self.host} lets other machines in: set MUS_API_TOKEN first, or use 127.0.0.1"
+            )
+        return self
+
+    @cached_property
+    def is_loopback(self) -> bool:
+        """Whether the API's address can be reached from this machine only."""
+        if self.host == "localhost":
+            return True
+        try:
+            return ipaddress.ip_address(self.host).is_loopback
+        except ValueError:
+            return False
+
+    @property
+    def sqlalchemy_url(self) -> str:
+        """The database's address: `MUS_DATABASE_URL`, or SQLite in the data folder."""
+        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'mus.db'}"
+
+    @property
+    def thumbnails_dir(self) -> Path:
+        return self.data_dir / "thumbnails"
+
+
+def load_settings(**overrides: Any) -> Settings:
+    """Read the settings once; arguments that are not None win over the environment.
+
+    Raises ConfigurationError with one line that names the setting.
+    """
+    given = {name: value for name, value in overrides.items() if value is not None}
+    try:
+        return Settings(**given)
+    except ValidationError as invalid:
+        first = invalid.errors()[0]
+        name = f"MUS_{'_'.join(str(part) for part in first['loc']).upper()}: " if first["loc"] else ""
+        raise ConfigurationError(name + first["msg"].removeprefix("Value error, ")) from None

@@ -1,0 +1,28 @@
+"""The job modules, and which queues carry which task."""
+
+from __future__ import annotations
+
+from mus.broker.queues import Queue
+
+JOB_MODULES = (
+    "mus.jobs.file_system_jobs",
+    "mus.jobs.metadata_jobs",
+    "mus.jobs.maintenance_jobs",
+)
+
+_SCAN_PARTS = frozenset({Queue.MEDIUM, Queue.LOW})
+
+TASK_QUEUES: dict[str, frozenset[Queue]] = {
+    "scan_library": frozenset({Queue.HIGH, Queue.LOW}),
+    "read_files": _SCAN_PARTS,
+    "finish_scan": _SCAN_PARTS,
+    "process_file_created": frozenset({Queue.HIGH}),
+    "process_file_modified": frozenset({Queue.MEDIUM}),
+    "process_file_move": frozenset({Queue.MEDIUM}),
+    "process_file_deletion": frozenset({Queue.HIGH}),
+    "delete_track_by_id": frozenset({Queue.HIGH}),
+    "restore_track_by_id": frozenset({Queue.HIGH}),
+    "process_slow_metadata": frozenset({Queue.LOW}),
+    "purge_trash": frozenset({Queue.LOW}),
+    "scheduled_scans": frozenset({Queue.LOW}),
+}

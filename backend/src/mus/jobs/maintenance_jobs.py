@@ -1,0 +1,53 @@
+"""Jobs that come by themselves, and the schedules that bring them."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from sqlalchemy import select
+
+from mus.broker.job_runner import current_job
+from mus.broker.queues import Queue
+from mus.broker.streaq_broker import Options, broker
+from mus.jobs.services import services
+from mus.jobs.trash import purge_trash as purge
+from mus.ledger.schedules import ScheduleEntry
+from mus.persistence.models import Library
+
+TRASH_DAYS = 30.0
+
+
+def schedules(scan_crontab: str) -> list[ScheduleEntry]:
+    """The rows that every installation has."""
+    return [
+        ScheduleEntry("quick scan", scan_crontab, "scheduled_scans", Queue.LOW),
+        ScheduleEntry("trash", "41 4 * * *", "purge_trash", Queue.LOW),
+    ]
+
+
+@broker.task("scheduled_scans")
+async def scheduled_scans() -> dict[str, Any]:
+    """A quick scan of every library, behind everything else."""
+    async with services().database.reading() as session:
+        library_ids = (await session.execute(select(Library.id))).scalars().all()
+    async with current_job().effect():
+        jobs = [
+            await broker.enqueue(
+                Queue.LOW,
+                "scan_library",
+                Options(
+                    dedupe_key=f"scan:{library_id}:quick:",
+                    exclusive_key=f"library:{library_id}",
+                    requested_by="schedule",
+                ),
+                library_id=library_id,
+            )
+            for library_id in library_ids
+        ]
+    return {"scans": jobs}
+
+
+@broker.task("purge_trash")
+async def purge_trash() -> dict[str, Any]:
+    """Delete for good what was trashed 30 days ago."""
+    return await purge(current_job(), older_than_days=TRASH_DAYS)

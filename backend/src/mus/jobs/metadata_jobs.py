@@ -1,0 +1,15 @@
+"""Jobs about what is in the files."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from mus.broker.job_runner import current_job
+from mus.broker.streaq_broker import broker
+from mus.jobs.slow_phase import analyse_part
+
+
+@broker.task("process_slow_metadata", timeout_seconds=1800.0)
+async def process_slow_metadata(*, part: int) -> dict[str, Any]:
+    """Exact lengths and cover thumbnails for the newest pending tracks of a part."""
+    return await analyse_part(current_job(), part)

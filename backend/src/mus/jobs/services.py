@@ -1,0 +1,49 @@
+"""What the jobs of a worker process share: settings, database, and the processes that read files."""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from dataclasses import dataclass
+
+from mus.broker.queues import POLICIES, Queue
+from mus.broker.runtime import Runtime
+from mus.config import Settings
+from mus.library.reader_pool import ReaderPool
+from mus.persistence.database import Database
+
+
+@dataclass(frozen=True, slots=True)
+class JobServices:
+    settings: Settings
+    database: Database
+    #: Reads tags for scans and watched files.
+    readers: ReaderPool
+    #: Reads at a lower scheduling priority, for work nobody waits for.
+    patient_readers: ReaderPool
+
+
+_services: JobServices | None = None
+
+
+def services() -> JobServices:
+    """The services of this process. Raises RuntimeError where no worker runs."""
+    if _services is None:
+        raise RuntimeError("jobs run inside `job_services` only")
+    return _services
+
+
+@asynccontextmanager
+async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
+    """Open the services for the block."""
+    global _services
+    size = runtime.settings.reader_processes
+    async with (
+        ReaderPool(size) as readers,
+        ReaderPool(size, nice=POLICIES[Queue.LOW].niceness) as patient_readers,
+    ):
+        _services = JobServices(runtime.settings, runtime.database, readers, patient_readers)
+        try:
+            yield _services
+        finally:
+            _services = None

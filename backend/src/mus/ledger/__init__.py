@@ -1,0 +1,1 @@
+"""Job rows, schedules, workers: the only writer of a job's state."""

@@ -1,0 +1,209 @@
+"""Reading the ledger: jobs, their history, queues, workers. Nothing is written here."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+
+from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import load_only
+
+from mus.errors import NotFoundError
+from mus.ledger.job_states import STARTABLE_STATES, JobState
+from mus.persistence.models import Job, JobEvent, WorkerRow, utc_now
+
+#: Over how long the rate of a queue is measured.
+RATE_WINDOW = timedelta(minutes=5)
+
+# Without arguments: those of a job over hundreds of files are long.
+_LISTED = load_only(
+    Job.id,
+    Job.task,
+    Job.queue,
+    Job.state,
+    Job.attempt,
+    Job.progress,
+    Job.stage,
+    Job.units_done,
+    Job.units_total,
+    Job.error_category,
+    Job.error_message,
+    Job.parent_id,
+    Job.children_open,
+    Job.retry_of,
+    Job.requested_by,
+    Job.run_after,
+    Job.cancel_requested_at,
+    Job.created_at,
+    Job.published_at,
+    Job.started_at,
+    Job.finished_at,
+    raiseload=True,
+)
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class JobFilter:
+    """Which jobs a list shows; an empty one is all of them."""
+
+    #: Sorted, each once.
+    states: tuple[JobState, ...] = ()
+    queue: str | None = None
+    task: str | None = None
+    parent_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class JobPage:
+    jobs: Sequence[Job]
+    #: The next page begins below this id; None on the last page.
+    next_before: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class QueueFigures:
+    """A queue at this moment."""
+
+    name: str
+    #: Jobs that wait: for a worker, for their time, or for their next attempt.
+    depth: int
+    running: int
+    #: Parents whose children run; they hold no slot.
+    waiting: int
+    #: How long the longest of those that are due has been due; None when none waits.
+    oldest_wait_seconds: float | None
+    finished_per_minute: float
+
+
+async def job_page(
+    session: AsyncSession, wanted: JobFilter, *, before: str | None, limit: int, whole: bool = False
+) -> JobPage:
+    """Jobs, the newest first: ids sort by time of creation. `whole` jobs come with arguments and result."""
+    statement = select(Job).where(*_conditions(wanted)).order_by(Job.id.desc()).limit(limit + 1)
+    if not whole:
+        statement = statement.options(_LISTED)
+    if before is not None:
+        statement = statement.where(Job.id < before)
+    rows = (await session.scalars(statement)).all()
+    jobs = rows[:limit]
+    return JobPage(jobs, jobs[-1].id if len(rows) > limit else None)
+
+
+def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
+    conditions: list[ColumnElement[bool]] = []
+    if JobState.SUCCEEDED in wanted.states:
+        # Nearly every job has: SQLite would gather and sort them all if it took the index on states.
+        conditions.append(func.coalesce(Job.state, None).in_(wanted.states))
+    elif wanted.states:
+        conditions.append(Job.state.in_(wanted.states))
+    if wanted.queue is not None:
+        conditions.append(Job.queue == wanted.queue)
+    if wanted.task is not None:
+        conditions.append(Job.task == wanted.task)
+    if wanted.parent_id is not None:
+        conditions.append(Job.parent_id == wanted.parent_id)
+    return conditions
+
+
+async def job_named(session: AsyncSession, job_id: str) -> Job:
+    """Raises NotFoundError."""
+    job = await session.get(Job, job_id)
+    if job is None:
+        raise NotFoundError(f"There is no job {job_id}")
+    return job
+
+
+async def waiting_job(session: AsyncSession, dedupe_key: str) -> str | None:
+    """The id of the queued job with this key: an equal request is answered with it."""
+    return (
+        await session.execute(
+            select(Job.id).where(
+                Job.dedupe_key == dedupe_key, Job.dedupe_key.is_not(None), Job.state == JobState.QUEUED
+            )
+        )
+    ).scalar_one_or_none()
+
+
+async def event_page(
+    session: AsyncSession, job_id: str, *, after: int | None, limit: int
+) -> tuple[Sequence[JobEvent], int | None]:
+    """A job's history, the oldest first, and the id that the next page begins after. Raises NotFoundError."""
+    await job_named(session, job_id)
+    statement = select(JobEvent).where(JobEvent.job_id == job_id).order_by(JobEvent.id).limit(limit + 1)
+    if after is not None:
+        statement = statement.where(JobEvent.id > after)
+    rows = (await session.scalars(statement)).all()
+    events = rows[:limit]
+    return events, events[-1].id if len(rows) > limit else None
+
+
+async def queue_figures(session: AsyncSession, names: Sequence[str]) -> list[QueueFigures]:
+    """Depth, running, oldest wait and rate of the queues, in the order given."""
+    now = utc_now()
+    open_states = [*STARTABLE_STATES, JobState.RUNNING, JobState.WAITING]
+    counts = {
+        (row.queue, row.state): row.jobs
+        for row in await session.execute(
+            select(Job.queue, Job.state, func.count().label("jobs"))
+            .where(Job.state.in_(open_states))
+            .group_by(Job.queue, Job.state)
+        )
+    }
+    due_since = func.coalesce(Job.run_after, Job.created_at)
+    oldest: dict[str, datetime] = {
+        row.queue: row.since
+        for row in await session.execute(
+            select(Job.queue, func.min(due_since, type_=Job.created_at.type).label("since"))
+            .where(Job.state.in_(STARTABLE_STATES), or_(Job.run_after.is_(None), Job.run_after <= now))
+            .group_by(Job.queue)
+        )
+    }
+    finished = {
+        row.queue: row.jobs
+        for row in await session.execute(
+            select(Job.queue, func.count().label("jobs"))
+            .where(Job.finished_at >= now - RATE_WINDOW)
+            .group_by(Job.queue)
+        )
+    }
+    return [
+        QueueFigures(
+            name=name,
+            depth=sum(counts.get((name, state), 0) for state in STARTABLE_STATES),
+            running=counts.get((name, JobState.RUNNING), 0),
+            waiting=counts.get((name, JobState.WAITING), 0),
+            oldest_wait_seconds=max(0.0, (now - oldest[name]).total_seconds()) if name in oldest else None,
+            finished_per_minute=finished.get(name, 0) / (RATE_WINDOW.total_seconds() / 60),
+        )
+        for name in names
+    ]
+
+
+@dataclass(frozen=True, slots=True)
+class WorkerFigures:
+    row: WorkerRow
+    #: Whether it is taken for alive and was heard of lately.
+    alive: bool
+    last_beat_seconds: float
+    running_jobs: int
+
+
+async def workers(session: AsyncSession, *, dead_after_seconds: float) -> list[WorkerFigures]:
+    """Every worker there is a row of, the latest started first.
+
+    One whose beat is old is not alive, even if no other worker is left that would mark it dead.
+    """
+    now = utc_now()
+    rows = await session.execute(
+        select(WorkerRow, func.count(Job.id))
+        .outerjoin(Job, and_(Job.worker_id == WorkerRow.id, Job.state == JobState.RUNNING))
+        .group_by(WorkerRow.id)
+        .order_by(WorkerRow.started_at.desc(), WorkerRow.id)
+    )
+    figures: list[WorkerFigures] = []
+    for row, running in rows.tuples():
+        age = max(0.0, (now - row.beat_at).total_seconds())
+        figures.append(WorkerFigures(row, row.state == "alive" and age < dead_after_seconds, age, running))
+    return figures

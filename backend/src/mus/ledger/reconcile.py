@@ -1,0 +1,163 @@
+"""Reconcile: what makes it harmless that a process or the broker dies at any instant.
+
+A loop in every worker runs `Reconciler.tick`; any number of them may run at once, because each step is a
+conditional update that one of them wins.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Collection
+from datetime import timedelta
+
+from sqlalchemy import or_, select, update
+
+from mus.errors import BrokerUnavailableError, SupersededError
+from mus.ledger.deliveries import Delivery, Publisher
+from mus.ledger.job_states import STARTABLE_STATES, JobState
+from mus.ledger.ledger import Ledger
+from mus.ledger.schedules import fire_due
+from mus.ledger.workers import DeadWorkerWatch, declare_dead, living_beats
+from mus.persistence.models import Job, WorkerRow, utc_now
+
+logger = logging.getLogger(__name__)
+
+#: A row committed this recently is still being published by whoever wrote it.
+_PUBLISH_GRACE = timedelta(seconds=1)
+_PAGE = 500
+#: Between the ledger's start of a job and its worker's note of it, and the same at its end, lies a moment.
+_UNTOLD_GRACE = timedelta(seconds=60)
+
+
+class Reconciler:
+    """One worker's share of keeping rows and messages together."""
+
+    def __init__(
+        self, ledger: Ledger, publisher: Publisher, *, dead_after_seconds: float, every_seconds: float
+    ) -> None:
+        self._ledger = ledger
+        self._publisher = publisher
+        self._watch = DeadWorkerWatch(dead_after_seconds, every_seconds)
+
+    async def tick(self) -> None:
+        """Look once: dead workers, their jobs, rows without a message, schedules that are due."""
+        beats = await living_beats(self._ledger.database)
+        for worker_id in self._watch.look(beats):
+            if await declare_dead(self._ledger.database, worker_id, at_beat=beats[worker_id]):
+                logger.warning("worker %s has not been heard of; its jobs move on", worker_id)
+        await self._take_over_orphans()
+        await fire_due(self._ledger)
+        await self._publish_lost()
+
+    async def _take_over_orphans(self) -> None:
+        async with self._ledger.database.reading() as session:
+            orphans = (
+                await session.execute(
+                    select(Job.id, Job.attempt, Job.worker_id)
+                    .outerjoin(WorkerRow, WorkerRow.id == Job.worker_id)
+                    .where(
+                        Job.state == JobState.RUNNING,
+                        or_(WorkerRow.id.is_(None), WorkerRow.state != "alive"),
+                    )
+                )
+            ).all()
+        for job_id, attempt, worker_id in orphans:
+            assert worker_id is not None
+            try:
+                await self._ledger.take_over(job_id, attempt, worker_id)
+            except SupersededError:
+                continue  # another reconcile was first
+
+    async def check_own(self, worker_id: str, running: Collection[str]) -> set[str]:
+        """Jobs among `running` that this worker shall stop: cancelled, or no longer its own.
+
+        A job that the ledger says this worker runs, but that it does not, is taken over like a dead worker's:
+        how it ended could not be written.
+        """
+        async with self._ledger.database.reading() as session:
+            rows = (
+                await session.execute(
+                    select(Job.id, Job.attempt, Job.cancel_requested_at, Job.started_at).where(
+                        Job.state == JobState.RUNNING, Job.worker_id == worker_id
+                    )
+                )
+            ).all()
+        for row in rows:
+            if row.id not in running and row.started_at < utc_now() - _UNTOLD_GRACE:
+                await self._ledger.take_over(row.id, row.attempt, worker_id)
+        own = {row.id for row in rows if row.cancel_requested_at is None}
+        return set(running) - own
+
+    async def _publish_lost(self) -> None:
+        """Publish again what is due and has no live message."""
+        last_id = ""
+        while True:
+            async with self._ledger.database.reading() as session:
+                rows = (
+                    await session.execute(
+                        select(
+                            Job.id,
+                            Job.attempt,
+                            Job.delivery,
+                            Job.task,
+                            Job.queue,
+                            Job.run_after,
+                            Job.published_at,
+                        )
+                        .where(
+                            Job.id > last_id,
+                            Job.state.in_(STARTABLE_STATES),
+                            or_(Job.published_at.is_(None), Job.published_at < utc_now() - _PUBLISH_GRACE),
+                        )
+                        .order_by(Job.id)
+                        .limit(_PAGE)
+                    )
+                ).all()
+            if not rows:
+                return
+            last_id = rows[-1].id
+            deliveries = {
+                (d := Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, row.run_after)).id: d
+                for row in rows
+            }
+            never_sent = {f"{row.id}.{row.attempt}.{row.delivery}" for row in rows if row.published_at is None}
+            try:
+                lost = never_sent | await self._publisher.missing(
+                    [id_ for id_ in deliveries if id_ not in never_sent]
+                )
+                await self._publish_again([deliveries[id_] for id_ in sorted(lost)])
+            except BrokerUnavailableError as error:
+                logger.warning("%d jobs or more wait for the broker: %s", len(rows), error)
+                return
+
+    async def _publish_again(self, lost: list[Delivery]) -> None:
+        if not lost:
+            return
+        # A new number first: if this process dies before the publish, the next look finds it missing again,
+        # and a copy of the old message that still turns up is a repeat.
+        async with self._ledger.database.unit_of_work() as work:
+            fresh: list[Delivery] = []
+            for delivery in lost:
+                row = (
+                    await work.session.execute(
+                        update(Job)
+                        .where(
+                            Job.id == delivery.job_id,
+                            Job.attempt == delivery.attempt,
+                            Job.delivery == delivery.number,
+                            Job.state.in_(STARTABLE_STATES),
+                        )
+                        .values(delivery=Job.delivery + 1, published_at=utc_now())
+                        .returning(Job.delivery)
+                    )
+                ).one_or_none()
+                if row is not None:
+                    fresh.append(
+                        Delivery(
+                            delivery.job_id, delivery.attempt, row.delivery, delivery.task, delivery.queue,
+                            delivery.run_after,
+                        )
+                    )  # fmt: skip
+        if fresh:
+            logger.info("publishing %d jobs again whose messages were lost", len(fresh))
+            await self._publisher.publish(fresh)

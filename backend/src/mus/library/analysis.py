@@ -1,0 +1,241 @@
+"""The slow phase for one file: its exact length, and its cover as thumbnails.
+
+PyAV and pyvips are imported when first used, so that a reader of tags does not pay for them.
+"""
+
+# Paths are bytes here, which pathlib does not take.
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from mus.errors import ErrorCategory
+from mus.library.cover_thumbnails import (
+    MAX_PICTURE_BYTES,
+    PictureError,
+    folder_cover,
+    write_thumbnails,
+)
+from mus.library.file_reading import FileStat
+from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
+from mus.library.tag_layout import Layout, Window, look
+
+#: Raised when new values are computed: tracks analysed by an older one are analysed again.
+ANALYSIS_VERSION = 1
+
+#: FFmpeg's demuxer by `audio_formats.sniff`. It is named, never guessed: a playlist or a list of
+#: other files that calls itself `.mp3` would make FFmpeg open what it names.
+_DEMUXERS = {
+    "mp3": "mp3",
+    "flac": "flac",
+    "mp4": "mov",
+    "aac": "aac",
+    "vorbis": "ogg",
+    "opus": "ogg",
+    "ogg-flac": "ogg",
+    "speex": "ogg",
+    "wav": "wav",
+    "aiff": "aiff",
+    "wma": "asf",
+    "ape": "ape",
+    "wavpack": "wv",
+    "musepack": "mpc",
+    "dsf": "dsf",
+}
+#: Formats whose header gives the length, so that less of it means a file that is cut short.
+#: Not WMA, whose header may count a second or more of buffering into it.
+_LENGTH_IN_HEADER = frozenset({"flac", "mp4", "wav", "aiff", "ape", "wavpack", "musepack", "dsf"})
+
+
+@dataclass(frozen=True, slots=True)
+class Analysis:
+    """What the slow phase found. With `error_message` set, only `path` and `stat` count.
+
+    `stat` tells which version of the file this is about.
+    """
+
+    path: bytes
+    stat: FileStat | None = None
+    changed_while_reading: bool = False
+    vanished: bool = False
+    error_category: ErrorCategory | None = None
+    error_message: str | None = None
+    duration_seconds: float | None = None
+    #: Name of the thumbnails: `<first two digits>/<cover>_<size>.webp`. None is no cover.
+    cover: str | None = None
+    #: Why there is no cover although there is a picture.
+    cover_note: str | None = None
+    #: Of the audio packets without the tags, hex. Not computed yet.
+    audio_hash: str | None = None
+    #: Integrated loudness in LUFS (EBU R 128). Not computed yet.
+    loudness_lufs: float | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready, without what is empty and without the path, which both ends know."""
+        values = {name: value for name in _NAMES if (value := getattr(self, name))}
+        if self.stat is not None:
+            values["stat"] = self.stat.as_json()
+        return values
+
+    @classmethod
+    def from_json(cls, path: bytes, values: Mapping[str, Any]) -> Analysis:
+        given = dict(values)
+        if stat := given.get("stat"):
+            given["stat"] = FileStat(*stat)
+        if category := given.get("error_category"):
+            given["error_category"] = ErrorCategory(category)
+        return cls(path, **given)
+
+
+_NAMES = tuple(name for name in Analysis.__dataclass_fields__ if name not in {"path", "stat"})
+
+
+def analyse(root: bytes, path: bytes, thumbnails_dir: Path) -> Analysis:
+    """Analyse the file at `path`, relative to `root`. Never raises for what a file holds or lacks.
+
+    A broken picture leaves a note; thumbnails that cannot be written (a full disk) are a TEMPORARY error.
+    """
+    stat: FileStat | None = None
+    try:
+        descriptor, before = open_inside(root, path)
+        stat = FileStat.of(before)
+        with open(descriptor, "rb") as file:
+            if before.st_size == 0:
+                raise UnreadableFileError("The file is empty")
+            layout = look(Window(descriptor, before.st_size))
+            if layout.cut_short:
+                raise UnreadableFileError(CUT_SHORT)
+            duration = _exact_duration(descriptor, layout, path)
+            cover, note = _cover(file, layout, root, path, thumbnails_dir)
+            after = os.fstat(descriptor)
+    except UnreadableFileError as error:
+        if error.stat_result is not None:
+            stat = FileStat.of(error.stat_result)
+        return _failed(path, error, stat)
+    except OSError as error:
+        return _failed(path, explain(error), stat)
+    changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+    return Analysis(
+        path,
+        stat=stat,
+        changed_while_reading=changed,
+        duration_seconds=duration,
+        cover=cover,
+        cover_note=note,
+    )
+
+
+def _failed(path: bytes, error: UnreadableFileError, stat: FileStat | None) -> Analysis:
+    return Analysis(
+        path,
+        stat=stat,
+        vanished=error.vanished,
+        error_category=error.category,
+        error_message=error.message,
+    )
+
+
+def _exact_duration(descriptor: int, layout: Layout, path: bytes) -> float:
+    """Seconds of sound, from the packets' times: nothing is decoded. Raises UnreadableFileError."""
+    import av
+
+    kind = layout.kind or ("mp3" if path.lower().endswith(b".mp3") else "")
+    if kind not in _DEMUXERS:
+        raise UnreadableFileError("No sound was found in this file")
+    demuxer = "mpc8" if layout.head.startswith(b"MPCK") else _DEMUXERS[kind]
+    # The descriptor's own name: what was opened and checked is what FFmpeg reads.
+    name = f"/proc/self/fd/{descriptor}" if os.path.exists("/proc/self/fd") else f"/dev/fd/{descriptor}"
+    options = {"protocol_whitelist": "file"}
+    try:
+        with av.open(name, format=demuxer, options=options, metadata_errors="replace") as container:
+            if not container.streams.audio:
+                raise UnreadableFileError("There is no sound in this file")
+            stream = container.streams.audio[0]
+            seconds = _demuxed_seconds(container, stream, kind)
+            promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+    except av.FFmpegError as error:
+        raise UnreadableFileError(f"The sound cannot be read: {error.strerror or 'it is damaged'}") from None
+    except UnreadableFileError:
+        raise
+    except Exception:  # noqa: BLE001 - what PyAV makes of a damaged file is the file's fault, not the program's
+        raise UnreadableFileError("The sound cannot be read: it is damaged") from None
+    if seconds <= 0:
+        raise UnreadableFileError("No sound was found in this file")
+    if _promises_length(kind, layout) and seconds < promised * 0.9 and promised - seconds > 0.25:
+        raise UnreadableFileError(f"The file is cut short: {_minutes(seconds)} of {_minutes(promised)} are there")
+    return seconds
+
+
+def _demuxed_seconds(container: Any, stream: Any, kind: str) -> float:
+    """Where the last packet ends, from the first one on, in seconds.
+
+    Samples before time 0 (priming of AAC, Vorbis, Opus) do not count. MP3 numbers its packets from 0 and
+    tells apart what to skip at both ends.
+    """
+    import av
+
+    first: int | None = None
+    end = total = skipped = 0
+    try:
+        for packet in container.demux(stream):
+            if packet.pts is None and packet.size == 0:  # the flush at the end
+                continue
+            duration = packet.duration or 0
+            if duration >= 1 << 31:
+                # An Ogg stream may end inside its last packet but one: FFmpeg's negative length, unsigned.
+                duration -= 1 << 32
+            total += duration
+            if packet.pts is not None:
+                first = packet.pts if first is None else first
+                end = packet.pts + duration if duration < 0 else max(end, packet.pts + duration)
+            if kind == "mp3" and packet.has_sidedata("skip_samples"):
+                for data in packet.iter_sidedata():
+                    if data.data_type == "skip_samples":
+                        sides = bytes(data)
+                        skipped += int.from_bytes(sides[:4], "little") + int.from_bytes(sides[4:8], "little")
+    except av.FFmpegError:
+        # What came before the damage counts; the header tells whether it is enough.
+        if not total and not end:
+            raise
+    length = end - max(first, 0) if first is not None else total
+    seconds = float(length * stream.time_base)
+    # A stream whose codec FFmpeg does not know has no rate; MP3's always has.
+    return max(0.0, seconds - skipped / stream.rate) if skipped else seconds
+
+
+def _promises_length(kind: str, layout: Layout) -> bool:
+    if kind == "mp3":
+        return any(name in layout.head[:512] for name in (b"Xing", b"Info", b"VBRI"))
+    return kind in _LENGTH_IN_HEADER
+
+
+def _minutes(seconds: float) -> str:
+    return f"{int(seconds) // 60}:{int(seconds) % 60:02d}"
+
+
+def _cover(
+    file: BinaryIO, layout: Layout, root: bytes, path: bytes, thumbnails_dir: Path
+) -> tuple[str | None, str | None]:
+    """The cover's name, and why there is none if a picture was there."""
+    from mus.library.tag_reader import embedded_cover
+
+    notes: list[str] = []
+    embedded = embedded_cover(file, layout.kind, MAX_PICTURE_BYTES) if layout.kind else None
+    for place, picture in (("embedded", embedded), ("folder", None)):
+        data = picture if place == "embedded" else folder_cover(root, os.path.dirname(path))
+        if data is None:
+            continue
+        try:
+            return write_thumbnails(data, thumbnails_dir), None
+        except PictureError as error:
+            notes.append(f"The {place} picture cannot be used: {error}")
+        except OSError as error:
+            raise UnreadableFileError(
+                f"The thumbnails cannot be written: {error.strerror or error}",
+                category=ErrorCategory.TEMPORARY,
+            ) from None
+    return None, "; ".join(notes) or None

@@ -1,0 +1,136 @@
+"""Cover pictures: found beside the music, made into WebP thumbnails that are named by the picture's hash."""
+
+# Paths are bytes here, which pathlib does not take.
+
+from __future__ import annotations
+
+import os
+import secrets
+from functools import cache
+from hashlib import blake2b
+from pathlib import Path
+from typing import Any
+
+from mus.library.safe_open import UnreadableFileError, open_inside
+
+#: Bounding boxes in pixels. A smaller picture is never enlarged.
+THUMBNAIL_SIZES = (300, 1000)
+MAX_PICTURE_BYTES = 64 * 1024 * 1024
+MAX_PICTURE_PIXELS = 100_000_000
+WEBP_QUALITY = 80
+
+#: In order of preference.
+_NAMES = (b"cover", b"folder", b"front", b"album", b"albumart")
+_SUFFIXES = (b".jpg", b".jpeg", b".png", b".webp", b".gif")
+_RANK = {
+    name + suffix: rank
+    for rank, (name, suffix) in enumerate((name, suffix) for name in _NAMES for suffix in _SUFFIXES)
+}
+
+
+class PictureError(Exception):
+    """A picture that cannot be used, and why."""
+
+
+def thumbnail_path(thumbnails_dir: Path, cover: str, size: int) -> Path:
+    """Where the thumbnail of a cover lies. `cover` is a track's `cover`."""
+    return thumbnails_dir / cover[:2] / f"{cover}_{size}.webp"
+
+
+def folder_cover(root: bytes, folder: bytes) -> bytes | None:
+    """The bytes of the folder's cover file, the best name first. Unreadable ones are passed over."""
+    try:
+        names = os.listdir(os.path.join(root, folder))
+    except OSError:
+        return None
+    ranked = sorted((_RANK[name.lower()], name) for name in names if name.lower() in _RANK)
+    for _, name in ranked:
+        try:
+            descriptor, stat = open_inside(root, os.path.join(folder, name))
+        except UnreadableFileError:
+            continue
+        with open(descriptor, "rb") as file:
+            if 0 < stat.st_size <= MAX_PICTURE_BYTES:
+                return file.read(MAX_PICTURE_BYTES)
+    return None
+
+
+def write_thumbnails(picture: bytes, thumbnails_dir: Path) -> str:
+    """Make the thumbnails that are not there yet; returns the cover's name.
+
+    Raises PictureError for a picture that is none, is broken or too large, OSError if they cannot be written.
+    """
+    cover = blake2b(picture, digest_size=16).hexdigest()
+    missing = [size for size in THUMBNAIL_SIZES if not thumbnail_path(thumbnails_dir, cover, size).is_file()]
+    if not missing:
+        return cover
+    image = _decode(picture)
+    for size in missing:
+        _write_atomically(thumbnail_path(thumbnails_dir, cover, size), _webp(image, size))
+    return cover
+
+
+def _decode(picture: bytes) -> Any:
+    """The picture, turned upright, as large as the largest thumbnail at most.
+
+    Refuses by the first bytes what libvips should never see, and by the header what is too large.
+    """
+    is_webp = picture[:4] == b"RIFF" and picture[8:12] == b"WEBP"
+    if not is_webp and not picture.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
+        raise PictureError("it is no JPEG, PNG, WebP or GIF")
+    vips = _vips()
+    try:
+        # libvips' thumbnail_buffer passes over a truncated picture, whatever `fail_on` says (seen on 8.18).
+        image = vips.Image.new_from_buffer(picture, "", access="sequential", fail_on="truncated")
+        if image.width * image.height > MAX_PICTURE_PIXELS:
+            raise PictureError(f"it has {image.width * image.height // 1_000_000} megapixels")
+        largest = max(THUMBNAIL_SIZES)
+        image = image.thumbnail_image(largest, height=largest, size="down")
+        if image.interpretation not in {"srgb", "b-w"}:
+            image = image.colourspace("srgb")
+        return image.copy_memory()
+    except vips.Error as error:
+        raise PictureError(_reason(error)) from None
+
+
+def _webp(image: Any, size: int) -> bytes:
+    vips = _vips()
+    try:
+        return bytes(
+            image.thumbnail_image(size, height=size, size="down").webpsave_buffer(Q=WEBP_QUALITY, keep="none")
+        )
+    except vips.Error as error:
+        raise PictureError(_reason(error)) from None
+
+
+def _reason(error: Any) -> str:
+    """libvips' last line, or that it is broken."""
+    lines = str(error.detail or "").strip().splitlines()
+    return f"it is broken ({lines[-1][:200]})" if lines else "it is broken"
+
+
+@cache
+def _vips() -> Any:
+    """pyvips, set up for untrusted pictures in a small process."""
+    os.environ.setdefault("VIPS_CONCURRENCY", "1")
+    import pyvips
+
+    # Loaders that libvips itself calls unfit for untrusted data (libvips 8.13 and later).
+    pyvips.block_untrusted_set(True)  # noqa: FBT003 - its only parameter
+    pyvips.cache_set_max(0)
+    pyvips.cache_set_max_mem(0)
+    pyvips.cache_set_max_files(0)
+    return pyvips
+
+
+def _write_atomically(path: Path, data: bytes) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    temporary = path.with_name(f".{path.stem}.{secrets.token_hex(8)}.tmp")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+    try:
+        with open(descriptor, "wb") as file:
+            file.write(data)
+        temporary.rename(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,140 @@
+"""What a file's tags say: the value that crosses from a reader process to the jobs."""
+
+# Paths are bytes here, which pathlib does not take.
+
+from __future__ import annotations
+
+import os
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, fields
+from typing import Any
+
+from mus.errors import ErrorCategory
+from mus.library.paths import shown
+
+
+@dataclass(frozen=True, slots=True)
+class FileStat:
+    """Which version of a file this is. Inode and device are signed 64-bit numbers, as in the database."""
+
+    size: int
+    mtime_ns: int
+    ctime_ns: int
+    inode: int
+    device: int
+
+    @classmethod
+    def of(cls, stat: os.stat_result) -> FileStat:
+        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, signed_64(stat.st_ino), signed_64(stat.st_dev))
+
+    def as_json(self) -> list[int]:
+        return [self.size, self.mtime_ns, self.ctime_ns, self.inode, self.device]
+
+
+def signed_64(number: int) -> int:
+    """The same 64 bits as a signed number."""
+    number &= (1 << 64) - 1
+    return number - (1 << 64) if number >= 1 << 63 else number
+
+
+@dataclass(frozen=True, slots=True)
+class FileReading:
+    """One look at one file. With `error_message` set, only `path`, `stat` and `title` count.
+
+    `stat` is None if the file could not even be looked at; then `vanished` tells whether it is gone.
+    Everything is clean: valid UTF-8 without NUL, limited lengths, bounded numbers, finite floats.
+    """
+
+    path: bytes
+    title: str
+    stat: FileStat | None = None
+    #: Size or mtime moved while it was read: read it again later.
+    changed_while_reading: bool = False
+    vanished: bool = False
+    error_category: ErrorCategory | None = None
+    error_message: str | None = None
+    artist: str | None = None
+    artists: list[str] | None = None
+    album_artist: str | None = None
+    album_artists: list[str] | None = None
+    album: str | None = None
+    track_number: int | None = None
+    track_total: int | None = None
+    disc_number: int | None = None
+    disc_total: int | None = None
+    date: str | None = None
+    year: int | None = None
+    genre: str | None = None
+    genres: list[str] | None = None
+    composer: str | None = None
+    comment: str | None = None
+    compilation: bool = False
+    lyrics: str | None = None
+    #: recording, track, release, release_group: ids; artist, album_artist: lists of ids.
+    musicbrainz: dict[str, Any] | None = None
+    #: track_gain, album_gain in dB to ReplayGain's reference; track_peak, album_peak with 1.0 as full scale.
+    replaygain: dict[str, float] | None = None
+    duration_seconds: float | None = None
+    bitrate_kbps: int | None = None
+    sample_rate_hz: int | None = None
+    channels: int | None = None
+    #: mp3, flac, alac, aac, vorbis, opus, speex, wav, aiff, wma, ape, wavpack, musepack, dsf, or MP4's name
+    #: of another codec.
+    format: str | None = None
+    has_embedded_cover: bool = False
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready, without what is empty and without the path, which both ends know."""
+        values = {name: value for name in _NAMES if (value := getattr(self, name))}
+        for name in _ZERO_COUNTS:
+            if getattr(self, name) == 0:
+                values[name] = 0
+        if self.stat is not None:
+            values["stat"] = self.stat.as_json()
+        return values
+
+    @classmethod
+    def from_json(cls, path: bytes, values: Mapping[str, Any]) -> FileReading:
+        given = dict(values)
+        if stat := given.get("stat"):
+            given["stat"] = FileStat(*stat)
+        if category := given.get("error_category"):
+            given["error_category"] = ErrorCategory(category)
+        return cls(path, **given)
+
+
+_NAMES = tuple(field.name for field in fields(FileReading) if field.name not in {"path", "stat"})
+_ZERO_COUNTS = ("track_number", "disc_number")
+
+
+def failed_reading(
+    path: bytes,
+    message: str,
+    *,
+    category: ErrorCategory = ErrorCategory.USER_FIXABLE,
+    stat: FileStat | None = None,
+    vanished: bool = False,
+) -> FileReading:
+    """The reading of a file that cannot be read."""
+    return FileReading(
+        path,
+        title_from_name(path),
+        stat=stat,
+        error_category=category,
+        error_message=message,
+        vanished=vanished,
+    )
+
+
+#: `03 - `, `3. `, `03_`, `1-03 `, `03) ` and, with a leading zero only, `03 `: "99 Luftballons" stays whole.
+_LEADING_NUMBER = re.compile(
+    r"(?:\d{1,2}-)?\d{1,3}(?:\s+-\s+|-(?=[^\W\d])|\.\s*(?!\d)|\)\s*|_+)|\d-\d{2}\s+|0\d{1,2}\s+"
+)
+
+
+def title_from_name(path: bytes) -> str:
+    """A title for a file without one: its name without suffix and leading track number."""
+    stem = shown(os.path.splitext(os.path.basename(path))[0])
+    number = _LEADING_NUMBER.match(stem)
+    return (stem[number.end() :].strip() if number else "") or stem.strip() or stem

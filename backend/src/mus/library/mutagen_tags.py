@@ -1,0 +1,301 @@
+"""mutagen's tag objects brought to raw tags, and the pictures in them. Part of `tag_reader`."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+from collections.abc import Iterable
+from types import SimpleNamespace
+from typing import Any, BinaryIO
+
+import mutagen
+import mutagen.aac
+import mutagen.aiff
+import mutagen.apev2
+import mutagen.asf
+import mutagen.dsf
+import mutagen.flac
+import mutagen.id3
+import mutagen.monkeysaudio
+import mutagen.mp3
+import mutagen.mp4
+import mutagen.musepack
+import mutagen.oggflac
+import mutagen.oggopus
+import mutagen.oggspeex
+import mutagen.oggvorbis
+import mutagen.wave
+import mutagen.wavpack
+
+from mus.library.tag_layout import Layout
+from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
+
+_READERS: dict[str, Any] = {
+    "mp3": mutagen.mp3.MP3,
+    "flac": mutagen.flac.FLAC,
+    "mp4": mutagen.mp4.MP4,
+    "aac": mutagen.aac.AAC,
+    "vorbis": mutagen.oggvorbis.OggVorbis,
+    "opus": mutagen.oggopus.OggOpus,
+    "ogg-flac": mutagen.oggflac.OggFLAC,
+    "speex": mutagen.oggspeex.OggSpeex,
+    "wav": mutagen.wave.WAVE,
+    "aiff": mutagen.aiff.AIFF,
+    "wma": mutagen.asf.ASF,
+    "ape": mutagen.monkeysaudio.MonkeysAudio,
+    "wavpack": mutagen.wavpack.WavPack,
+    "musepack": mutagen.musepack.Musepack,
+    "dsf": mutagen.dsf.DSF,
+}
+_ID3_FRAMES = {
+    "TIT2": "title",
+    "TPE1": "artist",
+    "TPE2": "albumartist",
+    "TALB": "album",
+    "TRCK": "tracknumber",
+    "TPOS": "discnumber",
+    "TDRC": "date",
+    "TCOM": "composer",
+    "TCMP": "compilation",
+}
+_MP4_ATOMS = {
+    "\xa9nam": "title",
+    "\xa9ART": "artist",
+    "aART": "albumartist",
+    "\xa9alb": "album",
+    "\xa9day": "date",
+    "\xa9gen": "genre",
+    "\xa9wrt": "composer",
+    "\xa9cmt": "comment",
+    "\xa9lyr": "lyrics",
+}
+_MUSICBRAINZ_OWNER = "http://musicbrainz.org"
+_FRONT_COVER = 3
+
+
+def read(file: BinaryIO, layout: Layout) -> dict[str, Any] | None:
+    """A FileReading's fields by mutagen; None if it finds no sound. Raises whatever mutagen raises."""
+    kind = layout.kind or "mp3"
+    audio = _open(file, kind)
+    info = audio.info
+    if kind == "mp3" and layout.kind is None and info.sketchy:
+        return None
+    tags = audio.tags
+    if kind == "aac":
+        tags = _id3_of(file) if layout.has_id3v2 else None
+    raw, has_cover = raw_tags(tags)
+    if kind == "flac":
+        has_cover = bool(audio.pictures)
+    if layout.has_apev2:
+        fill_from_apev2(file, raw)
+    if kind == "musepack":
+        _add_musepack_gains(info, raw)
+    sample_rate = getattr(info, "sample_rate", None) or (48_000 if kind == "opus" else None)
+    if not sample_rate:
+        return None
+    fields = tag_fields(raw, is_opus=kind == "opus")
+    fields["format"] = _sound_format(kind, info)
+    fields["duration_seconds"] = sane_duration(float(info.length))
+    bitrate = getattr(info, "bitrate", 0) or 0
+    if not bitrate and fields["duration_seconds"]:
+        bitrate = file.seek(0, 2) * 8 / fields["duration_seconds"]
+    fields["bitrate_kbps"] = bounded(bitrate / 1000, 1_000_000)
+    fields["sample_rate_hz"] = bounded(sample_rate, 100_000_000)
+    fields["channels"] = bounded(getattr(info, "channels", None), 255)
+    fields["has_embedded_cover"] = has_cover
+    return fields
+
+
+def cover(file: BinaryIO, kind: str, max_bytes: int) -> bytes | None:
+    """The front cover, else the first picture of another type."""
+    audio = _open(file, kind)
+    tags = _id3_of(file) if kind == "aac" else audio.tags
+    found = list(getattr(audio, "pictures", ())) if kind == "flac" else list(_pictures(tags))
+    best = next((picture for picture in found if picture.type == _FRONT_COVER), found[0] if found else None)
+    if best is None or not 0 < len(best.data) <= max_bytes:
+        return None
+    return bytes(best.data)
+
+
+def raw_tags(tags: Any) -> tuple[RawTags, bool]:
+    """Raw tags of any of mutagen's tag objects, and whether there is a picture in it."""
+    if tags is None:
+        return {}, False
+    if isinstance(tags, mutagen.id3.ID3Tags):
+        return _from_id3(tags)
+    if isinstance(tags, mutagen.mp4.MP4Tags):
+        return _from_mp4(tags)
+    if isinstance(tags, mutagen.apev2.APEv2):
+        return _from_apev2(tags), any(name.lower().startswith("cover art") for name in tags)
+    raw: RawTags = {}
+    values = tags.as_dict()
+    for name, listed in values.items():
+        plain = raw_name(name.removeprefix("WM/"))
+        if plain not in {"metadatablockpicture", "coverart", "picture"}:
+            raw.setdefault(plain, []).extend(str(value) for value in listed)
+    return raw, any(raw_name(n) in {"metadatablockpicture", "coverart", "wmpicture"} for n in values)
+
+
+def fill_from_apev2(file: BinaryIO, raw: RawTags) -> None:
+    """Add what an APEv2 tag at an mp3's end holds and the tags read before do not: often ReplayGain."""
+    file.seek(0)
+    try:
+        tags = mutagen.apev2.APEv2(file)
+    except mutagen.MutagenError:
+        return
+    for name, values in _from_apev2(tags).items():
+        raw.setdefault(name, values)
+
+
+def _open(file: BinaryIO, kind: str) -> Any:
+    file.seek(0)
+    try:
+        return _READERS[kind](file)
+    except mutagen.MutagenError:
+        if kind != "mp3":
+            raise
+        # The tag is broken; the sound may still play.
+        file.seek(0)
+        return SimpleNamespace(info=mutagen.mp3.MPEGInfo(file), tags=None)
+
+
+def _id3_of(file: BinaryIO) -> Any:
+    file.seek(0)
+    try:
+        return mutagen.id3.ID3(file)
+    except mutagen.MutagenError:
+        return None
+
+
+def _sound_format(kind: str, info: Any) -> str:
+    if kind == "ogg-flac":
+        return "flac"
+    if kind != "mp4":
+        return kind
+    codec = str(info.codec)
+    return "aac" if codec.startswith("mp4a") else codec.strip().lower()[:16] or "mp4"
+
+
+def _from_id3(tags: Any) -> tuple[RawTags, bool]:
+    raw: RawTags = {}
+    comments: list[tuple[bool, str]] = []
+    has_cover = False
+    for frame in tags.values():
+        name = frame.FrameID
+        if name in _ID3_FRAMES:
+            raw.setdefault(_ID3_FRAMES[name], []).extend(str(text) for text in frame.text)
+        elif name == "TCON":
+            raw.setdefault("genre", []).extend(frame.genres)
+        elif name == "TXXX":
+            raw.setdefault(raw_name(frame.desc), []).extend(frame.text)
+        elif name == "UFID" and frame.owner == _MUSICBRAINZ_OWNER:
+            raw["musicbrainztrackid"] = [frame.data.decode("ascii", "replace")]
+        elif name == "COMM":
+            comments.append((frame.desc != "", "\n".join(frame.text)))
+        elif name == "USLT":
+            raw.setdefault("lyrics", []).append(frame.text)
+        elif name == "RVA2" and frame.channel == 1 and frame.desc.lower() in {"track", "album"}:
+            raw.setdefault(f"replaygain{frame.desc.lower()}gain", [f"{frame.gain:.4f}"])
+            raw.setdefault(f"replaygain{frame.desc.lower()}peak", [f"{frame.peak:.6f}"])
+        elif name == "APIC":
+            has_cover = True
+    plain = [text for has_name, text in sorted(comments, key=lambda comment: comment[0]) if not has_name]
+    if plain:
+        raw["comment"] = plain
+    elif v1 := tags.get("COMM:ID3v1 Comment:eng"):
+        raw["comment"] = list(v1.text)
+    return raw, has_cover
+
+
+def _from_mp4(tags: Any) -> tuple[RawTags, bool]:
+    raw: RawTags = {}
+    for atom, values in tags.items():
+        if atom in _MP4_ATOMS:
+            raw.setdefault(_MP4_ATOMS[atom], []).extend(str(value) for value in values)
+        elif atom.startswith("----:"):
+            texts = [bytes(value).decode("utf-8", "replace") for value in values]
+            raw.setdefault(raw_name(atom.rpartition(":")[2]), []).extend(texts)
+        elif atom == "cpil":
+            raw["compilation"] = ["1" if values else "0"]
+        elif atom in {"trkn", "disk"} and values:
+            field = "track" if atom == "trkn" else "disc"
+            for part, number in zip(("number", "total"), values[0], strict=False):
+                if number:
+                    raw[field + part] = [str(number)]
+    return raw, "covr" in tags
+
+
+def _from_apev2(tags: Any) -> RawTags:
+    raw: RawTags = {}
+    for name, value in tags.items():
+        if value.kind == mutagen.apev2.TEXT:
+            raw.setdefault(raw_name(name), []).extend(value)
+    return raw
+
+
+def _add_musepack_gains(info: Any, raw: RawTags) -> None:
+    """Musepack has ReplayGain in its header; zero there is no value."""
+    for attribute, name in (
+        ("title_gain", "replaygaintrackgain"),
+        ("title_peak", "replaygaintrackpeak"),
+        ("album_gain", "replaygainalbumgain"),
+        ("album_peak", "replaygainalbumpeak"),
+    ):
+        if value := getattr(info, attribute, None):
+            raw.setdefault(name, [f"{value:.6f}"])
+
+
+class _Picture:
+    """As mutagen's: a type by ID3's numbers, and data."""
+
+    __slots__ = ("data", "type")
+
+    def __init__(self, kind: int, data: bytes) -> None:
+        self.type = kind
+        self.data = data
+
+
+def _pictures(tags: Any) -> Iterable[Any]:
+    if tags is None:
+        return
+    if isinstance(tags, mutagen.id3.ID3Tags):
+        yield from tags.getall("APIC")
+    elif isinstance(tags, mutagen.mp4.MP4Tags):
+        yield from (_Picture(_FRONT_COVER, bytes(data)) for data in tags.get("covr", ()))
+    elif isinstance(tags, mutagen.apev2.APEv2):
+        for name, value in tags.items():
+            if name.lower().startswith("cover art") and value.kind == mutagen.apev2.BINARY:
+                kind = _FRONT_COVER if "front" in name.lower() else 0
+                yield _Picture(kind, bytes(value.value).partition(b"\0")[2])
+    else:
+        values = tags.as_dict()
+        for name, listed in values.items():
+            plain = raw_name(name.removeprefix("WM/"))
+            for value in listed:
+                picture = _picture_of(plain, value)
+                if picture is not None:
+                    yield picture
+
+
+def _picture_of(name: str, value: Any) -> Any | None:
+    try:
+        if name == "metadatablockpicture":
+            return mutagen.flac.Picture(base64.b64decode(value))
+        if name == "coverart":
+            return _Picture(_FRONT_COVER, base64.b64decode(value))
+        if name == "picture":
+            return _asf_picture(bytes(value.value))
+    except (binascii.Error, mutagen.MutagenError, ValueError, AttributeError, TypeError):
+        return None
+    return None
+
+
+def _asf_picture(data: bytes) -> _Picture | None:
+    """WM/Picture: type, length, MIME type and description in UTF-16 with two NULs each, data."""
+    position = 5
+    for _ in range(2):
+        while data[position : position + 2] not in {b"\0\0", b""}:
+            position += 2
+        position += 2
+    length = int.from_bytes(data[1:5], "little")
+    return _Picture(data[0], data[position : position + length]) if data else None

@@ -1,0 +1,38 @@
+"""Paths are bytes on disk and text everywhere else: two ways between them."""
+
+from __future__ import annotations
+
+import re
+from urllib.parse import unquote_to_bytes
+
+_INVALID = re.compile(r"[\udc80-\udcff]")
+#: What would not survive JSON, a log line or the way back: lone surrogates, control characters, and `%` itself.
+_UNSAFE = re.compile(r"[\udc80-\udcff\x00-\x1f\x7f%]")
+
+
+def _percent(match: re.Match[str]) -> str:
+    return "".join(f"%{byte:02X}" for byte in match[0].encode("utf-8", "surrogateescape"))
+
+
+def parked(path: bytes, track_id: int) -> bytes:
+    """`path` for a track that is not there (any more) while another file has, or gets, that place.
+
+    No file's path holds a NUL byte, so it is unique; `shown` leaves the addition out.
+    """
+    return path.partition(b"\0")[0] + b"\0%d" % track_id
+
+
+def shown(path: bytes) -> str:
+    """A path for people: UTF-8 text as it is; bytes that are not UTF-8 percent-escaped."""
+    path = path.partition(b"\0")[0]
+    return _INVALID.sub(_percent, path.decode("utf-8", "surrogateescape"))
+
+
+def escaped(path: bytes) -> str:
+    """A path for a job's arguments: readable, JSON-safe, and `unescaped` gives the same bytes back."""
+    return _UNSAFE.sub(_percent, path.decode("utf-8", "surrogateescape"))
+
+
+def unescaped(text: str) -> bytes:
+    """The path that `escaped` wrote."""
+    return unquote_to_bytes(text)

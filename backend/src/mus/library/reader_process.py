@@ -1,0 +1,113 @@
+"""A child that reads files for its parent, one after another, and that can be killed at any time.
+
+`python -m mus.library.reader_process PARENT_PID NICE MEMORY_LIMIT_BYTES`, started by `reader_pool`. Over
+stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
+
+    request   {"operation": "read" | "analyse", "root", "paths": [...], "thumbnails_dir", "acknowledge_each"}
+    answers   {"started": true}            once what the operation needs is imported
+              {"results": [...]}           in the order of `paths`; as many as are done
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import resource
+import signal
+import struct
+import sys
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, BinaryIO
+
+#: Results are sent when so many wait, or so much time has passed, whichever is first.
+BATCH_RESULTS = 25
+BATCH_SECONDS = 0.1
+
+_PR_SET_PDEATHSIG = 1
+
+
+def main() -> None:
+    parent, nice, memory_limit_bytes = (int(argument) for argument in sys.argv[1:4])
+    _settle_in(parent, nice, memory_limit_bytes)
+    requests, answers = sys.stdin.buffer, _private_stdout()
+    while (request := _receive(requests)) is not None:
+        _serve(request, answers)
+
+
+def encode_frame(message: dict[str, Any]) -> bytes:
+    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode("ascii")
+    return struct.pack(">I", len(body)) + body
+
+
+def _settle_in(parent: int, nice: int, memory_limit_bytes: int) -> None:
+    # A terminal's Ctrl-C goes to the whole group; the parent decides when its readers end.
+    signal.signal(signal.SIGINT, signal.SIG_IGN)
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:  # it died before that call
+        os._exit(0)
+    if nice:
+        os.nice(nice)
+    resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
+    _, hard = resource.getrlimit(resource.RLIMIT_AS)
+    limit = memory_limit_bytes if hard == resource.RLIM_INFINITY else min(memory_limit_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_AS, (limit, limit))
+
+
+def _private_stdout() -> BinaryIO:
+    """The answers' stream; whatever a library prints to stdout goes nowhere."""
+    answers = os.fdopen(os.dup(1), "wb", buffering=0)
+    nowhere = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nowhere, 1)
+    os.close(nowhere)
+    return answers
+
+
+def _receive(stream: BinaryIO) -> dict[str, Any] | None:
+    header = stream.read(4)
+    if len(header) < 4:
+        return None  # the parent closed the pipe, or died
+    length = struct.unpack(">I", header)[0]
+    body = stream.read(length)
+    return json.loads(body) if len(body) == length else None
+
+
+def _send(stream: BinaryIO, message: dict[str, Any]) -> None:
+    frame = memoryview(encode_frame(message))
+    while frame:
+        frame = frame[stream.write(frame) :]
+
+
+def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
+    root = os.fsencode(request["root"])
+    read = _operation(request["operation"], root, request.get("thumbnails_dir"))
+    _send(answers, {"started": True})
+    most = 1 if request["acknowledge_each"] else BATCH_RESULTS
+    results: list[dict[str, Any]] = []
+    sent = time.monotonic()
+    for path in request["paths"]:
+        results.append(read(os.fsencode(path)))
+        if len(results) >= most or time.monotonic() - sent >= BATCH_SECONDS:
+            _send(answers, {"results": results})
+            results, sent = [], time.monotonic()
+    if results:
+        _send(answers, {"results": results})
+
+
+def _operation(operation: str, root: bytes, thumbnails_dir: str | None) -> Callable[[bytes], dict[str, Any]]:
+    """What to do with each path. Imports only what the operation needs: an analyser takes 24 MB more."""
+    if operation == "read":
+        from mus.library.tag_reader import read_tags
+
+        return lambda path: read_tags(root, path).as_json()
+    from mus.library.analysis import analyse
+
+    thumbnails = Path(thumbnails_dir or "")
+    return lambda path: analyse(root, path, thumbnails).as_json()
+
+
+if __name__ == "__main__":
+    main()

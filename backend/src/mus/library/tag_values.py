@@ -1,0 +1,194 @@
+"""From the names and strings that tags carry to a track's clean fields.
+
+Every tag format is first brought to *raw tags*: names without case, spaces, `_`, `-`, `/` (`album artist`,
+`ALBUMARTIST`, `MusicBrainz/Album Artist Id`), each with its values in order. Tags are untrusted input.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from functools import lru_cache
+from typing import Any
+
+RawTags = dict[str, list[str]]
+
+SHORT_TEXT = 4 * 1024
+LYRICS_TEXT = 256 * 1024
+DATE_TEXT = 64
+MAX_VALUES = 64
+MAX_NUMBER = 99_999
+
+_SEPARATORS = str.maketrans("", "", " _-/\0")
+_ALIASES = {
+    "track": "tracknumber",
+    "trck": "tracknumber",
+    "totaltracks": "tracktotal",
+    "disc": "discnumber",
+    "totaldiscs": "disctotal",
+    "partofset": "discnumber",
+    "author": "artist",
+    "ensemble": "albumartist",
+    "albumtitle": "album",
+    "description": "comment",
+    "itunescompilation": "compilation",
+    "iscompilation": "compilation",
+    "cpil": "compilation",
+    "tcmp": "compilation",
+    "unsyncedlyrics": "lyrics",
+    "unsynclyrics": "lyrics",
+}
+_MUSICBRAINZ = {
+    "recording": "musicbrainztrackid",
+    "track": "musicbrainzreleasetrackid",
+    "release": "musicbrainzalbumid",
+    "release_group": "musicbrainzreleasegroupid",
+}
+_MUSICBRAINZ_LISTS = {"artist": "musicbrainzartistid", "album_artist": "musicbrainzalbumartistid"}
+_GAINS = {"track_gain": "replaygaintrackgain", "album_gain": "replaygainalbumgain"}
+_PEAKS = {"track_peak": "replaygaintrackpeak", "album_peak": "replaygainalbumpeak"}
+_R128 = {"track_gain": "r128trackgain", "album_gain": "r128albumgain"}
+
+_UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
+_NUMBER = re.compile(r"\s*(\d{1,9})(?:\s*/\s*(\d{1,9}))?")
+_YEAR = re.compile(r"(?<!\d)([12]\d{3})(?!\d)")
+_FLOAT = re.compile(r"\s*([+-]?\d{1,9}(?:[.,]\d{1,20})?(?:e[+-]?\d{1,2})?)", re.IGNORECASE)
+
+
+@lru_cache(maxsize=4096)
+def raw_name(name: str) -> str:
+    """The name under which raw tags hold a tag."""
+    plain = name[:200].translate(_SEPARATORS).casefold()
+    return _ALIASES.get(plain, plain)
+
+
+def clean_text(value: str, limit: int = SHORT_TEXT) -> str:
+    """Valid UTF-8 without NUL and outer space, at most `limit` characters."""
+    if len(value) > limit:
+        value = value[:limit]
+    if not value.isascii():
+        # A byte order mark opens each further value of an ID3v2 UTF-16 frame.
+        value = value.encode("utf-8", "replace").decode("utf-8").replace("\ufeff", "")
+    if "\0" in value:
+        value = value.replace("\0", "")
+    return value.strip()
+
+
+def tag_fields(raw: RawTags, *, is_opus: bool = False) -> dict[str, Any]:
+    """A FileReading's tag fields, without those that no tag has, `title` among them."""
+    fields: dict[str, Any] = {}
+    for field in ("title", "album", "composer", "comment"):
+        if text := _first(raw, field):
+            fields[field] = text
+    for field, listed, source in (
+        ("artist", "artists", "artist"),
+        ("album_artist", "album_artists", "albumartist"),
+    ):
+        names = _many(raw, source)
+        if names:
+            fields[field] = names[0] if len(names) == 1 else clean_text("; ".join(names))
+        if names := _many(raw, f"{source}s") or names:
+            fields[listed] = names
+            fields.setdefault(field, clean_text("; ".join(names)))
+    if genres := _many(raw, "genre"):
+        fields["genre"], fields["genres"] = genres[0], genres
+    if lyrics := _first(raw, "lyrics", LYRICS_TEXT):
+        fields["lyrics"] = lyrics
+    for field in ("track", "disc"):
+        _number_and_total(raw, field, fields)
+    if date := _first(raw, "date", DATE_TEXT) or _first(raw, "year", DATE_TEXT):
+        fields["date"] = date
+        if year := _YEAR.search(date):
+            fields["year"] = int(year[1])
+    if raw.get("compilation", ("",))[0].strip("\0 ").casefold() in {"1", "true", "yes"}:
+        fields["compilation"] = True
+    if musicbrainz := _musicbrainz(raw):
+        fields["musicbrainz"] = musicbrainz
+    if replaygain := _replaygain(raw, is_opus=is_opus):
+        fields["replaygain"] = replaygain
+    return fields
+
+
+def bounded(number: float | None, highest: int) -> int | None:
+    """A positive whole number up to `highest`, else None."""
+    if number is None or not math.isfinite(number) or not 1 <= number <= highest:
+        return None
+    return round(number)
+
+
+def sane_duration(seconds: float | None) -> float | None:
+    """Seconds, if they are finite, positive and less than a month."""
+    return seconds if seconds is not None and math.isfinite(seconds) and 0 < seconds < 31 * 86_400 else None
+
+
+def _first(raw: RawTags, name: str, limit: int = SHORT_TEXT) -> str | None:
+    for value in raw.get(name, ()):
+        if text := clean_text(value, limit):
+            return text
+    return None
+
+
+def _many(raw: RawTags, name: str) -> list[str]:
+    values = raw.get(name)
+    if values is None:
+        return []
+    if len(values) == 1 and "\0" not in values[0]:
+        text = clean_text(values[0])
+        return [text] if text else []
+    found: dict[str, None] = {}
+    for value in values[:MAX_VALUES]:
+        for part in value[: SHORT_TEXT * 4].split("\0"):
+            if text := clean_text(part):
+                found[text] = None
+    return list(found)[:MAX_VALUES]
+
+
+def _number_and_total(raw: RawTags, field: str, fields: dict[str, Any]) -> None:
+    total: str | None = None
+    if (text := _first(raw, f"{field}number")) and (found := _NUMBER.match(text)):
+        if (number := int(found[1])) <= MAX_NUMBER:
+            fields[f"{field}_number"] = number
+        total = found[2]
+    if (text := _first(raw, f"{field}total")) and (found := _NUMBER.match(text)):
+        total = found[1]
+    if total and 0 < int(total) <= MAX_NUMBER:
+        fields[f"{field}_total"] = int(total)
+
+
+def _musicbrainz(raw: RawTags) -> dict[str, Any]:
+    ids: dict[str, Any] = {}
+    for name, source in _MUSICBRAINZ.items():
+        if source in raw and (found := _uuids(raw[source])):
+            ids[name] = found[0]
+    for name, source in _MUSICBRAINZ_LISTS.items():
+        if source in raw and (found := _uuids(raw[source])):
+            ids[name] = found
+    return ids
+
+
+def _uuids(values: list[str]) -> list[str]:
+    text = " ".join(values[:MAX_VALUES])[: SHORT_TEXT * 4]
+    return list(dict.fromkeys(found.lower() for found in _UUID.findall(text)))[:MAX_VALUES]
+
+
+def _replaygain(raw: RawTags, *, is_opus: bool) -> dict[str, float]:
+    gains: dict[str, float] = {}
+    for name, source in _GAINS.items():
+        if (value := _float(raw, source)) is not None and abs(value) <= 100:
+            gains[name] = value
+    for name, source in _PEAKS.items():
+        if (value := _float(raw, source)) is not None and 0 <= value <= 1000:
+            gains[name] = value
+    if is_opus:
+        # RFC 7845 §5.2.1: Q7.8 fixed point, to -23 LUFS; ReplayGain 2.0 refers to -18 LUFS, 5 dB louder.
+        for name, source in _R128.items():
+            if (value := _float(raw, source)) is not None and -32_768 <= value <= 32_767:
+                gains[name] = round(value / 256 + 5, 4)
+    return gains
+
+
+def _float(raw: RawTags, name: str) -> float | None:
+    text = _first(raw, name)
+    found = _FLOAT.match(text) if text else None
+    value = float(found[1].replace(",", ".")) if found else math.nan
+    return value if math.isfinite(value) else None

@@ -1,0 +1,187 @@
+"""Engines, sessions and migrations.
+
+On SQLite two engines share the file: one connection that writes, several that read. So writers of one process
+queue up in order instead of polling SQLite's lock, and a read never waits for them (WAL).
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import fcntl
+import os
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from pathlib import Path
+from typing import Any
+
+from sqlalchemy import event, make_url, text
+from sqlalchemy.engine import Connection
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
+from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+
+from mus.errors import AdminRequiredError, TemporaryError
+from mus.persistence.unit_of_work import UnitOfWork, entered
+
+_MIGRATIONS = Path(__file__).parent / "migrations"
+#: The newest revision in `migrations/versions`; a test compares the two. It spares a process that finds its
+#: schema up to date the import of Alembic, a tenth of a second at each start.
+SCHEMA_REVISION = "0001"
+#: How long a statement waits for another process's write transaction before it gives up as `temporary`.
+BUSY_TIMEOUT_SECONDS = 30.0
+
+
+class Database:
+    """The database of one process: `open()`, then `reading()` and `unit_of_work()`."""
+
+    def __init__(self, url: str, *, busy_timeout_seconds: float = BUSY_TIMEOUT_SECONDS) -> None:
+        self.url = make_url(url)
+        self.is_sqlite = self.url.get_backend_name() == "sqlite"
+        self._busy_timeout_seconds = busy_timeout_seconds
+        self._writer = self._engine(writes=True)
+        self._reader = self._engine(writes=False) if self.is_sqlite else self._writer
+        self._write_session = async_sessionmaker(self._writer, expire_on_commit=False)
+        self._read_session = async_sessionmaker(self._reader, expire_on_commit=False)
+
+    def _engine(self, *, writes: bool) -> AsyncEngine:
+        if not self.is_sqlite:
+            return create_async_engine(self.url, pool_size=10, max_overflow=10, pool_pre_ping=True)
+        # A caller may wait long for the one writing connection: behind it stand short transactions only.
+        engine = create_async_engine(
+            self.url,
+            pool_size=1 if writes else 4,
+            max_overflow=0,
+            pool_timeout=120,
+            connect_args={"timeout": self._busy_timeout_seconds},
+        )
+        event.listen(engine.sync_engine, "connect", _set_pragmas)
+        event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
+        return engine
+
+    async def migrate(self) -> None:
+        """Bring the schema up to date, under a lock: several processes may start at once.
+
+        Raises AdminRequiredError when the database was written by a newer mus, or cannot be opened.
+        """
+        if self.is_sqlite and self.url.database:
+            folder = Path(self.url.database).parent
+            try:
+                folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            except OSError as error:
+                raise AdminRequiredError(f"The data folder {folder} cannot be made: {error.strerror}") from error
+        try:
+            if await self._revision() == SCHEMA_REVISION:
+                return
+            with _migration_lock(self.url.database if self.is_sqlite else None) as lock:
+                await lock
+                async with self._writer.connect() as connection:
+                    await connection.run_sync(_upgrade)
+        except (DBAPIError, OSError) as error:
+            reason = error.orig if isinstance(error, DBAPIError) else error
+            raise AdminRequiredError(
+                f"The database {self.url.render_as_string()} cannot be used: {reason}"
+            ) from error
+
+    async def _revision(self) -> str | None:
+        """The schema's revision; None for a new database."""
+        try:
+            async with self._reader.connect() as connection:
+                return (await connection.execute(text("SELECT version_num FROM alembic_version"))).scalar()
+        except (OperationalError, ProgrammingError) as error:
+            if any(sign in str(error.orig).lower() for sign in ("no such table", "does not exist")):
+                return None
+            raise
+
+    async def close(self) -> None:
+        await self._writer.dispose()
+        if self._reader is not self._writer:
+            await self._reader.dispose()
+
+    @asynccontextmanager
+    async def reading(self) -> AsyncIterator[AsyncSession]:
+        """A session for queries: one consistent snapshot, nothing is written."""
+        async with self._read_session() as session:
+            yield session
+
+    @asynccontextmanager
+    async def unit_of_work(self) -> AsyncIterator[UnitOfWork]:
+        """One write transaction, committed when the block ends, rolled back when it raises.
+
+        Keep it short: nothing may wait in it for a file, a decoder or the network. What was registered with
+        `after_commit` runs after the commit, and never after a rollback. Raises TemporaryError when the
+        database stayed locked, or its disk is full.
+        """
+        try:
+            async with self._write_session() as session, session.begin():
+                with entered(UnitOfWork(session)) as work:
+                    yield work
+        except DBAPIError as error:
+            raise _as_temporary(error) from error
+        await work.committed()
+
+
+def _as_temporary(error: DBAPIError) -> Exception:
+    text = str(error.orig).lower()
+    if "locked" in text or "busy" in text:
+        return TemporaryError("The database was busy for too long")
+    if "full" in text or "disk i/o" in text:
+        return TemporaryError(
+            "The disk of the data folder is full or failing", recovery_actions=("Free some disk space",)
+        )
+    return error
+
+
+def _set_pragmas(connection: DBAPIConnection, _record: Any) -> None:
+    # pysqlite would begin transactions by itself, deferred and late; `begin` below does it openly.
+    connection.isolation_level = None
+    cursor = connection.cursor()
+    for pragma in (
+        "journal_mode = WAL",
+        "synchronous = NORMAL",
+        "foreign_keys = ON",
+        "temp_store = MEMORY",
+        "cache_size = -16000",
+    ):
+        cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _begin_immediate(connection: Connection) -> None:
+    # A deferred transaction that turns into a writer fails at once when another wrote in between
+    # (SQLITE_BUSY_SNAPSHOT, not subject to the busy timeout): take the write lock first.
+    connection.exec_driver_sql("BEGIN IMMEDIATE")
+
+
+def _begin_deferred(connection: Connection) -> None:
+    connection.exec_driver_sql("BEGIN")
+
+
+def _upgrade(connection: Connection) -> None:
+    from alembic import command
+    from alembic.config import Config
+    from alembic.util import CommandError
+
+    config = Config()
+    config.set_main_option("script_location", str(_MIGRATIONS))
+    config.attributes["connection"] = connection
+    try:
+        command.upgrade(config, "head")
+    except CommandError as error:
+        raise AdminRequiredError(
+            f"The database was written by a newer version of mus: {error}",
+            recovery_actions=("Install that version again", "Use another data folder"),
+        ) from error
+    connection.commit()
+
+
+@contextlib.contextmanager
+def _migration_lock(database_file: str | None) -> Any:
+    if database_file is None:  # PostgreSQL: the migration environment takes an advisory lock
+        yield asyncio.sleep(0)
+        return
+    descriptor = os.open(f"{database_file}.migrating", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
+    try:
+        yield asyncio.to_thread(fcntl.flock, descriptor, fcntl.LOCK_EX)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,69 @@
+"""Where library rows are made and found. One default library comes first; the rows are there for more."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from sqlalchemy import select
+from sqlalchemy.exc import IntegrityError
+
+from mus.errors import ConfigurationError, ConflictError
+from mus.library.paths import shown
+from mus.persistence.database import Database
+from mus.persistence.models import Library
+
+
+async def all_libraries(database: Database) -> list[Library]:
+    """Every library, the default one first."""
+    async with database.reading() as session:
+        return list((await session.execute(select(Library).order_by(Library.id))).scalars())
+
+
+async def ensure_library(database: Database, music_dir: Path, name: str = "Music") -> Library:
+    """The library whose root is `music_dir`; its row is made when there is none yet.
+
+    Roots are compared as real paths, so another link to the same folder is the same library. Raises
+    ConflictError when this database already belongs to another folder.
+    """
+    existing = _with_root(await all_libraries(database), music_dir)
+    if existing is not None:
+        return existing
+    try:
+        async with database.unit_of_work() as work:
+            library = Library(name=name, root=os.fsencode(music_dir))
+            work.session.add(library)
+    except IntegrityError:
+        # Another process was first in the same instant: the name is unique.
+        existing = _with_root(await all_libraries(database), music_dir)
+        if existing is None:
+            raise
+        return existing
+    return library
+
+
+def _with_root(libraries: list[Library], music_dir: Path) -> Library | None:
+    wanted = os.path.realpath(os.fsencode(music_dir))
+    for library in libraries:
+        if os.path.realpath(library.root) == wanted:
+            return library
+    if libraries:
+        raise ConflictError(
+            f"This data folder belongs to the music in {shown(libraries[0].root)!r}, not to {str(music_dir)!r}: "
+            "give another --data folder for other music",
+            details={"root": shown(libraries[0].root)},
+            recovery_actions=("Use another data folder",),
+        )
+    return None
+
+
+def refuse_overlap(libraries: list[Library], data_dir: Path) -> None:
+    """Raises ConfigurationError when the data folder and a library's root lie inside each other."""
+    data = os.path.realpath(os.fsencode(data_dir))
+    for library in libraries:
+        root = os.path.realpath(library.root)
+        if os.path.commonpath([root, data]) in {root, data}:
+            raise ConfigurationError(
+                f"the data folder {str(data_dir)!r} and the music folder {shown(library.root)!r} "
+                "must not lie inside each other"
+            )

@@ -1,0 +1,275 @@
+"""The tables. Times are aware UTC datetimes in Python and microseconds since the epoch in the database;
+paths are bytes, relative to the library's root, as the file system has them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from sqlalchemy import (
+    JSON,
+    BigInteger,
+    Boolean,
+    Dialect,
+    Float,
+    ForeignKey,
+    Index,
+    Integer,
+    LargeBinary,
+    String,
+    Text,
+    UniqueConstraint,
+    text,
+)
+from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
+from sqlalchemy.types import TypeDecorator
+
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_MICROSECOND = timedelta(microseconds=1)
+
+
+def utc_now() -> datetime:
+    return datetime.now(UTC)
+
+
+class UtcTime(TypeDecorator[datetime]):
+    """An instant: exact, sortable and alike on every database, which SQLite's text dates are not."""
+
+    impl = BigInteger
+    cache_ok = True
+
+    def process_bind_param(self, value: datetime | None, dialect: Dialect) -> int | None:
+        return None if value is None else (value - _EPOCH) // _MICROSECOND
+
+    def process_result_value(self, value: int | None, dialect: Dialect) -> datetime | None:
+        return None if value is None else _EPOCH + timedelta(microseconds=value)
+
+
+class Base(DeclarativeBase):
+    type_annotation_map = {  # noqa: RUF012 - SQLAlchemy reads it from the class
+        datetime: UtcTime,
+        bytes: LargeBinary,
+        dict[str, Any]: JSON(none_as_null=True),
+        list[str]: JSON(none_as_null=True),
+    }
+
+
+#: SQLite numbers rows without gaps of reuse only for `INTEGER PRIMARY KEY AUTOINCREMENT`.
+_Id = BigInteger().with_variant(Integer, "sqlite")
+
+
+class Library(Base):
+    """A named root folder."""
+
+    __tablename__ = "libraries"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    name: Mapped[str] = mapped_column(String(200), unique=True)
+    root: Mapped[bytes]
+    #: st_dev of the root when a scan last succeeded; another one means that another file system is mounted.
+    device: Mapped[int | None] = mapped_column(BigInteger)
+    online: Mapped[bool] = mapped_column(Boolean, default=True)
+    offline_reason: Mapped[str | None] = mapped_column(Text)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Track(Base):
+    """A file of the library, and what is known of it."""
+
+    __tablename__ = "tracks"
+    __table_args__ = (
+        UniqueConstraint("library_id", "path"),
+        Index("ix_tracks_inode", "inode"),
+        Index("ix_tracks_status", "status", "id"),
+        Index("ix_tracks_title", "title_key", "id"),
+        Index("ix_tracks_artist", "artist_key", "id"),
+        Index("ix_tracks_album", "album_key", "id"),
+        Index("ix_tracks_added", "added_at", "id"),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    library_id: Mapped[int] = mapped_column(ForeignKey("libraries.id"))
+    path: Mapped[bytes]
+
+    size: Mapped[int] = mapped_column(BigInteger)
+    mtime_ns: Mapped[int] = mapped_column(BigInteger)
+    ctime_ns: Mapped[int] = mapped_column(BigInteger)
+    #: Unsigned on some file systems: stored modulo 2**64 as a signed number (`walk.signed`).
+    inode: Mapped[int] = mapped_column(BigInteger)
+    device: Mapped[int] = mapped_column(BigInteger)
+
+    status: Mapped[str] = mapped_column(String(16))
+    error_category: Mapped[str | None] = mapped_column(String(32))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    #: How often analysis was tried on this version of the file.
+    analysis_attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    #: Version of the analysis that the stored values come from; 0 is none yet. The slow phase's work list.
+    analysis_version: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+
+    title: Mapped[str] = mapped_column(Text)
+    artist: Mapped[str | None] = mapped_column(Text)
+    artists: Mapped[list[str] | None]
+    album_artist: Mapped[str | None] = mapped_column(Text)
+    album_artists: Mapped[list[str] | None]
+    album: Mapped[str | None] = mapped_column(Text)
+    track_number: Mapped[int | None] = mapped_column(Integer)
+    track_total: Mapped[int | None] = mapped_column(Integer)
+    disc_number: Mapped[int | None] = mapped_column(Integer)
+    disc_total: Mapped[int | None] = mapped_column(Integer)
+    date: Mapped[str | None] = mapped_column(String(64))
+    year: Mapped[int | None] = mapped_column(Integer)
+    genre: Mapped[str | None] = mapped_column(Text)
+    genres: Mapped[list[str] | None]
+    composer: Mapped[str | None] = mapped_column(Text)
+    comment: Mapped[str | None] = mapped_column(Text)
+    compilation: Mapped[bool] = mapped_column(Boolean, default=False)
+    lyrics: Mapped[str | None] = mapped_column(Text)
+    #: MusicBrainz ids: recording, track, release, release_group; artist and album_artist as lists.
+    musicbrainz: Mapped[dict[str, Any] | None]
+    #: track_gain, album_gain (dB), track_peak, album_peak (1.0 is full scale).
+    replaygain: Mapped[dict[str, Any] | None]
+
+    duration_seconds: Mapped[float | None] = mapped_column(Float)
+    bitrate_kbps: Mapped[int | None] = mapped_column(Integer)
+    sample_rate_hz: Mapped[int | None] = mapped_column(Integer)
+    channels: Mapped[int | None] = mapped_column(Integer)
+    format: Mapped[str | None] = mapped_column(String(16))
+
+    #: Name of the cover's thumbnails, from a hash of the picture; None is no cover, or none made yet.
+    cover: Mapped[str | None] = mapped_column(String(64))
+    #: Of the audio packets, tags left out. Its analysis comes with identity by hash.
+    audio_hash: Mapped[bytes | None]
+
+    title_key: Mapped[str] = mapped_column(Text)
+    artist_key: Mapped[str] = mapped_column(Text)
+    album_key: Mapped[str] = mapped_column(Text)
+
+    added_at: Mapped[datetime] = mapped_column(default=utc_now)
+    updated_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class TrashEntry(Base):
+    """The intent row of a deletion: written before the rename, so that a crash between the two is seen."""
+
+    __tablename__ = "trash_entries"
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    track_id: Mapped[int] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), unique=True)
+    #: Where the file lay, relative to the root: a trashed track's own `path` is free for another file.
+    original_path: Mapped[bytes]
+    #: Absolute path of the file in the trash.
+    trash_path: Mapped[bytes]
+    #: `moving` until the rename is known to have happened, then `trashed`; `restoring` on the way back.
+    state: Mapped[str] = mapped_column(String(16))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Job(Base):
+    """A job's row: the truth about it. Only `mus.ledger` writes here (DESIGN §4)."""
+
+    __tablename__ = "jobs"
+    __table_args__ = (
+        Index(
+            "uq_jobs_dedupe_waiting",
+            "dedupe_key",
+            unique=True,
+            sqlite_where=text("state = 'queued' AND dedupe_key IS NOT NULL"),
+            postgresql_where=text("state = 'queued' AND dedupe_key IS NOT NULL"),
+        ),
+        Index(
+            "uq_jobs_exclusive_active",
+            "exclusive_key",
+            unique=True,
+            sqlite_where=text("state IN ('running', 'waiting') AND exclusive_key IS NOT NULL"),
+            postgresql_where=text("state IN ('running', 'waiting') AND exclusive_key IS NOT NULL"),
+        ),
+        Index("ix_jobs_state_queue", "state", "queue"),
+        Index("ix_jobs_parent", "parent_id"),
+        Index("ix_jobs_task", "task", "id"),
+    )
+
+    #: 12 hex digits of milliseconds, then 20 random ones: sorts by time of creation.
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    task: Mapped[str] = mapped_column(String(100))
+    queue: Mapped[str] = mapped_column(String(50))
+    arguments: Mapped[dict[str, Any]]
+    state: Mapped[str] = mapped_column(String(16))
+    #: Raised whenever a new attempt is granted; with `delivery` it fences every write of the job.
+    attempt: Mapped[int] = mapped_column(Integer, default=1)
+    delivery: Mapped[int] = mapped_column(Integer, default=1)
+    progress: Mapped[float] = mapped_column(Float, default=0.0)
+    stage: Mapped[str | None] = mapped_column(String(100))
+    units_done: Mapped[int] = mapped_column(Integer, default=0)
+    units_total: Mapped[int] = mapped_column(Integer, default=0)
+    #: What a fenced effect left for a later attempt of the same job, written in the effect's transaction.
+    checkpoint: Mapped[dict[str, Any] | None]
+    result: Mapped[dict[str, Any] | None]
+    error_category: Mapped[str | None] = mapped_column(String(32))
+    error_message: Mapped[str | None] = mapped_column(Text)
+    error_details: Mapped[dict[str, Any] | None]
+    parent_id: Mapped[str | None] = mapped_column(String(32))
+    children_open: Mapped[int] = mapped_column(Integer, default=0)
+    #: Task enqueued as the last child when the others are done; its end becomes this job's end.
+    continuation: Mapped[str | None] = mapped_column(String(100))
+    continuation_queue: Mapped[str | None] = mapped_column(String(50))
+    #: That last child, once it was enqueued.
+    continuation_id: Mapped[str | None] = mapped_column(String(32))
+    retry_of: Mapped[str | None] = mapped_column(String(32))
+    requested_by: Mapped[str | None] = mapped_column(String(200))
+    #: Unique among queued jobs.
+    dedupe_key: Mapped[str | None] = mapped_column(String(200))
+    #: Unique among running and waiting jobs: one scan a library.
+    exclusive_key: Mapped[str | None] = mapped_column(String(200))
+    run_after: Mapped[datetime | None]
+    cancel_requested_at: Mapped[datetime | None]
+    worker_id: Mapped[str | None] = mapped_column(String(32))
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    published_at: Mapped[datetime | None]
+    started_at: Mapped[datetime | None]
+    finished_at: Mapped[datetime | None]
+
+
+class JobEvent(Base):
+    """One line of a job's history."""
+
+    __tablename__ = "job_events"
+    __table_args__ = (Index("ix_job_events_job", "job_id", "id"),)
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    job_id: Mapped[str] = mapped_column(String(32))
+    at: Mapped[datetime] = mapped_column(default=utc_now)
+    event: Mapped[str] = mapped_column(String(32))
+    attempt: Mapped[int] = mapped_column(Integer)
+    details: Mapped[dict[str, Any] | None]
+
+
+class WorkerRow(Base):
+    """A worker process. It lives while `beat` rises."""
+
+    __tablename__ = "workers"
+
+    id: Mapped[str] = mapped_column(String(32), primary_key=True)
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    queues: Mapped[list[str]]
+    #: `alive`, `dead` (taken for dead, its jobs moved on) or `stopped` (left in good order).
+    state: Mapped[str] = mapped_column(String(16))
+    beat: Mapped[int] = mapped_column(BigInteger, default=0)
+    beat_at: Mapped[datetime] = mapped_column(default=utc_now)
+    started_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Schedule(Base):
+    """A job that comes again: fired by a conditional update of `next_due`, so once however many look."""
+
+    __tablename__ = "schedules"
+
+    name: Mapped[str] = mapped_column(String(100), primary_key=True)
+    task: Mapped[str] = mapped_column(String(100))
+    queue: Mapped[str] = mapped_column(String(50))
+    arguments: Mapped[dict[str, Any]]
+    #: Five fields, in UTC.
+    crontab: Mapped[str] = mapped_column(String(100))
+    next_due: Mapped[datetime]
+    last_fired_at: Mapped[datetime | None]

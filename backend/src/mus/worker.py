@@ -1,0 +1,172 @@
+"""A worker process: loads the job modules, runs a lane per queue, beats, reconciles, drains on SIGTERM."""
+
+from __future__ import annotations
+
+import asyncio
+import importlib
+import logging
+import signal
+from collections.abc import AsyncIterator, Sequence
+from contextlib import asynccontextmanager
+
+from redis.exceptions import RedisError
+from streaq.task import _task_context
+
+from mus.broker.job_runner import JobRunner, StopReason
+from mus.broker.lane import Lane
+from mus.broker.queues import POLICIES, Queue, queue_named
+from mus.broker.runtime import Runtime, opened
+from mus.broker.streaq_broker import Connection, broker
+from mus.config import Settings
+from mus.errors import ConfigurationError
+from mus.jobs import JOB_MODULES, TASK_QUEUES
+from mus.jobs.services import job_services
+from mus.ledger.reconcile import Reconciler
+from mus.ledger.workers import Heartbeat
+
+logger = logging.getLogger(__name__)
+
+
+def load_job_modules(modules: Sequence[str], queues: Sequence[Queue]) -> None:
+    """Import the job modules (all by default; maintenance always).
+
+    Raises ConfigurationError when a module cannot be imported, or when a task of a served queue is in none of
+    them: its jobs would fail here while another worker could run them.
+    """
+    for name in [*(modules or JOB_MODULES), "mus.jobs.maintenance_jobs"]:
+        try:
+            importlib.import_module(name)
+        except ImportError as error:
+            raise ConfigurationError(f"The job module {name!r} cannot be imported: {error}") from error
+    missing = sorted(
+        name for name, on in TASK_QUEUES.items() if name not in broker.tasks and not on.isdisjoint(queues)
+    )
+    if missing:
+        raise ConfigurationError(
+            f"The queues {', '.join(queues)} carry tasks that no loaded module has: {', '.join(missing)}. "
+            f"Name their modules as well; all are: {', '.join(JOB_MODULES)}"
+        )
+
+
+class WorkerProcess:
+    """The lanes of one process, with what keeps their jobs safe."""
+
+    def __init__(self, settings: Settings, connection: Connection, queues: Sequence[Queue]) -> None:
+        self._settings = settings
+        self._connection = connection
+        self._queues = list(queues)
+        self._heartbeat = Heartbeat(
+            connection.ledger.database.url.render_as_string(hide_password=False),
+            [queue.value for queue in queues],
+            settings.beat_seconds,
+        )
+        self._runner = JobRunner(connection.ledger, broker.tasks, self._heartbeat.worker_id)
+        self._lanes = [self._lane(queue) for queue in queues]
+
+    def _lane(self, queue: Queue) -> Lane:
+        lane = Lane(
+            self._connection.url,
+            self._connection.queue_name,
+            [queue],
+            slots=POLICIES[queue].slots,
+            worker_id=f"{self._heartbeat.worker_id}-{queue}",
+            idle_timeout_seconds=self._settings.dead_after_seconds,
+        )
+        for name in broker.tasks:
+            lane.task(name=name, max_tries=None, timeout=None, expire=None, unique=False, ttl=0, silent=True)(
+                self._deliver
+            )
+        return lane
+
+    async def _deliver(self) -> None:
+        await self._runner.deliver(_task_context.get().task_id)
+
+    async def run(self, stopping: asyncio.Event) -> None:
+        """Serve until `stopping` is set, then drain: running jobs end, or are handed back in time."""
+        await self._heartbeat.start()
+        try:
+            async with asyncio.TaskGroup() as loops:
+                background = [
+                    loops.create_task(self._reconcile(), name="mus-reconcile"),
+                    loops.create_task(self._listen_for_cancels(), name="mus-cancels"),
+                ]
+                lanes = [loops.create_task(lane.serve(), name=f"mus-lane {lane.id}") for lane in self._lanes]
+                logger.info("worker %s serves %s", self._heartbeat.worker_id, ", ".join(self._queues))
+                await stopping.wait()
+                await self._drain(lanes)
+                for task in background:
+                    task.cancel()
+        finally:
+            await self._heartbeat.stop()
+
+    async def _drain(self, lanes: list[asyncio.Task[None]]) -> None:
+        for lane in self._lanes:
+            lane.stop()
+        self._runner.begin_drain()
+        _, late = await asyncio.wait(lanes, timeout=self._settings.drain_seconds)
+        if late:
+            logger.info("handing %d running jobs back", len(self._runner.running))
+            self._runner.hand_all_back()
+            await asyncio.wait(late)
+
+    async def _reconcile(self) -> None:
+        reconciler = Reconciler(
+            self._connection.ledger,
+            self._connection,
+            dead_after_seconds=self._settings.dead_after_seconds,
+            every_seconds=self._settings.reconcile_seconds,
+        )
+        while True:
+            try:
+                await reconciler.tick()
+                await self._stop_lost(reconciler)
+            except Exception:
+                logger.exception("reconcile failed this time")
+            await asyncio.sleep(self._settings.reconcile_seconds)
+
+    async def _stop_lost(self, reconciler: Reconciler) -> None:
+        """Stop jobs whose cancel was not heard of, or that were moved on while this process stood still."""
+        running = set(self._runner.running)
+        for job_id in await reconciler.check_own(self._heartbeat.worker_id, running):
+            self._runner.stop_job(job_id, StopReason.CANCEL)
+
+    async def _listen_for_cancels(self) -> None:
+        while True:
+            try:
+                async with self._connection.redis.pubsub() as messages:
+                    await messages.subscribe(self._connection.cancel_channel)
+                    async for message in messages.listen():
+                        if message["type"] == "message":
+                            self._runner.stop_job(message["data"], StopReason.CANCEL)
+            except (RedisError, OSError) as error:
+                logger.debug("listening for cancels was interrupted: %r", error)
+            await asyncio.sleep(0.2)
+
+
+@asynccontextmanager
+async def worker_running(runtime: Runtime, queues: Sequence[Queue]) -> AsyncIterator[WorkerProcess]:
+    """A worker in this process for the block, drained at its end. The job modules are loaded already."""
+    stopping = asyncio.Event()
+    async with job_services(runtime):
+        worker = WorkerProcess(runtime.settings, runtime.connection, queues)
+        process = asyncio.create_task(worker.run(stopping))
+        try:
+            yield worker
+        finally:
+            stopping.set()
+            await process
+
+
+async def run_worker(settings: Settings, modules: Sequence[str], queue_names: Sequence[str]) -> None:
+    """`mus worker`: until SIGTERM or SIGINT.
+
+    Raises BadRequestError for an unknown queue and ConfigurationError for a missing task.
+    """
+    queues = [queue_named(name) for name in queue_names] or list(Queue)
+    load_job_modules(modules, queues)
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with opened(settings) as runtime, worker_running(runtime, queues):
+        await stopping.wait()
