@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 import secrets
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from pathlib import Path
 
 import pytest
 
 from mus.broker.embedded_server import EmbeddedServer
+from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import broker
+from mus.config import Settings, load_settings
+from mus.persistence.database import Database
 
 #: DragonflyDB has no Redis Functions: whoever leans on them shall fail here too (DESIGN §3).
 NO_FUNCTIONS = ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-function", "-fcall", "-fcall_ro")
@@ -34,3 +39,33 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 def queue_name() -> str:
     """A queue of this test's own; in braces as in production, for one DragonflyDB hash slot."""
     return f"{{test-{secrets.token_hex(6)}}}"
+
+
+@pytest.fixture
+def settings(tmp_path: Path, broker_url: str, queue_name: str) -> Settings:
+    """Settings of this test's own, with times short enough to see workers die."""
+    return load_settings(
+        data_dir=tmp_path / "data",
+        dragonfly_url=broker_url,
+        queue_name=queue_name,
+        beat_seconds=0.1,
+        dead_after_seconds=1.0,
+        reconcile_seconds=0.1,
+        drain_seconds=5.0,
+    )
+
+
+@pytest.fixture
+async def database(settings: Settings) -> AsyncIterator[Database]:
+    """A real, migrated database of this test's own."""
+    database = Database(settings.sqlalchemy_url)
+    await database.migrate()
+    yield database
+    await database.close()
+
+
+@pytest.fixture
+async def runtime(settings: Settings, database: Database, broker_url: str) -> AsyncIterator[Runtime]:
+    """Database and broker, open; no worker runs."""
+    async with broker.connected(database, broker_url, settings.queue_name) as connection:
+        yield Runtime(settings, database, connection)

@@ -8,6 +8,7 @@ import logging
 import signal
 from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
+from datetime import UTC
 
 from redis.exceptions import RedisError
 from streaq.task import _task_context
@@ -17,11 +18,13 @@ from mus.broker.lane import Lane
 from mus.broker.queues import POLICIES, Queue, queue_named
 from mus.broker.runtime import Runtime, opened
 from mus.broker.streaq_broker import Connection, broker
-from mus.config import Settings
+from mus.config import Settings, load_settings
 from mus.errors import ConfigurationError
 from mus.jobs import JOB_MODULES, TASK_QUEUES
+from mus.jobs.maintenance_jobs import schedules
 from mus.jobs.services import job_services
 from mus.ledger.reconcile import Reconciler
+from mus.ledger.schedules import ensure_schedules
 from mus.ledger.workers import Heartbeat
 
 logger = logging.getLogger(__name__)
@@ -83,6 +86,7 @@ class WorkerProcess:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then drain: running jobs end, or are handed back in time."""
+        await ensure_schedules(self._connection.ledger, schedules(self._settings.scan_schedule))
         await self._heartbeat.start()
         try:
             async with asyncio.TaskGroup() as loops:
@@ -148,10 +152,10 @@ async def worker_running(runtime: Runtime, queues: Sequence[Queue]) -> AsyncIter
     """A worker in this process for the block, drained at its end. The job modules are loaded already."""
     stopping = asyncio.Event()
     async with job_services(runtime):
-        worker = WorkerProcess(runtime.settings, runtime.connection, queues)
-        process = asyncio.create_task(worker.run(stopping))
+        serving = WorkerProcess(runtime.settings, runtime.connection, queues)
+        process = asyncio.create_task(serving.run(stopping))
         try:
-            yield worker
+            yield serving
         finally:
             stopping.set()
             await process
@@ -168,5 +172,20 @@ async def run_worker(settings: Settings, modules: Sequence[str], queue_names: Se
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with opened(settings) as runtime, worker_running(runtime, queues):
-        await stopping.wait()
+    async with opened(settings) as runtime, job_services(runtime):
+        await WorkerProcess(settings, runtime.connection, queues).run(stopping)
+
+
+class _StreaqEntry:
+    """What `streaq run mus.worker:worker` looks for: it runs a whole worker process of mus, all lanes of it."""
+
+    tz = UTC
+    burst = False
+
+    def run_sync(self) -> None:
+        if self.burst:
+            raise ConfigurationError("A worker of mus waits for jobs and has no burst mode: leave --burst out")
+        asyncio.run(run_worker(load_settings(), (), ()))
+
+
+worker = _StreaqEntry()

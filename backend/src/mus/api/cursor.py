@@ -60,17 +60,16 @@ def _plain(value: Any) -> str | int | float | None:
     return value
 
 
-def _valued(plain: Any, kind: type) -> Any:
+def _valued(plain: Any, kind: type[Any]) -> Any:
     if kind is float and type(plain) in {int, float}:
         return float(plain)
     if kind is datetime and type(plain) is int:
         return _EPOCH + timedelta(microseconds=plain)
     if kind is bytes and type(plain) is str:
         return plain.encode("latin-1")
-    if type(plain) is not kind:
-        raise ValueError(plain)
-    if kind is int and abs(plain) > _LARGEST:
-        raise ValueError(plain)
-    if kind is str:
+    if kind is int and type(plain) is int and abs(plain) <= _LARGEST:
+        return plain
+    if kind is str and type(plain) is str:
         plain.encode()  # a lone surrogate is a ValueError
-    return plain
+        return plain
+    raise ValueError(plain)

@@ -6,12 +6,11 @@ file, whatever its path names by then.
 
 from __future__ import annotations
 
-import asyncio
 import os
 import re
 from email.utils import formatdate, parsedate_to_datetime
-from typing import Any
 
+import anyio
 import anyio.to_thread
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.responses import Response
@@ -104,18 +103,11 @@ class OpenFileResponse(Response):
         if scope["method"] == "HEAD" or last < first:
             await send({"type": "http.response.body", "body": b""})
             return
-        # The server does not fail a send to a listener who left; without this we would read on to the end.
-        sending = asyncio.create_task(self._send_bytes(send, first, last))
-        leaving = asyncio.create_task(_disconnected(receive))
-        try:
-            await asyncio.wait((sending, leaving), return_when=asyncio.FIRST_COMPLETED)
-            if sending.done():
-                await sending
-        finally:
-            for task in (sending, leaving):
-                task.cancel()
-            # Until both have ended: the descriptor is closed next, and its number may be used again at once.
-            await asyncio.gather(sending, leaving, return_exceptions=True)
+        async with anyio.create_task_group() as tasks:
+            # The server does not fail a send to a listener who left; without this we would read on to the end.
+            tasks.start_soon(_stop_when_gone, receive, tasks.cancel_scope)
+            await self._send_bytes(send, first, last)
+            tasks.cancel_scope.cancel()
 
     async def _send_start(self, send: Send, status: int, headers: MutableHeaders) -> None:
         await send({"type": "http.response.start", "status": status, "headers": headers.raw})
@@ -150,7 +142,7 @@ def _date(header: str | None) -> float | None:
         return None
 
 
-async def _disconnected(receive: Receive) -> None:
-    message: Any = {}
-    while message.get("type") != "http.disconnect":
-        message = await receive()
+async def _stop_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    scope.cancel()

@@ -218,7 +218,7 @@ class WorkerItem(BaseModel):
     host: str
     pid: int
     queues: list[str]
-    state: Literal["alive", "dead", "stopped"]
+    state: str = Field(description="`alive`, `dead` (taken for dead) or `stopped` (left in good order)")
     alive: bool = Field(description="Taken for alive, and heard of lately")
     last_beat_at: datetime
     last_beat_age: float = Field(description="Seconds")

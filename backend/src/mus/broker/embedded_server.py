@@ -48,6 +48,8 @@ LOG_BYTES_KEPT = 1024 * 1024
 _TICK_SECONDS = 0.05
 _JOINED_TICK_SECONDS = 0.1
 _READY_TICK_SECONDS = 0.01
+#: After the folder itself failed (a full disk, a folder taken away).
+_LATER_TICK_SECONDS = 1.0
 #: The first restart is immediate; a server that keeps dying young is started ever more rarely.
 _LONGEST_PAUSE_SECONDS = 5.0
 _YOUNG_SECONDS = 5.0
@@ -135,6 +137,7 @@ class EmbeddedServer:
     def start(self) -> None:
         """Begin to own or join. Returns at once; see `ready`."""
         assert self._keeper is None
+        self._closing.clear()
         self._keeper = threading.Thread(target=self._keep, name="mus-embedded-server", daemon=True)
         self._keeper.start()
 
@@ -143,6 +146,7 @@ class EmbeddedServer:
         self._closing.set()
         if self._keeper is not None:
             self._keeper.join()
+            self._keeper = None
 
     async def ready(self, timeout_seconds: float = 10.0) -> None:
         """Wait until the server answers. Raises BrokerUnavailableError with its last words if it does not."""
@@ -164,13 +168,18 @@ class EmbeddedServer:
     def _keep(self) -> None:
         try:
             while not self._closing.is_set():
-                if self._take_ownership():
-                    self._keep_server()
+                try:
+                    if self._take_ownership():
+                        self._keep_server()
+                except OSError as error:
+                    # A full disk, a folder taken away: it may pass, and until then `ready` says so.
+                    self._broken = str(_unusable(self._folder, error))
+                    logger.error("the embedded broker cannot be looked after: %s", self._broken)
+                    self._release_ownership()
+                    self._closing.wait(_LATER_TICK_SECONDS)
                 else:
+                    self._broken = None
                     self._closing.wait(_JOINED_TICK_SECONDS)
-        except OSError as error:
-            self._broken = str(_unusable(self._folder, error))
-            logger.exception("the embedded broker cannot be looked after")
         finally:
             self._stop_server()
             self._release_ownership()

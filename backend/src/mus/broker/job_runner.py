@@ -20,7 +20,8 @@ from anyio import CancelScope
 
 from mus.broker.streaq_broker import Task
 from mus.errors import ErrorCategory, MusError, Snooze, SupersededError, TemporaryError
-from mus.ledger.ledger import Failure, Ledger, StartedJob
+from mus.ledger.job_rows import Failure, StartedJob
+from mus.ledger.ledger import Ledger
 from mus.persistence.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)

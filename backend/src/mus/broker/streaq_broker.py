@@ -28,7 +28,8 @@ from mus.broker.lane import BROKER_ERRORS, Lane
 from mus.broker.queues import Queue, follow_up_queue, queue_named
 from mus.errors import BadRequestError, BrokerUnavailableError
 from mus.ledger.deliveries import Delivery
-from mus.ledger.ledger import Ledger, NewJob
+from mus.ledger.job_rows import NewJob
+from mus.ledger.ledger import Ledger
 from mus.persistence.database import Database
 
 logger = logging.getLogger(__name__)

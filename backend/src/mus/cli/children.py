@@ -125,7 +125,10 @@ class Child:
         self._last_line = ""
 
     async def keep(self) -> None:
-        """Start it, and start it again when it dies, until `stop`. Raises AdminRequiredError when it cannot start."""
+        """Start it, and start it again when it dies, until `stop`.
+
+        Raises AdminRequiredError, with its last words, when it does not come up.
+        """
         failed_starts = deaths = 0
         while not self._stopping.is_set():
             began = time.monotonic()
@@ -194,9 +197,7 @@ class Child:
         with contextlib.suppress(ProcessLookupError):
             process.terminate()
         ended, hurried = asyncio.create_task(process.wait()), asyncio.create_task(hurry.wait())
-        await asyncio.wait(
-            {ended, hurried}, timeout=self.part.stop_seconds, return_when=asyncio.FIRST_COMPLETED
-        )
+        await asyncio.wait({ended, hurried}, timeout=self.part.stop_seconds, return_when=asyncio.FIRST_COMPLETED)
         hurried.cancel()
         if not ended.done():
             self._output.write("up", f"the {self.part.name} does not stop; killing it")

@@ -41,7 +41,9 @@ def doctor(music: MusicOption = None, data: DataOption = None, as_json: JsonOpti
         _print_json(checks)
     else:
         for check in checks:
-            print(f"{typer.style(f'{check.status:<4}', fg=_COLOURS[check.status])}  {check.name}: {check.message}")
+            # `echo` leaves the colours out where there is no terminal.
+            status = typer.style(f"{check.status:<4}", fg=_COLOURS[check.status])
+            typer.echo(f"{status}  {check.name}: {check.message}")
     if any(check.status == "fail" for check in checks):
         raise typer.Exit(1)
 

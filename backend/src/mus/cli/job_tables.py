@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
+from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import asdict, dataclass
 from datetime import datetime
@@ -24,12 +24,13 @@ from mus.ledger.queries import JobFilter, event_page, job_named, job_page
 from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent
 
-JobAction = Callable[[Settings, str], Awaitable[dict[str, Any]]]
+JobAction = Callable[[Settings, str], Coroutine[Any, Any, dict[str, Any]]]
 
-_LISTED = (
-    "id task queue state attempt progress stage units_done units_total error_category error_message parent_id retry_of "
-    "requested_by run_after created_at started_at finished_at"
-).split()
+_LISTED = [
+    *("id", "task", "queue", "state", "attempt", "progress", "stage", "units_done", "units_total"),
+    *("error_category", "error_message", "parent_id", "retry_of", "requested_by"),
+    *("run_after", "created_at", "started_at", "finished_at"),
+]
 _SHOWN = [*_LISTED, "arguments", "result", "error_details", "children_open", "worker_id", "cancel_requested_at"]
 _COLOURS = {
     JobState.SUCCEEDED: "green",
@@ -66,7 +67,7 @@ async def _database(settings: Settings) -> AsyncIterator[Database]:
     try:
         if database.is_sqlite and database.url.database and not Path(database.url.database).exists():
             raise AdminRequiredError(
-                f"There is no library in the data folder {str(settings.data_dir)!r} yet: `mus up` or `mus scan` makes it"
+                f"The data folder {str(settings.data_dir)!r} holds no library yet: `mus up` or `mus scan` makes it"
             )
         await database.migrate()
         yield database
@@ -116,7 +117,9 @@ async def retried(settings: Settings, job_id: str) -> dict[str, Any]:
 async def _whole_id(database: Database, beginning: str) -> str:
     """The one id that begins so. Raises NotFoundError, and WrongUsageError when several do."""
     async with database.reading() as session:
-        ids = (await session.scalars(select(Job.id).where(Job.id.startswith(beginning, autoescape=True)).limit(2))).all()
+        ids = (
+            await session.scalars(select(Job.id).where(Job.id.startswith(beginning, autoescape=True)).limit(2))
+        ).all()
     if not ids:
         raise NotFoundError(f"There is no job {beginning}")
     if len(ids) > 1:
@@ -154,7 +157,13 @@ def print_list(jobs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         if job["error_message"] and job["state"] in {JobState.FAILED, JobState.RETRYING}:
             state += f" {escape(job['error_message'])}"
         table.add_row(
-            job["id"], job["task"], job["queue"], state, f"{job['progress']:.0%}", _local(job["created_at"]), _took(job)
+            job["id"],
+            job["task"],
+            job["queue"],
+            state,
+            f"{job['progress']:.0%}",
+            _local(job["created_at"]),
+            _took(job),
         )
     _console().print(table)
 

@@ -36,8 +36,8 @@ def jobs(
     Examples:
       mus jobs
       mus jobs list --state failed --json
-      mus jobs show 019aa8f2
-      mus jobs cancel 019aa8f2
+      mus jobs show 01a20034a58cb9da372d582c5879293b
+      mus jobs cancel 01a20034a58cb9da372d582c5879293b
     """
     if context.invoked_subcommand is None:
         list_jobs(state, queue, limit, data, as_json)
@@ -71,7 +71,7 @@ def show_job(job_id: JobId, data: DataOption = None, as_json: JsonOption = False
 
     \b
     Example:
-      mus jobs show 019aa8f2 --json
+      mus jobs show 01a20034a58cb9da372d582c5879293b --json
     """
     settings = read_settings(data_dir=data)
     from mus.cli import job_tables
@@ -86,7 +86,7 @@ def cancel_job(job_id: JobId, data: DataOption = None, as_json: JsonOption = Fal
 
     \b
     Example:
-      mus jobs cancel 019aa8f2
+      mus jobs cancel 01a20034a58cb9da372d582c5879293b
     """
     from mus.cli.job_tables import cancelled
 
@@ -99,7 +99,7 @@ def retry_job(job_id: JobId, data: DataOption = None, as_json: JsonOption = Fals
 
     \b
     Example:
-      mus jobs retry 019aa8f2
+      mus jobs retry 01a20034a58cb9da372d582c5879293b
     """
     from mus.cli.job_tables import retried
 

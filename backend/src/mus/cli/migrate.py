@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import NO_MUSIC, DataOption, MusicOption, WrongUsageError, read_settings
 
 if TYPE_CHECKING:
     from mus.config import Settings
@@ -62,10 +62,11 @@ def prepare(music: MusicOption = None, data: DataOption = None) -> None:
     settings = read_settings(music_dir=music, data_dir=data)
     from mus.cli.event_loop import run
 
-    print(json.dumps(run(_prepare(settings))))
+    print(json.dumps(run(prepared(settings))))
 
 
-async def _prepare(settings: Settings) -> dict[str, Any]:
+async def prepared(settings: Settings) -> dict[str, Any]:
+    """Migrate, and make the library's row. Returns its `root`, and whether it was `scanned` ever."""
     from mus.library.paths import shown
     from mus.persistence.database import Database
 
@@ -88,7 +89,7 @@ async def library_of(database: Database, settings: Settings) -> Library:
     else:
         libraries = await all_libraries(database)
         if not libraries:
-            raise WrongUsageError("say where the music is: --music DIR, or MUS_MUSIC_DIR")
+            raise WrongUsageError(NO_MUSIC)
         library = libraries[0]
     refuse_overlap([library], settings.data_dir)
     return library

@@ -54,6 +54,16 @@ def read_settings(**overrides: Any) -> Settings:
     return settings
 
 
+NO_MUSIC = "say where the music is: --music DIR, or MUS_MUSIC_DIR"
+
+
+def require_music(settings: Settings) -> None:
+    """Raises WrongUsageError, before anything is made, when neither settings nor data folder know of music."""
+    known = settings.database_url is not None or (settings.data_dir / "mus.db").exists()
+    if settings.music_dir is None and not known:
+        raise WrongUsageError(NO_MUSIC)
+
+
 def _check_music_dir(folder: Path) -> None:
     try:
         with os.scandir(folder) as entries:

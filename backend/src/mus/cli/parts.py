@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
-from mus.errors import ConfigurationError
+from mus.errors import BadRequestError, ConfigurationError
 
 if TYPE_CHECKING:
     from mus.config import Settings
@@ -39,6 +39,15 @@ def _begin(settings: Settings) -> None:
     log_to_stderr(settings.log_level)
 
 
+def _know_the_music(settings: Settings) -> None:
+    """Make the library's row, where the settings name a folder. Below `mus up` it is there."""
+    if settings.music_dir is not None:
+        from mus.cli.event_loop import run
+        from mus.cli.migrate import prepared
+
+        run(prepared(settings))
+
+
 def serve(
     music: MusicOption = None, data: DataOption = None, host: HostOption = None, port: PortOption = None
 ) -> None:
@@ -53,6 +62,7 @@ def serve(
     from mus.api.server import serve as serve_api
     from mus.cli.event_loop import run
 
+    _know_the_music(settings)
     run(serve_api(settings))
 
 
@@ -79,7 +89,10 @@ def worker(
     from mus.cli.event_loop import run
     from mus.worker import load_job_modules, run_worker
 
-    queues = [queue_named(name) for name in queue or ()] or list(Queue)
+    try:
+        queues = [queue_named(name) for name in queue or ()] or list(Queue)
+    except BadRequestError as error:
+        raise WrongUsageError(f"{error.user_message}; there are {', '.join(Queue)}") from None
     try:
         load_job_modules(modules or (), queues)
     except ConfigurationError as error:
@@ -99,6 +112,7 @@ def watch(music: MusicOption = None, data: DataOption = None) -> None:
     from mus.cli.event_loop import run
     from mus.watcher.watcher import run_watcher
 
+    _know_the_music(settings)
     run(run_watcher(settings))
 
 

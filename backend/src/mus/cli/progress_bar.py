@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from types import TracebackType
+from typing import Self
 
 from rich.console import Console
 from rich.progress import (
@@ -31,7 +32,7 @@ class ScanBar:
         )
         self._task = self._progress.add_task(title, total=None, stage="")
 
-    def __enter__(self) -> ScanBar:
+    def __enter__(self) -> Self:
         self._progress.start()
         return self
 

@@ -5,14 +5,17 @@ from __future__ import annotations
 import json
 import logging
 import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, MusicOption, read_settings
+from mus.cli.options import DataOption, JsonOption, MusicOption, read_settings, require_music
 
 if TYPE_CHECKING:
     from mus.cli.scan_request import ScanEnd
+    from mus.config import Settings
 
 COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
 
@@ -23,9 +26,7 @@ def scan(
     path: Annotated[
         str | None, typer.Option("--path", metavar="P", help="Only this folder of the library, or this file.")
     ] = None,
-    full: Annotated[
-        bool, typer.Option("--full", help="Read every file again, not only the changed ones.")
-    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="Read every file again, not only the changed ones.")] = False,
     wait: Annotated[
         bool, typer.Option("--wait/--no-wait", help="Wait for its end (default), or only ask for it.")
     ] = True,
@@ -50,13 +51,17 @@ def scan(
     work itself. Exit status 0: the scan succeeded, files in ERROR included.
     """
     settings = read_settings(music_dir=music, data_dir=data)
+    require_music(settings)
     from mus.cli.console_logs import log_to_stderr
-    from mus.cli.event_loop import run
-    from mus.cli.scan_request import ScanRequest, request_scan
 
     log_to_stderr(settings.log_level, at_least=logging.WARNING)
-    request = ScanRequest(path=path, full=full, confirm_missing=confirm_missing, wait=wait)
-    end = run(request_scan(settings, request, on_terminal=sys.stderr.isatty() and not as_json))
+    with _broker_starting(settings):
+        from mus.cli.event_loop import run
+        from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
+
+        load_scan_jobs()
+        request = ScanRequest(path=path, full=full, confirm_missing=confirm_missing, wait=wait)
+        end = run(request_scan(settings, request, on_terminal=sys.stderr.isatty() and not as_json))
     _tell(end, as_json=as_json)
     if end.interrupted:
         raise typer.Exit(130)
@@ -70,12 +75,36 @@ def first_scan(data: DataOption = None) -> None:
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
     from mus.cli.parent_pipe import stop_with_parent
-    from mus.cli.scan_request import ScanRequest, request_scan
+    from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
 
     stop_with_parent(0.0)
     log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    load_scan_jobs()
     request = ScanRequest(requested_by="mus up", join=True, work=False)
     _tell(run(request_scan(settings, request, on_terminal=sys.stdout.isatty())), as_json=False)
+
+
+@contextmanager
+def _broker_starting(settings: Settings) -> Iterator[None]:
+    """Let the embedded broker start, if none runs, while the imports take their time."""
+    if settings.dragonfly_url is not None:
+        yield
+        return
+    from mus.broker.embedded_server import EmbeddedServer
+    from mus.errors import ConfigurationError
+
+    try:
+        settings.data_dir.mkdir(parents=True, exist_ok=True, mode=0o700)
+    except OSError as error:
+        raise ConfigurationError(
+            f"The data folder {str(settings.data_dir)!r} cannot be used: {error.strerror}"
+        ) from error
+    server = EmbeddedServer(settings.data_dir)
+    server.start()
+    try:
+        yield
+    finally:
+        server.stop()
 
 
 def _tell(end: ScanEnd, *, as_json: bool) -> None:
@@ -92,9 +121,7 @@ def _tell(end: ScanEnd, *, as_json: bool) -> None:
         for reason, number in sorted(end.skipped_reasons().items()):
             print(f"  skipped {number:,}: {reason}", flush=True)
         if counts["failed"]:
-            print(
-                f"  {counts['failed']:,} files could not be read: see the errors in the web page", flush=True
-            )
+            print(f"  {counts['failed']:,} files could not be read: see the errors in the web page", flush=True)
     elif end.state == "failed":
         error: dict[str, Any] = end.error or {}
         print(f"mus: the scan failed: {error.get('message')}", file=sys.stderr)

@@ -29,6 +29,7 @@ from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.library.paths import escaped, shown
 from mus.persistence.database import Database
 from mus.persistence.models import Job, Library, WorkerRow, utc_now
+from mus.worker import load_job_modules, worker_running
 
 _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
 #: How long a living worker may take to pick the scan up before this process works itself.
@@ -103,14 +104,18 @@ class _Row:
         return self.state in TERMINAL_STATES
 
 
+def load_scan_jobs() -> None:
+    """Import the jobs: those that this process may run, and those that they enqueue for others."""
+    load_job_modules([], list(Queue))
+
+
 async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal: bool) -> ScanEnd:
     """Enqueue a scan of the library that the settings mean, and follow it if `request.wait`.
 
+    `load_scan_jobs` comes first.
+
     Raises WrongUsageError for a path outside the library, and MusError for what keeps mus from working at all.
     """
-    from mus.worker import load_job_modules
-
-    load_job_modules(["mus.jobs.file_system_jobs"], _SCAN_QUEUES)
     async with opened(settings) as runtime, AsyncExitStack() as stack:
         library = await library_of(runtime.database, settings)
         began = time.monotonic()
@@ -168,11 +173,7 @@ async def _scan_under_way(database: Database, library: Library) -> str | None:
             .order_by(Job.id)
         )
         return next(
-            (
-                job.id
-                for job in jobs
-                if job.arguments["library_id"] == library.id and not job.arguments["path"]
-            ),
+            (job.id for job in jobs if job.arguments["library_id"] == library.id and not job.arguments["path"]),
             None,
         )
 
@@ -191,7 +192,7 @@ def _path_in(library: Library, given: str | None) -> str:
     if given is None:
         return ""
     root = os.path.realpath(library.root)
-    wanted = os.path.normpath(os.path.join(root, os.fsencode(given)))  # noqa: PTH118 - bytes
+    wanted = os.path.normpath(os.path.join(root, os.fsencode(given)))
     if not wanted.startswith((root + b"/", library.root.rstrip(b"/") + b"/")) and wanted != root:
         wanted = os.path.realpath(os.fsencode(Path(given).absolute()))
     for base in (root, library.root.rstrip(b"/")):
@@ -269,8 +270,10 @@ class _Follower:
         with contextlib.suppress(ConflictError):  # it ended in this very moment
             async with self._runtime.database.unit_of_work():
                 await broker.ledger.cancel(self._job_id)
-        deadline = time.monotonic() + _CANCEL_SECONDS
-        while not (row := await self.row()).ended and time.monotonic() < deadline:
+        for _ in range(round(_CANCEL_SECONDS / _LOOK_SECONDS)):
+            row = await self.row()
+            if row.ended:
+                break
             await asyncio.sleep(_LOOK_SECONDS)
         return row
 
@@ -319,7 +322,5 @@ def _process_exists(worker: WorkerRow) -> bool:
 
 @asynccontextmanager
 async def _working(runtime: Runtime) -> AsyncIterator[None]:
-    from mus.worker import worker_running
-
     async with worker_running(runtime, list(_SCAN_QUEUES)):
         yield

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings, require_music
 from mus.cli.parts import HostOption, PortOption
 from mus.errors import AdminRequiredError, MusError
 
@@ -49,6 +49,7 @@ def up(
     What dies is started again, and no process is left behind.
     """
     settings = read_settings(music_dir=music, data_dir=data, host=host, port=port, log_level=log_level)
+    require_music(settings)
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
 
@@ -108,9 +109,7 @@ class _Up:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(folder / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
         except OSError as error:
-            raise AdminRequiredError(
-                f"The data folder {str(folder)!r} cannot be used: {error.strerror}"
-            ) from error
+            raise AdminRequiredError(f"The data folder {str(folder)!r} cannot be used: {error.strerror}") from error
         stack.callback(os.close, lock)
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
@@ -236,7 +235,7 @@ def _free_port(settings: Settings) -> int:
             probe.listen()
         except OSError as error:
             raise AdminRequiredError(
-                f"port {settings.port} of {settings.host} cannot be used: {error.strerror}; choose another with --port"
+                f"port {settings.port} of {settings.host} cannot be used ({error.strerror}): use another --port"
             ) from None
         port: int = probe.getsockname()[1]
     return port

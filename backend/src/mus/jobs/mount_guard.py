@@ -3,18 +3,20 @@
 from __future__ import annotations
 
 import os
-from datetime import timedelta
+from datetime import datetime, timedelta
 
-from sqlalchemy import update
+from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
 from mus.errors import LibraryOfflineError
 from mus.jobs.services import services
+from mus.ledger.job_states import JobState
 from mus.library.file_reading import signed_64
 from mus.library.paths import shown
-from mus.persistence.batch_operations import lately_missing_count, live_count
-from mus.persistence.models import Library
+from mus.library.walk import skip_reason
+from mus.persistence.batch_operations import live_count, missing_since_count
+from mus.persistence.models import Job, Library, utc_now
 
 #: Deletions that the watcher reports in several jobs count together within this time.
 _LATELY = timedelta(minutes=10)
@@ -24,13 +26,16 @@ _CONFIRM = "If the files are really gone, scan with confirm_missing"
 def check_root(library: Library, *, has_live_tracks: bool, confirmed: bool = False) -> None:
     """Raises LibraryOfflineError when the root is no folder, cannot be listed, or is empty though it had tracks.
 
-    An empty folder is fine for a library that never had tracks, and when a person confirmed it.
+    An empty folder is fine for a library that never had tracks, and when a person confirmed it. What a fresh
+    file system brings along (`lost+found`), and mus's own trash, are nothing.
     """
     root = library.root
     name = shown(root)
     try:
         with os.scandir(root) as entries:
-            is_empty = next(iter(entries), None) is None
+            is_empty = all(
+                skip_reason(entry.name, is_dir=True) is not None for entry in entries if entry.name != b".nomedia"
+            )
     except FileNotFoundError:
         raise _offline(f"The music folder {name} is not there. Is its disk mounted?") from None
     except NotADirectoryError:
@@ -41,12 +46,29 @@ def check_root(library: Library, *, has_live_tracks: bool, confirmed: bool = Fal
         raise _offline(f"The music folder {name} is empty, though it had tracks. Is its disk mounted?", _CONFIRM)
 
 
+def check_file_system(library: Library) -> None:
+    """Raises LibraryOfflineError when the root lies on another file system than before.
+
+    To be asked only when none of the library's tracks was found: device numbers change by themselves too.
+    """
+    if library.device is not None and _device(library) not in {None, library.device}:
+        raise _offline(
+            f"Another disk than before is at the music folder {shown(library.root)}, and none of its tracks are "
+            "on it. Is the right disk mounted?",
+            _CONFIRM,
+        )
+
+
 async def check_losses(session: AsyncSession, library_id: int, gone: int, *, confirmed: bool = False) -> None:
-    """Raises LibraryOfflineError when `gone` tracks at once are too many to be believed."""
+    """Raises LibraryOfflineError when `gone` tracks at once are too many to be believed.
+
+    Call it in the transaction that marks them missing: jobs that do so at the same time wait for each other.
+    """
     settings = services().settings
     if confirmed or not gone:
         return
-    lately = await lately_missing_count(session, library_id, _LATELY)
+    await session.execute(select(Library.id).where(Library.id == library_id).with_for_update())
+    lately = await missing_since_count(session, library_id, await _last_judged(session, library_id))
     live = await live_count(session, library_id)
     lost, had = gone + lately, live + lately
     if lost >= settings.guard_min_tracks and lost > settings.guard_fraction * had:
@@ -54,6 +76,18 @@ async def check_losses(session: AsyncSession, library_id: int, gone: int, *, con
             f"{lost} of {had} tracks are gone at once, so nothing was marked missing. Is a disk unmounted?",
             _CONFIRM,
         )
+
+
+async def _last_judged(session: AsyncSession, library_id: int) -> datetime:
+    """Since when losses count: what a finished scan took for gone, this guard or a person has agreed to."""
+    since = utc_now() - _LATELY
+    scans = await session.execute(
+        select(Job.arguments, Job.finished_at).where(
+            Job.task == "scan_library", Job.state == JobState.SUCCEEDED, Job.finished_at > since
+        )
+    )
+    ends = [row.finished_at for row in scans if row.arguments.get("library_id") == library_id]
+    return max(ends, default=since)
 
 
 def _offline(message: str, *more: str) -> LibraryOfflineError:
@@ -68,10 +102,15 @@ async def mark_offline(job: RunningJob, library_id: int, error: LibraryOfflineEr
 
 
 async def mark_online(session: AsyncSession, library: Library) -> None:
-    try:
-        device: int | None = signed_64(os.stat(library.root).st_dev)
-    except OSError:
-        device = library.device
     await session.execute(
-        update(Library).where(Library.id == library.id).values(online=True, offline_reason=None, device=device)
+        update(Library)
+        .where(Library.id == library.id)
+        .values(online=True, offline_reason=None, device=_device(library) or library.device)
     )
+
+
+def _device(library: Library) -> int | None:
+    try:
+        return signed_64(os.stat(library.root).st_dev)
+    except OSError:
+        return None

@@ -9,8 +9,10 @@ from dataclasses import dataclass
 from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
 from mus.config import Settings
+from mus.errors import NotFoundError
 from mus.library.reader_pool import ReaderPool
 from mus.persistence.database import Database
+from mus.persistence.models import Library
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,3 +49,12 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
             yield _services
         finally:
             _services = None
+
+
+async def find_library(library_id: int) -> Library:
+    """Raises NotFoundError."""
+    async with services().database.reading() as session:
+        library = await session.get(Library, library_id)
+    if library is None:
+        raise NotFoundError(f"There is no library {library_id}")
+    return library

@@ -203,7 +203,7 @@ async def workers(session: AsyncSession, *, dead_after_seconds: float) -> list[W
         .order_by(WorkerRow.started_at.desc(), WorkerRow.id)
     )
     figures: list[WorkerFigures] = []
-    for row, running in rows.tuples():
+    for row, running in rows:
         age = max(0.0, (now - row.beat_at).total_seconds())
         figures.append(WorkerFigures(row, row.state == "alive" and age < dead_after_seconds, age, running))
     return figures

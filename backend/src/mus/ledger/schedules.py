@@ -11,7 +11,8 @@ from crontab import CronTab
 from sqlalchemy import select, update
 
 from mus.errors import BadRequestError
-from mus.ledger.ledger import Ledger, NewJob
+from mus.ledger.job_rows import NewJob
+from mus.ledger.ledger import Ledger
 from mus.persistence.models import Schedule, utc_now
 
 

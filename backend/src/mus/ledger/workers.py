@@ -131,7 +131,7 @@ async def living_beats(database: Database) -> dict[str, int]:
     """Counters of the workers that are taken for alive."""
     async with database.reading() as session:
         rows = await session.execute(select(WorkerRow.id, WorkerRow.beat).where(WorkerRow.state == "alive"))
-        return dict(rows.tuples().all())
+        return {row.id: row.beat for row in rows}
 
 
 async def declare_dead(database: Database, worker_id: str, *, at_beat: int | None = None) -> bool:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import os
 import re
-from functools import lru_cache
 from pathlib import Path
 
 #: File systems whose changes may come from another machine, so that neither events nor inodes can be relied on.
@@ -25,6 +24,8 @@ REMOTE_TYPES = frozenset(
         "prl_fs",
     }
 )
+#: File systems without inodes of their own: Linux makes the numbers up, and anew whenever it forgot a file.
+_INVENTED_INODES = frozenset({"vfat", "msdos", "exfat"})
 _OCTAL = re.compile(rb"\\([0-7]{3})")
 
 
@@ -55,7 +56,7 @@ def is_remote(path: bytes) -> bool:
     return kind in REMOTE_TYPES or kind.startswith("fuse")
 
 
-@lru_cache(maxsize=64)
 def has_stable_inodes(root: bytes) -> bool:
     """Whether a file keeps its inode and ctime as long as nobody touches it."""
-    return not is_remote(root)
+    # Asked anew each time: a disk may be mounted at the root after this process began.
+    return not is_remote(root) and file_system_type(root) not in _INVENTED_INODES

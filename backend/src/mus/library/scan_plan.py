@@ -1,12 +1,12 @@
 """Compare what the disk has with what the database knows: pure, no I/O.
 
 Feed every found file to `consider`; what it returns is to be read. At the end `conclude` tells which tracks
-moved, which may be missing, and which set-aside files are to be read after all.
+moved, which may be missing, and what else is to be read.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -43,31 +43,47 @@ class Conclusion:
     moves: list[Move] = field(default_factory=list)
     #: Live tracks whose file was not met where it could have been; to be looked at once more.
     missing: list[int] = field(default_factory=list)
-    #: Files that looked like moved ones but whose first place is still taken: read as files of their own.
+    #: Files to be read that `consider` kept back: they might have been moved ones.
     to_read: list[FoundFile] = field(default_factory=list)
+    #: Files to be read once the moves are done: until then another track has their place.
+    to_read_after_moves: list[FoundFile] = field(default_factory=list)
     #: Old device numbers, with the one that the same file system has now.
     renumbered: dict[int, int] = field(default_factory=dict)
+    #: Old and new device of files that were met in their place, unchanged, on another device.
+    same_devices: set[tuple[int, int]] = field(default_factory=set)
 
 
 class ScanPlan:
-    """One comparison of a walk with the tracks below its start."""
+    """One comparison of a walk with the library's tracks: all but the trashed."""
 
     def __init__(self, known: Iterable[KnownTrack], *, full: bool, stable_inodes: bool) -> None:
         """`full` reads every file again. Without `stable_inodes` (network file systems) a file's version is its
         size and mtime alone, and inodes tell no moves."""
         self._full = full
         self._stable_inodes = stable_inodes
-        self._by_path = {track.path: track for track in known}
-        self._by_inode = (
-            {track.inode: track for track in self._by_path.values()} if stable_inodes and self._by_path else {}
-        )
-        self._set_aside: list[tuple[FoundFile, KnownTrack]] = []
+        self._by_path: dict[bytes, KnownTrack] = {}
+        self._by_inode: dict[int, KnownTrack] = {}
+        #: Hard links, and missing tracks whose inode was used again: few.
+        self._more_by_inode: dict[int, list[KnownTrack]] = {}
+        for track in known:
+            self._by_path[track.path] = track
+            if stable_inodes and self._by_inode.setdefault(track.inode, track) is not track:
+                self._more_by_inode.setdefault(track.inode, []).append(track)
+        #: Files that may be moved ones, and files in the place of a track that had another inode.
+        self._set_aside: list[FoundFile] = []
+        self._replaced: list[tuple[FoundFile, KnownTrack]] = []
         #: Ids whose file is where it was.
         self._kept: set[int] = set()
         self._renumbered: dict[int, int] = {}
+        self._same_devices: set[tuple[int, int]] = set()
+        self._met_devices: set[int] = set()
         self.found = 0
         self.unchanged = 0
-        self.live = sum(track.status in LIVE_STATES for track in self._by_path.values())
+
+    @property
+    def met_known(self) -> bool:
+        """Whether any file was found that belongs to a known track, or may."""
+        return bool(self._kept or self._set_aside or self._replaced)
 
     def consider(self, files: Iterable[FoundFile]) -> list[FoundFile]:
         """Take a folder's files; returns those to be read."""
@@ -75,68 +91,102 @@ class ScanPlan:
         for file in files:
             self.found += 1
             track = self._by_path.get(file.path)
-            if track is None or (self._stable_inodes and track.inode != file.inode):
-                origin = self._origin(file)
-                if origin is not None:
-                    self._set_aside.append((file, origin))
-                    continue
-                if track is not None:
-                    self._kept.add(track.id)
-                to_read.append(file)
-                continue
-            self._kept.add(track.id)
-            if track.device != file.device and self._stable_inodes:
-                self._renumbered[track.device] = file.device
-            if self._is_unchanged(track, file):
-                self.unchanged += 1
+            if track is not None and _has_same_content(track, file) and track.device != file.device:
+                self._same_devices.add((track.device, file.device))
+            if track is not None and (not self._stable_inodes or track.inode == file.inode):
+                self._kept.add(track.id)
+                if self._is_unchanged(track, file):
+                    self.unchanged += 1
+                    self._note_device(track, file)
+                else:
+                    to_read.append(file)
+            elif any(True for _ in self._origins(file)):
+                self._set_aside.append(file)
+            elif track is not None:
+                self._replaced.append((file, track))
             else:
                 to_read.append(file)
         return to_read
 
-    def _origin(self, file: FoundFile) -> KnownTrack | None:
-        """The track elsewhere that this file may be: the same inode counts only with equal size and mtime."""
-        track = self._by_inode.get(file.inode)
-        if track is None or track.path == file.path or track.status == TrackState.TRASHED:
-            return None
-        same = (track.size, track.mtime_ns) == (file.size, file.mtime_ns)
-        return track if same and self._same_device(track.device, file.device) else None
-
-    def _same_device(self, known: int, found: int) -> bool:
-        return known == found or self._renumbered.get(known) == found
+    def _origins(self, file: FoundFile) -> Iterator[KnownTrack]:
+        """Tracks elsewhere that this file may be: the same inode counts only with equal size and mtime."""
+        if not self._stable_inodes or (first := self._by_inode.get(file.inode)) is None:
+            return
+        for track in (first, *self._more_by_inode.get(file.inode, ())):
+            if track.path != file.path and _has_same_content(track, file):
+                yield track
 
     def _is_unchanged(self, track: KnownTrack, file: FoundFile) -> bool:
         if self._full or track.status not in LIVE_STATES:
             return False
         if track.status == TrackState.ERROR and track.error_category == ErrorCategory.TEMPORARY:
-            return False  # cut short or busy when it was read: another look may find it whole
-        if (track.size, track.mtime_ns) != (file.size, file.mtime_ns):
+            return False  # busy when it was read: another look may find it whole
+        if not _has_same_content(track, file):
             return False
         return not self._stable_inodes or track.ctime_ns == file.ctime_ns
 
-    def conclude(self, report: WalkReport, start: bytes) -> Conclusion:
-        """After the last folder. `start` is where the walk began: nothing outside it can be missing."""
-        end = Conclusion(renumbered=self._renumbered)
+    def _note_device(self, track: KnownTrack, file: FoundFile) -> None:
+        if track.device == file.device:
+            self._met_devices.add(track.device)
+        else:
+            self._renumbered[track.device] = file.device
+
+    def conclude(self, report: WalkReport, start: bytes, *, any_device: bool = False) -> Conclusion:
+        """After the last folder. `start` is where the walk began: nothing outside it can be missing.
+
+        With `any_device` a track is missing also where its folder now lies on another device.
+        """
+        end = Conclusion(
+            same_devices=self._same_devices,
+            renumbered={old: new for old, new in self._renumbered.items() if old not in self._met_devices},
+        )
         moved: set[int] = set()
-        for file, origin in self._set_aside:
-            # Its old place still holds it: a hard link, so a file of its own. Two links to a moved file: one wins.
-            if origin.id in self._kept or origin.id in moved:
+        in_place: list[tuple[FoundFile, KnownTrack | None]] = []
+        for file in self._set_aside:
+            origin = self._best_origin(file, moved)
+            if origin is None:
+                # Its old place still holds it, or another link of it won: a file of its own.
+                in_place.append((file, self._by_path.get(file.path)))
+                continue
+            moved.add(origin.id)
+            end.moves.append(Move(origin.id, file))
+            if self._full or origin.error_category == ErrorCategory.TEMPORARY:
+                end.to_read_after_moves.append(file)
+        for file, track in [*in_place, *self._replaced]:
+            if track is None:
                 end.to_read.append(file)
-                if (track := self._by_path.get(file.path)) is not None and track.id not in moved:
-                    self._kept.add(track.id)
+            elif track.id in moved:
+                end.to_read_after_moves.append(file)
             else:
-                moved.add(origin.id)
-                end.moves.append(Move(origin.id, file))
+                self._kept.add(track.id)
+                end.to_read.append(file)
         for track in self._by_path.values():
             if (
                 track.status in LIVE_STATES
                 and track.id not in self._kept
                 and track.id not in moved
-                and self._could_have_been_met(track, report, start)
+                and self._could_have_been_met(track, report, start, any_device=any_device)
             ):
                 end.missing.append(track.id)
         return end
 
-    def _could_have_been_met(self, track: KnownTrack, report: WalkReport, start: bytes) -> bool:
+    def _best_origin(self, file: FoundFile, moved: set[int]) -> KnownTrack | None:
+        """Of the tracks that this file may be, one that was not met: a live one first, then the newest."""
+        free = [
+            track
+            for track in self._origins(file)
+            if track.id not in self._kept
+            and track.id not in moved
+            and self._is_same_device(track.device, file.device)
+        ]
+        return max(free, key=lambda track: (track.status in LIVE_STATES, track.id), default=None)
+
+    def _is_same_device(self, known: int, found: int) -> bool:
+        return known == found or (known, found) in self._same_devices
+
+    def _could_have_been_met(
+        self, track: KnownTrack, report: WalkReport, start: bytes, *, any_device: bool
+    ) -> bool:
         """A folder that could not be listed, or that now lies on another device, proves nothing."""
         if start and not (track.path == start or track.path.startswith(start + b"/")):
             return False
@@ -148,5 +198,9 @@ class ScanPlan:
             if folder in report.unlisted:
                 return False
             if folder in report.folder_devices:
-                return self._same_device(track.device, report.folder_devices[folder])
+                return any_device or self._is_same_device(track.device, report.folder_devices[folder])
         return False
+
+
+def _has_same_content(track: KnownTrack, file: FoundFile) -> bool:
+    return (track.size, track.mtime_ns) == (file.size, file.mtime_ns)

@@ -11,6 +11,8 @@ from typing import NamedTuple
 from mus.library.audio_formats import AUDIO_SUFFIXES
 from mus.library.file_reading import signed_64
 
+#: A longer path does not fit into an index row of PostgreSQL (2,704 bytes); Linux itself ends at 4,096.
+MAX_PATH_BYTES = 2600
 #: Folder of deleted files, in each root that mus can write to.
 TRASH_FOLDER = b".mus-trash"
 #: A file of this name tells scanners to leave its folder alone (Android's convention).
@@ -123,32 +125,13 @@ def _sort(
         folders.append(prefix + name)
     elif not entry.is_file(follow_symlinks=False):
         report.skipped["not a regular file"] += 1
+    elif len(prefix) + len(name) > MAX_PATH_BYTES:
+        report.skipped["path too long"] += 1
     else:
-        stat = entry.stat(follow_symlinks=False)
-        files.append(
-            FoundFile(
-                prefix + name,
-                stat.st_size,
-                stat.st_mtime_ns,
-                stat.st_ctime_ns,
-                signed_64(stat.st_ino),
-                signed_64(stat.st_dev),
-            )
-        )
+        files.append(found_file(prefix + name, entry.stat(follow_symlinks=False)))
 
 
-def look(root: bytes, path: bytes) -> FoundFile | None:
-    """What is at `path` now: None when nothing is, or no regular file. Raises OSError when that cannot be told."""
-    try:
-        stat = os.lstat(os.path.join(root, path))
-    except (FileNotFoundError, NotADirectoryError):
-        return None
-    if not _is_regular(stat):
-        return None
+def found_file(path: bytes, stat: os.stat_result) -> FoundFile:
     return FoundFile(
         path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, signed_64(stat.st_ino), signed_64(stat.st_dev)
     )
-
-
-def _is_regular(stat: os.stat_result) -> bool:
-    return (stat.st_mode & 0o170000) == 0o100000

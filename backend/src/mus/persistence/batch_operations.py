@@ -6,17 +6,17 @@ write transaction stays short (DESIGN §4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from datetime import datetime, timedelta
+from datetime import datetime
+from sys import intern
 from typing import Any
 
-from sqlalchemy import bindparam, func, select, update
+from sqlalchemy import and_, bindparam, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mus.errors import ErrorCategory
 from mus.library.file_reading import FileReading
 from mus.library.paths import parked
 from mus.library.scan_plan import KnownTrack, Move
@@ -38,6 +38,13 @@ _READ_COLUMNS = (
 _KNOWN = tuple(getattr(Track, name) for name in KnownTrack._fields)
 #: What a new reading leaves as it is.
 _KEPT_COLUMNS = frozenset({"library_id", "path", "added_at"})
+#: What a reading that failed changes of a known track: its tags stay as they were last seen.
+_FAILURE_COLUMNS = (
+    "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",
+    "analysis_version", "analysis_attempts", "updated_at",
+)  # fmt: skip
+#: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
+_KEY_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,10 +57,7 @@ class Stored:
 
 async def known_tracks(session: AsyncSession, library_id: int) -> list[KnownTrack]:
     """Every track of a library that a scan compares: all but the trashed."""
-    rows = await session.execute(
-        select(*_KNOWN).where(Track.library_id == library_id, Track.status != TrackState.TRASHED)
-    )  # fmt: skip
-    return [KnownTrack._make(row) for row in rows.all()]
+    return await _known(session, library_id)
 
 
 async def tracks_at(session: AsyncSession, library_id: int, paths: Sequence[bytes]) -> list[KnownTrack]:
@@ -71,33 +75,37 @@ async def _known_where(
 ) -> list[KnownTrack]:
     found: list[KnownTrack] = []
     for start in range(0, len(values), LOOKUP_BATCH):
-        rows = await session.execute(
-            select(*_KNOWN).where(
-                Track.library_id == library_id,
-                Track.status != TrackState.TRASHED,
-                column.in_(values[start : start + LOOKUP_BATCH]),
-            )
-        )  # fmt: skip
-        found += [KnownTrack._make(row) for row in rows.all()]
+        found += await _known(session, library_id, column.in_(values[start : start + LOOKUP_BATCH]))
     return found
+
+
+async def _known(session: AsyncSession, library_id: int, *conditions: Any) -> list[KnownTrack]:
+    query = select(*_KNOWN).where(
+        Track.library_id == library_id, Track.status != TrackState.TRASHED, *conditions
+    )  # fmt: skip
+    tracks: list[KnownTrack] = []
+    # A page at a time: rows and tracks of a large library together would take twice the memory.
+    async for page in (await session.stream(query, execution_options={"yield_per": 5000})).partitions():
+        tracks += [KnownTrack(*row[:-2], intern(row[-2]), row[-1]) for row in page]
+    return tracks
 
 
 async def tracks_below(session: AsyncSession, library_id: int, folder: bytes) -> list[KnownTrack]:
     """The known tracks in a folder and its subfolders."""
-    rows = await session.execute(
-        select(*_KNOWN).where(
-            Track.library_id == library_id,
-            Track.status != TrackState.TRASHED,
-            Track.path > folder + b"/",
-            Track.path < folder + b"0",  # the byte after "/"
-        )
-    )  # fmt: skip
-    return [KnownTrack._make(row) for row in rows.all()]
+    return await _known(session, library_id, _is_below(folder))
+
+
+def _is_below(folder: bytes) -> Any:
+    return and_(Track.path > folder + b"/", Track.path < folder + b"0")  # the byte after "/"
 
 
 async def store_readings(session: AsyncSession, library_id: int, readings: Sequence[FileReading]) -> Stored:
     """Insert or update the tracks that were read, at most 500 at a time."""
-    rows = [_row(library_id, reading, utc_now()) for reading in readings if reading.stat is not None]
+    rows = [
+        _row(library_id, reading, utc_now())
+        for reading in readings
+        if reading.stat is not None and not reading.vanished
+    ]
     if not rows:
         return Stored()
     known = await session.execute(
@@ -108,10 +116,16 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
     updated = known.scalar_one()
     insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
     statement = insert(Track)
-    changes = {name: statement.excluded[name] for name in rows[0] if name not in _KEPT_COLUMNS}
-    await session.execute(
-        statement.on_conflict_do_update(index_elements=["library_id", "path"], set_=changes), rows
-    )
+    for is_failure, columns in (
+        (False, [name for name in rows[0] if name not in _KEPT_COLUMNS]),
+        (True, _FAILURE_COLUMNS),
+    ):
+        part = [row for row in rows if (row["error_message"] is not None) is is_failure]
+        if part:
+            changes = {name: statement.excluded[name] for name in columns}
+            await session.execute(
+                statement.on_conflict_do_update(index_elements=["library_id", "path"], set_=changes), part
+            )
     return Stored(added=len(rows) - updated, updated=updated)
 
 
@@ -127,25 +141,33 @@ def _row(library_id: int, reading: FileReading, now: datetime) -> dict[str, Any]
         ctime_ns=stat.ctime_ns,
         inode=stat.inode,
         device=stat.device,
-        status=TrackState.ERROR if reading.error_message else TrackState.PENDING,
+        status=TrackState.PENDING if reading.error_message is None else TrackState.ERROR,
         analysis_version=0,
         analysis_attempts=0,
-        title_key=sort_key(reading.title),
-        artist_key=sort_key(reading.artist),
-        album_key=sort_key(reading.album),
+        audio_hash=None,
+        title_key=sort_key(reading.title)[:_KEY_LENGTH],
+        artist_key=sort_key(reading.artist)[:_KEY_LENGTH],
+        album_key=sort_key(reading.album)[:_KEY_LENGTH],
         added_at=now,
         updated_at=now,
     )
     return row
 
 
-async def mark_missing(session: AsyncSession, track_ids: Sequence[int]) -> int:
-    """Live tracks whose file is gone. Everything known of them is kept. Returns how many changed."""
+async def mark_missing(session: AsyncSession, track_ids: Sequence[int], *, seen_before: datetime) -> int:
+    """Live tracks whose file is gone. Everything known of them is kept. Returns how many changed.
+
+    A track that was written since `seen_before`, when the look at its place began, has come back meanwhile.
+    """
     changed = 0
     for start in range(0, len(track_ids), LOOKUP_BATCH):
         result = await session.execute(
             update(Track)
-            .where(Track.id.in_(track_ids[start : start + LOOKUP_BATCH]), Track.status.in_(LIVE_STATES))
+            .where(
+                Track.id.in_(track_ids[start : start + LOOKUP_BATCH]),
+                Track.status.in_(LIVE_STATES),
+                Track.updated_at < seen_before,
+            )
             .values(status=TrackState.MISSING, updated_at=utc_now())
             .returning(Track.id)
         )
@@ -153,32 +175,47 @@ async def mark_missing(session: AsyncSession, track_ids: Sequence[int]) -> int:
     return changed
 
 
-async def move_tracks(session: AsyncSession, library_id: int, moves: Sequence[Move]) -> None:
-    """Give tracks their files' new paths, in one transaction: swaps and chains included.
+async def paths_of(session: AsyncSession, track_ids: Sequence[int]) -> dict[int, bytes]:
+    """Where these tracks are by the database; a parked one (`paths.parked`) by its parked path."""
+    paths: dict[int, bytes] = {}
+    for start in range(0, len(track_ids), LOOKUP_BATCH):
+        rows = await session.execute(
+            select(Track.id, Track.path).where(Track.id.in_(track_ids[start : start + LOOKUP_BATCH]))
+        )
+        paths.update(rows.tuples().all())
+    return paths
 
-    A track that has a new path's place and does not itself move gives way (`paths.parked`): its file was
-    overwritten.
+
+async def move_tracks(
+    session: AsyncSession, library_id: int, moves: Sequence[Move], origins: Mapping[int, bytes]
+) -> int:
+    """Give tracks their files' new paths, in one transaction: swaps and chains included. Returns how many.
+
+    `origins` are their paths when the disk was looked at: a track that has another one by now stays. A track
+    that has a new path's place and does not itself move was overwritten: it is missing, and parked
+    (`paths.parked`).
     """
+    now_at = await paths_of(session, [move.track_id for move in moves])
+    moves = [
+        move
+        for move in moves
+        if move.track_id in now_at and now_at[move.track_id] == origins.get(move.track_id)
+    ]
+    if not moves:
+        return 0
     now = utc_now()
     moving = {move.track_id for move in moves}
-    taken = await tracks_at(session, library_id, [move.found.path for move in moves])
-    origins = {
-        row.id: row.path
-        for start in range(0, len(moves), LOOKUP_BATCH)
-        for row in await session.execute(
-            select(Track.id, Track.path).where(
-                Track.id.in_([move.track_id for move in moves[start : start + LOOKUP_BATCH]])
-            )
-        )
-    }
-    aside = [(track.id, track.path) for track in taken if track.id not in moving] + list(origins.items())
-    if not aside:
-        return
+    overwritten = [
+        track
+        for track in await tracks_at(session, library_id, [move.found.path for move in moves])
+        if track.id not in moving
+    ]
     by_id = update(Track).where(Track.id == bindparam("track"))
     connection = await session.connection()
     await connection.execute(
         by_id.values(path=bindparam("parked")),
-        [{"track": id_, "parked": parked(path, id_)} for id_, path in aside],
+        [{"track": track.id, "parked": parked(track.path, track.id)} for track in overwritten]
+        + [{"track": id_, "parked": parked(now_at[id_], id_)} for id_ in moving],
     )
     await connection.execute(
         by_id.values(
@@ -191,31 +228,41 @@ async def move_tracks(session: AsyncSession, library_id: int, moves: Sequence[Mo
                 "new_inode": move.found.inode, "new_device": move.found.device,
             }
             for move in moves
-            if move.track_id in origins
         ],
     )  # fmt: skip
-    # A track that was missing is back; its tags are as they were, its analysis goes on from where it was.
-    for back, condition in (
-        (TrackState.COMPLETE, Track.analysis_version > 0),
-        (TrackState.PENDING, Track.id > 0),
-    ):
-        for start in range(0, len(moves), LOOKUP_BATCH):
-            await session.execute(
-                update(Track)
-                .where(
-                    Track.id.in_([move.track_id for move in moves[start : start + LOOKUP_BATCH]]),
-                    Track.status == TrackState.MISSING,
-                    condition,
-                )
-                .values(status=back)
-            )
-
-
-async def renumber_devices(session: AsyncSession, library_id: int, renumbered: dict[int, int]) -> None:
-    """The same file system has another device number since it was mounted again."""
-    for old, new in renumbered.items():
+    for start in range(0, len(moves), LOOKUP_BATCH):
+        # A track that was missing is back: its tags are as they were, its analysis is done once more.
         await session.execute(
-            update(Track).where(Track.library_id == library_id, Track.device == old).values(device=new)
+            update(Track)
+            .where(
+                Track.id.in_([move.track_id for move in moves[start : start + LOOKUP_BATCH]]),
+                Track.status == TrackState.MISSING,
+            )
+            .values(
+                status=case((Track.error_message.is_(None), TrackState.PENDING), else_=TrackState.ERROR),
+                analysis_attempts=0,
+            )
+        )
+    for start in range(0, len(overwritten), LOOKUP_BATCH):
+        await session.execute(
+            update(Track)
+            .where(
+                Track.id.in_([track.id for track in overwritten[start : start + LOOKUP_BATCH]]),
+                Track.status.in_(LIVE_STATES),
+            )
+            .values(status=TrackState.MISSING, updated_at=now)
+        )
+    return len(moves)
+
+
+async def renumber_devices(session: AsyncSession, library_id: int, renumbered: Mapping[int, int]) -> None:
+    """The same file systems have other device numbers since they were mounted again: all at once, as two may
+    have swapped theirs."""
+    if renumbered:
+        await session.execute(
+            update(Track)
+            .where(Track.library_id == library_id, Track.device.in_(renumbered))
+            .values(device=case(dict(renumbered), value=Track.device))
         )
 
 
@@ -224,15 +271,15 @@ async def live_count(session: AsyncSession, library_id: int) -> int:
     return await _count(session, library_id, Track.status.in_(LIVE_STATES))
 
 
-async def error_count(session: AsyncSession, library_id: int) -> int:
-    return await _count(session, library_id, Track.status == TrackState.ERROR)
+async def error_count(session: AsyncSession, library_id: int, below: bytes) -> int:
+    """Tracks in ERROR in a folder and its subfolders; an empty path is the whole library."""
+    folder = (_is_below(below),) if below else ()
+    return await _count(session, library_id, Track.status == TrackState.ERROR, *folder)
 
 
-async def lately_missing_count(session: AsyncSession, library_id: int, within: timedelta) -> int:
-    """Tracks that went missing in the last while."""
-    return await _count(
-        session, library_id, Track.status == TrackState.MISSING, Track.updated_at > utc_now() - within
-    )
+async def missing_since_count(session: AsyncSession, library_id: int, since: datetime) -> int:
+    """Tracks that went missing after that."""
+    return await _count(session, library_id, Track.status == TrackState.MISSING, Track.updated_at > since)
 
 
 async def _count(session: AsyncSession, library_id: int, *conditions: Any) -> int:
@@ -244,15 +291,19 @@ async def _count(session: AsyncSession, library_id: int, *conditions: Any) -> in
 
 
 def unsettled(readings: Iterable[FileReading], now_ns: int, *, settle_ns: int) -> list[FileReading]:
-    """Readings of files that may still be written: they changed under the reader, or could not be read and are
-    younger than `settle_ns`. Their turn comes again."""
+    """Readings of files that may still be written: they changed under the reader, or could not be read and were
+    touched less than `settle_ns` ago. Their turn comes again.
+
+    The time of change (ctime) tells, which no program can set: a broken file that claims to be of tomorrow would
+    be young for ever.
+    """
     return [
         reading
         for reading in readings
         if reading.stat is not None
+        and not reading.vanished
         and (
             reading.changed_while_reading
-            or reading.error_category == ErrorCategory.TEMPORARY
-            or (reading.error_message is not None and now_ns - reading.stat.mtime_ns < settle_ns)
+            or (reading.error_message is not None and abs(now_ns - reading.stat.ctime_ns) < settle_ns)
         )
     ]

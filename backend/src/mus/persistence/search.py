@@ -7,10 +7,11 @@ What people type is never query syntax: every word is quoted, must match, and ma
 
 from __future__ import annotations
 
+import re
 import unicodedata
-from functools import reduce
+from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, column, false, literal_column, or_, select, table
+from sqlalchemy import ColumnElement, Integer, Select, and_, column, literal_column, or_, select, table
 
 from mus.persistence.models import Track
 
@@ -27,14 +28,14 @@ def matching(query: str, *, is_sqlite: bool) -> ColumnElement[bool] | None:
     if not words:
         return None
     if not is_sqlite:
-        return and_(*(_contains(word) for word in words))
+        return and_(*(_contains(word, is_sqlite=is_sqlite) for word in words))
     indexed = [word for word in words if _is_indexed(word)]
-    conditions = [_contains(word) for word in words if _is_unspaced(word)]
+    conditions = [_contains(word, is_sqlite=is_sqlite) for word in words if _is_unspaced(word)]
     if indexed:
         conditions.append(Track.id.in_(_index_hits(indexed)))
     if not conditions:
         # Signs alone, which the tokenizer drops: "!!!" is a band all the same.
-        conditions = [_contains(word) for word in words]
+        conditions = [_contains(word, is_sqlite=is_sqlite) for word in words]
     return and_(*conditions)
 
 
@@ -43,14 +44,20 @@ def fts_query(words: list[str]) -> str:
     return " AND ".join('"' + word.replace('"', '""') + '"*' for word in words)
 
 
-def _index_hits(words: list[str]) -> Select[tuple[int]]:
+def _index_hits(words: list[str]) -> Select[Any]:
     index = table("tracks_fts", column("rowid", Integer))
     return select(index.c.rowid).where(literal_column("tracks_fts").op("MATCH")(fts_query(words)))
 
 
-def _contains(word: str) -> ColumnElement[bool]:
+def _contains(word: str, *, is_sqlite: bool) -> ColumnElement[bool]:
+    pattern = "%" + re.sub(r"([%_\\])", r"\\\1", word) + "%"
     columns = [getattr(Track, name) for name in SEARCHED_COLUMNS]
-    return reduce(or_, (column.icontains(word, autoescape=True) for column in columns), false())
+    return or_(
+        *(
+            column.like(pattern, escape="\\") if is_sqlite else column.ilike(pattern, escape="\\")
+            for column in columns
+        )
+    )
 
 
 def _is_unspaced(word: str) -> bool:

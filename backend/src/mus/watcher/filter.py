@@ -1,7 +1,6 @@
 """Which of the paths that the file system reports are worth a look."""
 
 # Paths are bytes here, which pathlib does not take.
-# ruff: noqa: PTH118
 
 from __future__ import annotations
 
@@ -23,6 +22,8 @@ class Noticed:
     paths: set[bytes] = field(default_factory=set)
     #: Why a scan is needed instead: a `.nomedia` came or went, or so many events that some may be lost.
     scan_reason: str | None = None
+    #: The root itself was moved or deleted: what watches it may watch nothing any more.
+    is_root_lost: bool = False
 
 
 class EventFilter:
@@ -44,7 +45,8 @@ class EventFilter:
             count += 1
             path = os.fsencode(full_path)
             if not path.startswith(self._prefix):
-                continue  # the root itself, which has a guard of its own
+                noticed.is_root_lost |= change == DELETED and path == self._root
+                continue
             path = path[len(self._prefix) :]
             if path.rpartition(b"/")[2] == NO_MEDIA:
                 noticed.scan_reason = "a .nomedia file came or went"
@@ -83,4 +85,4 @@ class EventFilter:
                 return False
         except OSError:
             return True  # gone: nothing hides what was in it
-        return not os.path.lexists(os.path.join(full, NO_MEDIA))  # noqa: PTH110 - bytes
+        return not os.path.lexists(os.path.join(full, NO_MEDIA))

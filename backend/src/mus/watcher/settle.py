@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 from mus.library.file_reading import signed_64
-from mus.library.walk import FoundFile
+from mus.library.walk import FoundFile, skip_reason
 
 
 class Look(NamedTuple):
@@ -75,9 +75,7 @@ class Settler:
     def notice(self, paths: Iterable[bytes], now: float) -> None:
         """These changed. Those that wait already go on waiting: their next look will see it."""
         for path in paths:
-            if path not in self._waiting:
-                self._waiting[path] = _Waiting(due=now)
-            elif self._waiting[path].was_listed:
+            if path not in self._waiting or self._waiting[path].was_listed:
                 self._waiting[path] = _Waiting(due=now)
 
     def clear(self) -> None:
@@ -157,9 +155,10 @@ class Settler:
 def look_at(root: bytes, path: bytes, *, ask_for_writers: bool) -> Look | None:
     """Look at `path` below `root`; None when nothing is there. Blocking.
 
-    What cannot be told, as on a failing disk, is neither file nor folder: nothing is concluded from it.
+    Files that a scan passes over are neither file nor folder here, and so is what cannot be told, as on a failing
+    disk: nothing is concluded from it.
     """
-    full = os.path.join(root, path)  # noqa: PTH118 - bytes
+    full = os.path.join(root, path)
     try:
         found = os.lstat(full)
     except (FileNotFoundError, NotADirectoryError):
@@ -168,7 +167,7 @@ def look_at(root: bytes, path: bytes, *, ask_for_writers: bool) -> Look | None:
         return Look(None)
     if stat.S_ISDIR(found.st_mode):
         return Look(None, is_folder=True)
-    if not stat.S_ISREG(found.st_mode):
+    if not stat.S_ISREG(found.st_mode) or skip_reason(path.rpartition(b"/")[2], is_dir=False) is not None:
         return Look(None)
     file = FoundFile(
         path,

@@ -1,0 +1,94 @@
+"""The ASGI application of the HTTP API (DESIGN §8)."""
+
+from __future__ import annotations
+
+import importlib
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from fastapi import APIRouter, Depends, FastAPI
+from fastapi.openapi.utils import get_openapi
+
+import mus
+from mus.api.dependencies import refuse_unknown_query
+from mus.api.docs_page import install_docs_page
+from mus.api.problems import Problem, install_error_handlers
+from mus.api.routers import (
+    errors_router,
+    health_router,
+    job_router,
+    library_router,
+    media_router,
+    queue_router,
+    scan_router,
+    track_router,
+)
+from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
+from mus.broker.runtime import Runtime, opened
+from mus.config import Settings
+from mus.jobs import JOB_MODULES
+
+_ROUTERS = (
+    health_router,
+    library_router,
+    track_router,
+    media_router,
+    scan_router,
+    errors_router,
+    job_router,
+    queue_router,
+)
+
+
+def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI:
+    """The application. It opens database and broker at start-up, unless `runtime` is open already."""
+    # Enqueueing checks a task's arguments, so the tasks must be registered here too.
+    for name in JOB_MODULES:
+        importlib.import_module(name)
+
+    @asynccontextmanager
+    async def lifespan(app: FastAPI) -> AsyncIterator[None]:
+        if runtime is not None:
+            yield
+            return
+        async with opened(settings) as own_runtime:
+            app.state.runtime = own_runtime
+            yield
+
+    app = FastAPI(
+        title="mus",
+        summary=mus.__doc__,
+        version=mus.__version__,
+        lifespan=lifespan,
+        docs_url=None,
+        redoc_url=None,
+        # An address with a slash too many is another address, not a redirect for every client to follow.
+        redirect_slashes=False,
+        generate_unique_id_function=lambda route: route.name,
+    )
+    app.state.runtime = runtime
+    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
+    for module in _ROUTERS:
+        api.include_router(module.router)
+    app.include_router(api)
+    install_docs_page(app)
+    install_error_handlers(app)
+    app.add_middleware(Gatekeeper, settings=settings)
+    app.openapi = lambda: _described(app, with_token=settings.api_token is not None)  # type: ignore[method-assign]
+    return app
+
+
+def _described(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
+    """The OpenAPI document, with the schema of problems and the token."""
+    if app.openapi_schema is None:
+        document = get_openapi(title=app.title, version=app.version, summary=app.summary, routes=app.routes)
+        components = document.setdefault("components", {})
+        problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
+        components.setdefault("schemas", {}).update({**problem.pop("$defs"), "Problem": problem})
+        if with_token:
+            components["securitySchemes"] = {BEARER_SCHEME: {"type": "http", "scheme": "bearer"}}
+            document["security"] = [{BEARER_SCHEME: []}]
+            document["paths"][HEALTH_PATH]["get"]["security"] = [{}, {BEARER_SCHEME: []}]
+        app.openapi_schema = document
+    return app.openapi_schema

@@ -1,0 +1,109 @@
+"""Files that could not be read or analysed, and another try for them."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Iterator
+
+from fastapi import APIRouter, Response
+
+from mus.api.cursor import decoded, encoded, scope_of
+from mus.api.dependencies import (
+    CallerDep,
+    CursorParam,
+    LibraryParam,
+    LimitParam,
+    RuntimeDep,
+    TrackId,
+    requested_by,
+)
+from mus.api.problems import problems
+from mus.api.schemas import ErrorItem, ErrorsRetried, JobAccepted, Page
+from mus.api.views import error_item
+from mus.broker.queues import Queue
+from mus.broker.streaq_broker import Options, broker
+from mus.errors import ConflictError, ErrorCategory
+from mus.ledger.job_rows import NewJob
+from mus.ledger.job_states import JobState
+from mus.library.paths import escaped
+from mus.library.states import TrackState
+from mus.persistence.track_repository import (
+    SORT_FIELDS,
+    Position,
+    error_page,
+    library_named,
+    library_names,
+    paths_in_error,
+    track_named,
+)
+
+router = APIRouter(prefix="/errors", tags=["errors"])
+
+TASK = "process_file_modified"
+#: Files of one job, and jobs of one transaction.
+_FILES, _JOBS = 250, 200
+
+
+@router.get("", responses=problems(400, 404), summary="Files in ERROR, the latest first")
+async def list_errors(
+    runtime: RuntimeDep,
+    library: LibraryParam = None,
+    category: ErrorCategory | None = None,
+    cursor: CursorParam = None,
+    limit: LimitParam = 100,
+) -> Page[ErrorItem]:
+    async with runtime.database.reading() as session:
+        library_id = None if library is None else (await library_named(session, library)).id
+        scope = scope_of("errors", library_id, category)
+        kind = SORT_FIELDS["updated_at"].kind
+        after = Position(*decoded(cursor, scope, kind)) if cursor is not None else None
+        page = await error_page(session, library_id=library_id, category=category, after=after, limit=limit)
+        names = await library_names(session)
+    position = page.next_position
+    return Page(
+        items=[error_item(track, names) for track in page.tracks],
+        next_cursor=encoded(scope, position.value, position.id) if position else None,
+    )
+
+
+@router.post("/retry", status_code=202, responses=problems(404, 503), summary="Try all these files again")
+async def retry_errors(
+    runtime: RuntimeDep, caller: CallerDep, library: LibraryParam = None, category: ErrorCategory | None = None
+) -> ErrorsRetried:
+    async with runtime.database.reading() as session:
+        library_id = None if library is None else (await library_named(session, library)).id
+        found = await paths_in_error(session, library_id=library_id, category=category)
+    jobs = [_job(library_id, paths, caller) for library_id, paths in _chunks(found)]
+    job_ids: list[str] = []
+    for start in range(0, len(jobs), _JOBS):
+        async with runtime.database.unit_of_work():
+            job_ids += await broker.enqueue_many(jobs[start : start + _JOBS])
+    return ErrorsRetried(count=len(found), job_ids=job_ids)
+
+
+@router.post("/{track_id}/retry", status_code=202, responses=problems(404, 409, 503), summary="Try a file again")
+async def retry_error(runtime: RuntimeDep, caller: CallerDep, response: Response, track_id: TrackId) -> JobAccepted:
+    async with runtime.database.reading() as session:
+        track = await track_named(session, track_id)
+    if track.status != TrackState.ERROR:
+        raise ConflictError(f"Track {track_id} is not in ERROR", details={"status": track.status})
+    async with runtime.database.unit_of_work():
+        job_id = (await broker.enqueue_many([_job(track.library_id, [track.path], caller)]))[0]
+    response.headers["Location"] = f"/api/v1/jobs/{job_id}"
+    return JobAccepted(job_id=job_id, state=JobState.QUEUED)
+
+
+def _chunks(found: list[tuple[int, bytes]]) -> Iterator[tuple[int, list[bytes]]]:
+    by_library: dict[int, list[bytes]] = {}
+    for library_id, path in found:
+        by_library.setdefault(library_id, []).append(path)
+    for library_id, paths in by_library.items():
+        for start in range(0, len(paths), _FILES):
+            yield library_id, paths[start : start + _FILES]
+
+
+def _job(library_id: int, paths: list[bytes], caller: str) -> NewJob:
+    # The same files asked for twice, while the first waits, are one job.
+    files = hashlib.sha256(b"\0".join(paths)).hexdigest()[:32]
+    options = Options(dedupe_key=f"retry:{library_id}:{files}", requested_by=requested_by(caller))
+    return broker.job(Queue.MEDIUM, TASK, options, library_id=library_id, paths=[escaped(path) for path in paths])

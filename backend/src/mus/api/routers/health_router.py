@@ -1,0 +1,136 @@
+"""Whether mus is well, and if not, what is down."""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import time
+from typing import Any, Literal
+
+from fastapi import APIRouter, Request, Response
+from redis.exceptions import RedisError
+from sqlalchemy import text
+from sqlalchemy.exc import SQLAlchemyError
+
+import mus
+from mus.api.dependencies import RuntimeDep
+from mus.api.problems import problems
+from mus.api.schemas import (
+    BrokerHealth,
+    DatabaseHealth,
+    Health,
+    HealthStatus,
+    LibraryHealth,
+    WorkerHealth,
+)
+from mus.api.security import is_authorized
+from mus.broker.runtime import Runtime
+from mus.ledger.queries import workers
+from mus.persistence.models import Library
+from mus.persistence.track_repository import all_libraries
+
+router = APIRouter(tags=["health"])
+
+BROKER_TIMEOUT_SECONDS = 1.0
+DATABASE_TIMEOUT_SECONDS = 5.0
+
+
+@router.get(
+    "/health",
+    responses={**problems(), 503: {"model": Health, "description": "The database cannot be used"}},
+    # Without a token only the status is set, and so told.
+    response_model_exclude_unset=True,
+    summary="Whether mus is well",
+)
+async def get_health(runtime: RuntimeDep, request: Request, response: Response) -> Health:
+    health = await read_health(runtime)
+    if health.status is HealthStatus.UNAVAILABLE:
+        response.status_code = 503
+    response.headers["Cache-Control"] = "no-store"
+    return health if is_authorized(request.scope) else Health(status=health.status)
+
+
+async def read_health(runtime: Runtime) -> Health:
+    """Look at the database, the broker, the workers and the libraries."""
+    broker_task = asyncio.create_task(_broker(runtime))
+    kind = runtime.database.url.get_backend_name()
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(DATABASE_TIMEOUT_SECONDS), runtime.database.reading() as session:
+            await session.execute(text("SELECT 1"))
+            latency = _milliseconds_since(started)
+            libraries = await all_libraries(session)
+            found = await workers(session, dead_after_seconds=runtime.settings.dead_after_seconds)
+    except (SQLAlchemyError, OSError, TimeoutError):
+        return Health(
+            status=HealthStatus.UNAVAILABLE,
+            version=mus.__version__,
+            database=DatabaseHealth(ok=False, kind=kind, latency_ms=None),
+            broker=await broker_task,
+        )
+    broker = await broker_task
+    well = broker.ok and any(worker.alive for worker in found) and all(library.online for library in libraries)
+    return Health(
+        status=HealthStatus.OK if well else HealthStatus.DEGRADED,
+        version=mus.__version__,
+        database=DatabaseHealth(ok=True, kind=kind, latency_ms=latency),
+        broker=broker,
+        workers=[
+            WorkerHealth(
+                id=worker.row.id,
+                host=worker.row.host,
+                alive=worker.alive,
+                queues=worker.row.queues,
+                last_beat_age=round(worker.last_beat_seconds, 3),
+            )
+            for worker in found
+            if worker.row.state != "stopped"
+        ],
+        libraries=[await _library(runtime, library, ask=broker.ok) for library in libraries],
+    )
+
+
+async def _broker(runtime: Runtime) -> BrokerHealth:
+    started = time.perf_counter()
+    try:
+        async with asyncio.timeout(BROKER_TIMEOUT_SECONDS):
+            info: dict[str, Any] = await runtime.connection.redis.info("server")
+    except (RedisError, OSError, TimeoutError):
+        return BrokerHealth(ok=False, kind=None, version=None, latency_ms=None)
+    kind, version = broker_kind(info)
+    return BrokerHealth(ok=True, kind=kind, version=version, latency_ms=_milliseconds_since(started))
+
+
+def broker_kind(info: dict[str, Any]) -> tuple[Literal["dragonfly", "valkey", "redis"], str]:
+    """Which server its `INFO server` comes from: all of them tell some `redis_version` as well."""
+    if "dragonfly_version" in info:
+        return "dragonfly", str(info["dragonfly_version"]).removeprefix("df-").removeprefix("v")
+    if "valkey_version" in info or info.get("server_name") == "valkey":
+        return "valkey", str(info.get("valkey_version", info.get("redis_version", "")))
+    return "redis", str(info.get("redis_version", ""))
+
+
+async def _library(runtime: Runtime, library: Library, *, ask: bool) -> LibraryHealth:
+    return LibraryHealth(
+        id=library.id,
+        name=library.name,
+        online=library.online,
+        offline_reason=library.offline_reason,
+        watch_mode=await _watch_mode(runtime, library.id) if ask else None,
+    )
+
+
+async def _watch_mode(runtime: Runtime, library_id: int) -> Literal["events", "polling"] | None:
+    """What the watcher wrote of itself; None without one."""
+    key = f"mus:{runtime.connection.queue_name}:watch:{library_id}"
+    try:
+        async with asyncio.timeout(BROKER_TIMEOUT_SECONDS):
+            written = await runtime.connection.redis.get(key)
+        mode = json.loads(written)["mode"] if written else None
+    except (RedisError, OSError, TimeoutError, ValueError, KeyError, TypeError):
+        return None
+    return mode if mode in {"events", "polling"} else None
+
+
+def _milliseconds_since(started: float) -> float:
+    return round((time.perf_counter() - started) * 1000, 3)

@@ -1,0 +1,158 @@
+"""What a track sounds and looks like: its file and its cover."""
+
+from __future__ import annotations
+
+from typing import Annotated, Any
+from urllib.parse import quote
+
+import anyio.to_thread
+from fastapi import APIRouter, Query, Response
+
+from mus.api.dependencies import RuntimeDep, TrackId
+from mus.api.file_response import OpenFileResponse
+from mus.api.problems import problems
+from mus.broker.runtime import Runtime
+from mus.errors import ConflictError, ErrorCategory, NotFoundError, TemporaryError, UserFixableError
+from mus.library.paths import shown
+from mus.library.safe_open import UnreadableFileError, open_inside
+from mus.library.states import LIVE_STATES
+from mus.persistence.models import Library, Track
+from mus.persistence.track_repository import track_named
+
+router = APIRouter(prefix="/tracks", tags=["tracks"])
+
+#: Sides, in pixels, of the thumbnails that analysis makes.
+COVER_SIZES = (300, 1000)
+_OGG = "audio/ogg"
+#: By the track's format, else by the file's suffix: AAC comes bare and in MP4.
+_MEDIA_TYPES = {
+    "mp3": "audio/mpeg",
+    "alac": "audio/mp4",
+    "vorbis": _OGG,
+    "opus": _OGG,
+    "speex": _OGG,
+    "wav": "audio/wav",
+    "aiff": "audio/aiff",
+    "wma": "audio/x-ms-wma",
+    "ape": "audio/x-ape",
+    "wavpack": "audio/x-wavpack",
+    "musepack": "audio/x-musepack",
+    "dsf": "audio/x-dsf",
+}
+_SUFFIX_TYPES = {
+    b"mp3": "audio/mpeg",
+    b"flac": "audio/flac",
+    b"m4a": "audio/mp4",
+    b"m4b": "audio/mp4",
+    b"mp4": "audio/mp4",
+    b"aac": "audio/aac",
+    b"ogg": _OGG,
+    b"oga": _OGG,
+    b"opus": _OGG,
+    b"spx": _OGG,
+    b"wav": "audio/wav",
+    b"aiff": "audio/aiff",
+    b"aif": "audio/aiff",
+    b"aifc": "audio/aiff",
+    b"wma": "audio/x-ms-wma",
+    b"ape": "audio/x-ape",
+    b"wv": "audio/x-wavpack",
+    b"mpc": "audio/x-musepack",
+    b"dsf": "audio/x-dsf",
+}
+
+
+def media_type(track: Track) -> str:
+    """The Content-Type of a track's file."""
+    by_format = _MEDIA_TYPES.get(track.format or "")
+    return by_format or _SUFFIX_TYPES.get(track.path.rpartition(b".")[2].lower(), "application/octet-stream")
+
+
+_BINARY = {"schema": {"type": "string", "format": "binary"}}
+_STREAM_TYPES = sorted({*_MEDIA_TYPES.values(), *_SUFFIX_TYPES.values(), "application/octet-stream"})
+_STREAM_CONTENT: dict[str, Any] = dict.fromkeys(_STREAM_TYPES, _BINARY)
+_STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The whole file", "content": _STREAM_CONTENT},
+    206: {"description": "The range asked for", "content": _STREAM_CONTENT},
+    304: {"description": "The file is the one you have"},
+    **problems(400, 404, 409, 416, 503),
+}
+_COVER_RESPONSES: dict[int | str, dict[str, Any]] = {
+    200: {"description": "The cover", "content": {"image/webp": _BINARY}},
+    206: {"description": "The range asked for", "content": {"image/webp": _BINARY}},
+    304: {"description": "The cover is the one you have"},
+    **problems(404, 416),
+}
+
+
+@router.get(
+    "/{track_id}/stream",
+    response_class=Response,
+    responses=_STREAM_RESPONSES,
+    summary="The file, whole or the range asked for",
+)
+@router.head(
+    "/{track_id}/stream",
+    operation_id="stream_track_head",
+    response_class=Response,
+    responses=_STREAM_RESPONSES,
+    summary="The file's size and type",
+)
+async def stream_track(runtime: RuntimeDep, track_id: TrackId) -> Response:
+    async with runtime.database.reading() as session:
+        track = await track_named(session, track_id)
+        library = await session.get_one(Library, track.library_id)
+    if track.status not in LIVE_STATES:
+        raise ConflictError(f"Track {track_id} has no file to play", details={"status": track.status})
+    try:
+        descriptor, found = await anyio.to_thread.run_sync(open_inside, library.root, track.path)
+    except UnreadableFileError as error:
+        raise _translated(error) from error
+    name = quote(shown(track.path.rpartition(b"/")[2]), safe="")
+    return OpenFileResponse(
+        descriptor,
+        found,
+        media_type=media_type(track),
+        headers={"Content-Disposition": f"inline; filename*=utf-8''{name}", "Cache-Control": "private, no-cache"},
+    )
+
+
+def _translated(error: UnreadableFileError) -> Exception:
+    if error.vanished:
+        return NotFoundError(error.message, recovery_actions=("Scan the library",))
+    if error.category is ErrorCategory.TEMPORARY:
+        return TemporaryError(error.message)
+    return UserFixableError(error.message)
+
+
+@router.get("/{track_id}/cover", response_class=Response, responses=_COVER_RESPONSES, summary="The cover, as WebP")
+@router.head(
+    "/{track_id}/cover",
+    operation_id="track_cover_head",
+    response_class=Response,
+    responses=_COVER_RESPONSES,
+    summary="The cover's size",
+)
+async def track_cover(
+    runtime: RuntimeDep,
+    track_id: TrackId,
+    size: Annotated[
+        int, Query(ge=1, le=10_000, description="Longest side in pixels; the nearest of 300 and 1000 is sent")
+    ] = COVER_SIZES[0],
+) -> Response:
+    async with runtime.database.reading() as session:
+        cover = (await track_named(session, track_id)).cover
+    nearest = min(COVER_SIZES, key=lambda side: abs(side - size))
+    opened = None if cover is None else await anyio.to_thread.run_sync(_open_thumbnail, runtime, cover, nearest)
+    if opened is None:
+        raise NotFoundError(f"Track {track_id} has no cover")
+    # Asked again each time, answered 304: the address stays the same when the track gets another cover.
+    return OpenFileResponse(*opened, media_type="image/webp", headers={"Cache-Control": "private, no-cache"})
+
+
+def _open_thumbnail(runtime: Runtime, cover: str, size: int) -> tuple[int, Any] | None:
+    folder = bytes(runtime.settings.thumbnails_dir)
+    try:
+        return open_inside(folder, f"{cover[:2]}/{cover}_{size}.webp".encode())
+    except UnreadableFileError:
+        return None

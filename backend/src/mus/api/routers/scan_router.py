@@ -1,0 +1,189 @@
+"""Scans: ask for one, look at those there were."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from dataclasses import dataclass
+
+import anyio.to_thread
+from fastapi import APIRouter, Response
+
+from mus.api.cursor import decoded, encoded, scope_of
+from mus.api.dependencies import CallerDep, CursorParam, JobId, LimitParam, RuntimeDep, requested_by
+from mus.api.problems import FieldError, problems
+from mus.api.rate_limit import count_scan_request
+from mus.api.schemas import Page, ScanAccepted, ScanItem, ScanRequest
+from mus.api.views import scan_item
+from mus.broker.queues import Queue
+from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import Options, broker
+from mus.errors import BadRequestError, ConflictError, NotFoundError
+from mus.ledger.job_rows import NewJob
+from mus.ledger.job_states import JobState
+from mus.ledger.queries import JobFilter, job_named, job_page, waiting_job
+from mus.library.paths import escaped, shown, unescaped
+from mus.persistence.models import Library
+from mus.persistence.track_repository import (
+    all_libraries,
+    common_folders,
+    has_tracks_below,
+    library_named,
+    library_names,
+)
+
+router = APIRouter(prefix="/scans", tags=["scans"])
+
+TASK = "scan_library"
+#: What a request without a body asks for.
+_QUICK = ScanRequest()
+
+
+@dataclass(frozen=True, slots=True)
+class _Scan:
+    library_id: int
+    path: bytes
+    mode: str
+    confirm_missing: bool
+
+    @property
+    def dedupe_key(self) -> str:
+        folder = hashlib.sha256(self.path).hexdigest()[:32] if self.path else ""
+        return f"scan:{self.library_id}:{self.mode}:{int(self.confirm_missing)}:{folder}"
+
+
+@router.post("", status_code=202, responses=problems(400, 404, 409, 429, 503), summary="Ask for a scan")
+async def request_scan(
+    runtime: RuntimeDep, caller: CallerDep, response: Response, request: ScanRequest = _QUICK
+) -> ScanAccepted:
+    """The same request while it waits answers the same job, and does not count."""
+    scans = await _planned(runtime, request)
+    async with runtime.database.reading() as session:
+        waiting = [await waiting_job(session, scan.dedupe_key) for scan in scans]
+    job_ids = [job_id for job_id in waiting if job_id is not None]
+    if len(job_ids) < len(scans):
+        response.headers.update(await count_scan_request(runtime.connection, caller))
+        async with runtime.database.unit_of_work():
+            job_ids = await broker.enqueue_many([_job(scan, caller) for scan in scans])
+    response.headers["Location"] = f"/api/v1/scans/{job_ids[0]}"
+    return ScanAccepted(job_id=job_ids[0], state=JobState.QUEUED, job_ids=job_ids)
+
+
+@router.get("", responses=problems(400), summary="Scans, the newest first")
+async def list_scans(runtime: RuntimeDep, cursor: CursorParam = None, limit: LimitParam = 100) -> Page[ScanItem]:
+    scope = scope_of("scans")
+    before = None if cursor is None else decoded(cursor, scope, str, str)[1]
+    async with runtime.database.reading() as session:
+        page = await job_page(session, JobFilter(task=TASK), before=before, limit=limit, whole=True)
+        names = await library_names(session)
+    return Page(
+        items=[scan_item(job, names) for job in page.jobs],
+        next_cursor=encoded(scope, None, page.next_before) if page.next_before else None,
+    )
+
+
+@router.get("/{job_id}", responses=problems(404), summary="A scan")
+async def get_scan(runtime: RuntimeDep, job_id: JobId) -> ScanItem:
+    async with runtime.database.reading() as session:
+        job = await job_named(session, job_id)
+        if job.task != TASK:
+            raise NotFoundError(f"There is no scan {job_id}")
+        return scan_item(job, await library_names(session))
+
+
+def _job(scan: _Scan, caller: str) -> NewJob:
+    return broker.job(
+        Queue.HIGH,
+        TASK,
+        Options(
+            dedupe_key=scan.dedupe_key,
+            exclusive_key=f"library:{scan.library_id}",
+            requested_by=requested_by(caller),
+        ),
+        library_id=scan.library_id,
+        mode=scan.mode,
+        path=escaped(scan.path),
+        confirm_missing=scan.confirm_missing,
+    )
+
+
+async def _planned(runtime: Runtime, request: ScanRequest) -> list[_Scan]:
+    """One scan for each library concerned."""
+    by_name = request.artist is not None or request.album is not None
+    if request.path is not None and by_name:
+        raise FieldError("body", "path", "give either a path, or an artist or album")
+    async with runtime.database.reading() as session:
+        if request.library is not None:
+            libraries = [await library_named(session, request.library)]
+        else:
+            libraries = list(await all_libraries(session))
+        if not libraries:
+            raise ConflictError(
+                "There is no library yet", recovery_actions=("Set MUS_MUSIC_DIR, or start with --music",)
+            )
+        folders = {library.id: b"" for library in libraries}
+        if by_name:
+            library_id = libraries[0].id if request.library is not None else None
+            folders = await common_folders(
+                session, library_id=library_id, artist=request.artist, album=request.album
+            )
+            if not folders:
+                raise NotFoundError("There are no such tracks")
+    if request.path is not None:
+        if len(libraries) > 1:
+            raise FieldError("body", "library", "with a path, the library must be named")
+        folders = {libraries[0].id: await _folder(runtime, libraries[0], request.path)}
+    return [
+        _Scan(library_id, folder, request.mode, request.confirm_missing)
+        for library_id, folder in sorted(folders.items())
+    ]
+
+
+async def _folder(runtime: Runtime, library: Library, text: str) -> bytes:
+    """The folder inside the library that `text` names.
+
+    Raises BadRequestError for one outside, or a file, and NotFoundError for one that is nowhere.
+    """
+    if "\0" in text:
+        raise FieldError("body", "path", "a path has no NUL in it")
+    # As shown, a name that is not UTF-8 has its bytes percent-escaped; but `%41` may be a real name as well.
+    for candidate in dict.fromkeys((text.encode(), unescaped(text))):
+        folder = _inside(library.root, candidate)
+        if await anyio.to_thread.run_sync(_is_folder_of, library.root, folder):
+            return folder
+        async with runtime.database.reading() as session:
+            if await has_tracks_below(session, library.id, folder):
+                return folder  # it vanished: the scan finds out what became of its tracks
+    raise NotFoundError(f"There is no folder {text!r} in the library {library.name}")
+
+
+def _inside(root: bytes, path: bytes) -> bytes:
+    """The path relative to the root, without `.` and `..`. Raises BadRequestError for one outside."""
+    if b"\0" in path:
+        raise FieldError("body", "path", "a path has no NUL in it")
+    absolute = os.path.normpath(os.path.join(root, path))
+    root = os.path.normpath(root)
+    if absolute == root:
+        return b""
+    if not absolute.startswith(root.rstrip(b"/") + b"/"):
+        raise _outside(path)
+    return absolute[len(root.rstrip(b"/")) + 1 :]
+
+
+def _is_folder_of(root: bytes, folder: bytes) -> bool:
+    full = os.path.join(root, folder)
+    real_root, real = os.path.realpath(root), os.path.realpath(full)
+    if real != real_root and not real.startswith(os.path.join(real_root, b"")):
+        raise _outside(folder)
+    try:
+        if os.path.isdir(full):
+            return True
+        if os.path.lexists(full):
+            raise BadRequestError(f"{shown(folder)} is not a folder")
+    except OSError:
+        return False
+    return False
+
+
+def _outside(path: bytes) -> BadRequestError:
+    return BadRequestError(f"{shown(path)!r} lies outside the library")

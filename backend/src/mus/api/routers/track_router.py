@@ -1,0 +1,139 @@
+"""Tracks: the list with search, single tracks, delete and restore."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query, Response
+from pydantic import Field
+
+from mus.api.cursor import decoded, encoded, scope_of
+from mus.api.dependencies import (
+    CallerDep,
+    CursorParam,
+    LibraryParam,
+    LimitParam,
+    RuntimeDep,
+    TrackId,
+    requested_by,
+)
+from mus.api.problems import problems
+from mus.api.schemas import JobAccepted, Page, TrackDetail, TrackItem
+from mus.api.views import track_detail, track_item
+from mus.broker.queues import Queue
+from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import Options, broker
+from mus.errors import ConflictError
+from mus.ledger.job_states import JobState
+from mus.library.states import LIVE_STATES, TrackState
+from mus.persistence.track_repository import (
+    SORT_FIELDS,
+    Order,
+    Position,
+    TrackFilter,
+    library_named,
+    library_names,
+    track_named,
+    track_page,
+)
+
+router = APIRouter(prefix="/tracks", tags=["tracks"])
+
+_ONE_STATUS = f"({'|'.join(TrackState)})"
+StatusParam = Annotated[
+    list[Annotated[str, Field(pattern=f"^{_ONE_STATUS}(,{_ONE_STATUS})*$")]],
+    Query(
+        max_length=20,
+        description="Of these statuses; repeat it, or put commas between them. Without it: all but TRASHED",
+    ),
+]
+SortParam = Annotated[
+    str,
+    Query(
+        pattern=f"^-?({'|'.join(SORT_FIELDS)})$",
+        description="A field; `-` before it for descending. `track_number` goes by disc, then by track",
+    ),
+]
+NameParam = Annotated[
+    str | None, Query(max_length=4096, description="The whole name; case and accents do not matter")
+]
+
+
+@router.get("", responses=problems(400, 404), summary="List and search tracks")
+async def list_tracks(
+    runtime: RuntimeDep,
+    status: StatusParam = [],  # noqa: B006 - FastAPI copies it
+    q: Annotated[
+        str | None,
+        Query(
+            max_length=500,
+            description="Words that title, artist, album artist, album, genre or composer contain; "
+            "each may be the beginning of one",
+        ),
+    ] = None,
+    library: LibraryParam = None,
+    artist: NameParam = None,
+    album: NameParam = None,
+    sort: SortParam = "title",
+    cursor: CursorParam = None,
+    limit: LimitParam = 100,
+) -> Page[TrackItem]:
+    statuses = tuple(sorted({TrackState(name) for names in status for name in names.split(",")}))
+    order = Order(SORT_FIELDS[sort.removeprefix("-")], descending=sort.startswith("-"))
+    async with runtime.database.reading() as session:
+        library_id = None if library is None else (await library_named(session, library)).id
+        wanted = TrackFilter(query=q, statuses=statuses, library_id=library_id, artist=artist, album=album)
+        scope = scope_of("tracks", sort, wanted)
+        after = Position(*decoded(cursor, scope, order.field.kind)) if cursor is not None else None
+        page = await track_page(session, wanted, order, after=after, limit=limit)
+        names = await library_names(session)
+    position = page.next_position
+    return Page(
+        items=[track_item(track, names) for track in page.tracks],
+        next_cursor=encoded(scope, position.value, position.id) if position else None,
+    )
+
+
+@router.get("/{track_id}", responses=problems(404), summary="Everything known of a track")
+async def get_track(runtime: RuntimeDep, track_id: TrackId) -> TrackDetail:
+    async with runtime.database.reading() as session:
+        track = await track_named(session, track_id)
+        return track_detail(track, await library_names(session))
+
+
+@router.delete(
+    "/{track_id}", status_code=202, responses=problems(404, 409, 503), summary="Move a track's file to the trash"
+)
+async def delete_track(
+    runtime: RuntimeDep, caller: CallerDep, response: Response, track_id: TrackId
+) -> JobAccepted:
+    async with runtime.database.reading() as session:
+        status = TrackState((await track_named(session, track_id)).status)
+    if status not in LIVE_STATES:
+        reason = "is in the trash already" if status is TrackState.TRASHED else "has no file any more"
+        raise ConflictError(f"Track {track_id} {reason}", details={"status": status})
+    return await _enqueue(runtime, response, "delete_track_by_id", track_id, caller)
+
+
+@router.post(
+    "/{track_id}/restore",
+    status_code=202,
+    responses=problems(404, 409, 503),
+    summary="Bring a track's file back from the trash",
+)
+async def restore_track(
+    runtime: RuntimeDep, caller: CallerDep, response: Response, track_id: TrackId
+) -> JobAccepted:
+    async with runtime.database.reading() as session:
+        status = TrackState((await track_named(session, track_id)).status)
+    if status is not TrackState.TRASHED:
+        raise ConflictError(f"Track {track_id} is not in the trash", details={"status": status})
+    return await _enqueue(runtime, response, "restore_track_by_id", track_id, caller)
+
+
+async def _enqueue(runtime: Runtime, response: Response, task: str, track_id: int, caller: str) -> JobAccepted:
+    options = Options(dedupe_key=f"{task}:{track_id}", requested_by=requested_by(caller))
+    async with runtime.database.unit_of_work():
+        job_id = await broker.enqueue(Queue.HIGH, task, options, track_id=track_id)
+    response.headers["Location"] = f"/api/v1/jobs/{job_id}"
+    return JobAccepted(job_id=job_id, state=JobState.QUEUED)

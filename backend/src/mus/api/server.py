@@ -1,0 +1,126 @@
+"""Serve the API over HTTP, inside a running event loop."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import errno
+import signal
+import socket
+from collections.abc import AsyncIterator, Coroutine, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from typing import Any
+from urllib.parse import urlunsplit
+
+import uvicorn
+
+from mus.api.app import create_app
+from mus.broker.runtime import Runtime, opened
+from mus.config import Settings
+from mus.errors import ConfigurationError
+
+#: How long open requests may take once the server stops.
+GRACE_SECONDS = 5
+
+
+class _Server(uvicorn.Server):
+    """Leaves signals to whoever runs it, and tells when it answers."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        super().__init__(config)
+        self.answers = asyncio.Event()
+
+    async def startup(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().startup(sockets)
+        self.answers.set()
+
+    @contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+
+@asynccontextmanager
+async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
+    """Serve for the block; yields the address, with the real port where port 0 asked for a free one.
+
+    Raises ConfigurationError when the address cannot be listened on.
+    """
+    app = create_app(settings, runtime=runtime)
+    listener = await _listen(settings.host, settings.port)
+    config = uvicorn.Config(
+        app,
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        timeout_graceful_shutdown=GRACE_SECONDS,
+        # Only a proxy on this machine may say who the caller is.
+        forwarded_allow_ips="127.0.0.1,::1",
+    )
+    server = _Server(config)
+    task = asyncio.create_task(server.serve(sockets=[listener]), name="mus-api")
+    try:
+        await _first_of(server.answers.wait(), task)
+        if not server.started:
+            await task
+            raise RuntimeError("the server ended before it had started")
+        yield _address(settings.host, listener.getsockname()[1])
+    finally:
+        server.should_exit = True
+        await task
+        listener.close()
+
+
+async def serve(settings: Settings, runtime: Runtime | None = None) -> None:
+    """`mus serve`: until SIGTERM or SIGINT.
+
+    Raises what `serving` and `mus.broker.runtime.opened` raise.
+    """
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    signals = (signal.SIGTERM, signal.SIGINT)
+    for number in signals:
+        loop.add_signal_handler(number, stopping.set)
+    try:
+        async with contextlib.AsyncExitStack() as stack:
+            if runtime is None:
+                runtime = await stack.enter_async_context(opened(settings))
+            await stack.enter_async_context(serving(settings, runtime))
+            await stopping.wait()
+    finally:
+        for number in signals:
+            loop.remove_signal_handler(number)
+
+
+async def _first_of(event: Coroutine[Any, Any, object], task: asyncio.Task[None]) -> None:
+    waiting = asyncio.ensure_future(event)
+    try:
+        await asyncio.wait((waiting, task), return_when=asyncio.FIRST_COMPLETED)
+    finally:
+        waiting.cancel()
+
+
+async def _listen(host: str, port: int) -> socket.socket:
+    try:
+        found = await asyncio.get_running_loop().getaddrinfo(host, port, type=socket.SOCK_STREAM)
+    except (OSError, UnicodeError):
+        raise ConfigurationError(f"MUS_HOST: {host!r} is no address of this machine") from None
+    # `localhost` is both ::1 and 127.0.0.1, and more programs try the latter.
+    family, kind, protocol, _, address = min(found, key=lambda info: info[0] != socket.AF_INET)
+    listener = socket.socket(family, kind, protocol)
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.settimeout(0)
+        listener.bind(address)
+        listener.listen(2048)
+    except OSError as error:
+        listener.close()
+        if error.errno == errno.EADDRINUSE:
+            raise ConfigurationError(
+                f"Port {port} is in use already: stop what listens there, or choose another with MUS_PORT"
+            ) from None
+        raise ConfigurationError(f"Cannot listen on {host}, port {port}: {error.strerror}") from None
+    return listener
+
+
+def _address(host: str, port: int) -> str:
+    return urlunsplit(("http", f"[{host}]:{port}" if ":" in host else f"{host}:{port}", "", "", ""))

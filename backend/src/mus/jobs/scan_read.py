@@ -1,0 +1,91 @@
+"""A scan's second part: read files and store what their tags say."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Sequence
+from datetime import timedelta
+from typing import Any
+
+from mus.broker.job_runner import RunningJob
+from mus.broker.queues import Queue
+from mus.broker.streaq_broker import Options, broker
+from mus.errors import ErrorCategory
+from mus.jobs.services import find_library, services
+from mus.library.file_reading import FileReading
+from mus.library.paths import escaped
+from mus.library.scan_plan import KnownTrack
+from mus.library.states import TrackState
+from mus.persistence.batch_operations import store_readings, tracks_at, unsettled
+from mus.persistence.models import Library, utc_now
+
+#: A file that could not be read and is younger than this may still be written; it is looked at again later.
+YOUNG_SECONDS = 30.0
+LOOK_AGAIN_SECONDS = 5.0
+
+
+async def read(library: Library, paths: Sequence[bytes]) -> list[FileReading]:
+    """Read files in a reader process, in order."""
+    return await services().readers.run(
+        "read",
+        library.root,
+        paths,
+        thumbnails_dir=None,
+        file_timeout_seconds=services().settings.file_timeout_seconds,
+    )
+
+
+async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes], *, full: bool) -> dict[str, Any]:
+    """Read a chunk and store it in one fenced transaction.
+
+    Returns counts by outcome, and as `gone` the ids of the known tracks among those that vanished since the
+    walk.
+    """
+    if job.checkpoint is not None:
+        return job.checkpoint  # stored by an earlier attempt that died before its end
+    library = await find_library(library_id)
+    readings = await read(library, paths)
+    async with services().database.reading() as session:
+        known = {track.path: track for track in await tracks_at(session, library_id, paths)}
+    vanished = [reading.path for reading in readings if reading.vanished or reading.stat is None]
+    fresh = [r for r in readings if not r.vanished and (full or not _is_stored(r, known.get(r.path)))]
+    async with job.effect(parent_units=len(paths)) as work:
+        stored = await store_readings(work.session, library_id, fresh)
+        counts = {
+            "added": stored.added,
+            "updated": stored.updated,
+            "vanished": len(vanished),
+            "gone": [known[path].id for path in vanished if path in known],
+        }
+        await job.keep(work, counts)
+        await look_again_later(library_id, readings, or_if_temporary=True)
+    return counts
+
+
+def _is_stored(reading: FileReading, track: KnownTrack | None) -> bool:
+    """Whether another job, which saw the same change, was faster."""
+    stat = reading.stat
+    return (
+        track is not None
+        and stat is not None
+        and track.status in {TrackState.PENDING, TrackState.COMPLETE}
+        and (track.size, track.mtime_ns, track.ctime_ns, track.inode, track.device)
+        == (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, stat.device)
+    )
+
+
+async def look_again_later(
+    library_id: int, readings: Sequence[FileReading], *, or_if_temporary: bool = False
+) -> None:
+    """Files that may still be written get another look soon, in the current unit of work."""
+    again = {reading.path for reading in unsettled(readings, time.time_ns(), settle_ns=int(YOUNG_SECONDS * 1e9))}
+    if or_if_temporary:
+        again |= {reading.path for reading in readings if reading.error_category == ErrorCategory.TEMPORARY}
+    if again:
+        await broker.enqueue(
+            Queue.MEDIUM,
+            "process_file_modified",
+            Options(delay_until=utc_now() + timedelta(seconds=LOOK_AGAIN_SECONDS), requested_by="mus"),
+            library_id=library_id,
+            paths=[escaped(path) for path in sorted(again)],
+        )

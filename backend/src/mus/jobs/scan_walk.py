@@ -1,0 +1,212 @@
+"""A scan's first part: walk and compare, and enqueue what is to be read while the walk goes on."""
+
+from __future__ import annotations
+
+import asyncio
+import threading
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import select
+
+from mus.broker.job_runner import RunningJob
+from mus.broker.queues import Queue, follow_up_queue
+from mus.broker.streaq_broker import Options, broker
+from mus.errors import LibraryOfflineError, NotFoundError
+from mus.jobs.mount_guard import check_file_system, check_root, mark_offline
+from mus.jobs.services import find_library, services
+from mus.ledger.job_states import TERMINAL_STATES
+from mus.library.file_systems import has_stable_inodes
+from mus.library.paths import escaped, shown
+from mus.library.scan_plan import KnownTrack, ScanPlan
+from mus.library.second_look import SecondLook
+from mus.library.states import LIVE_STATES
+from mus.library.walk import FoundFile, WalkReport, walk
+from mus.persistence.batch_operations import known_tracks
+from mus.persistence.models import Job
+
+#: Files of one `read_files` job: some 50 ms of reading, one short write transaction.
+CHUNK = 250
+
+
+async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path: bytes, confirm: bool) -> None:
+    """Walk the library from `path`, enqueue chunks as files turn up, leave the rest in the job's checkpoint.
+
+    Raises LibraryOfflineError when the root is gone, empty, or another one, and NotFoundError when `path` is
+    nowhere in the library.
+    """
+    if job.checkpoint is not None:
+        return  # an earlier attempt finished the walk; its chunks are enqueued
+    library = await find_library(library_id)
+    async with services().database.reading() as session:
+        known = await known_tracks(session, library_id)
+    has_live = any(track.status in LIVE_STATES for track in known)
+    try:
+        await asyncio.to_thread(check_root, library, has_live_tracks=has_live, confirmed=confirm)
+        start = await asyncio.to_thread(_start_of_walk, library.root, path, known)
+        stable = await asyncio.to_thread(has_stable_inodes, library.root)
+        plan = ScanPlan(known, full=mode == "full", stable_inodes=stable)
+        walker = _Walker(library.root, start, plan)
+        chunks = await _Chunks.begun(job, library_id, full=mode == "full")
+        await job.report(force=True, stage="walking")
+        await _walk(walker, chunks)
+        if has_live and not start and not confirm and not plan.met_known:
+            await asyncio.to_thread(check_file_system, library)
+    except LibraryOfflineError as error:
+        await mark_offline(job, library_id, error)
+        raise
+    end = await asyncio.to_thread(plan.conclude, walker.report, start, any_device=confirm)
+    await chunks.add(end.to_read)
+    await chunks.flush(
+        {
+            "path": escaped(start),
+            "confirm": confirm,
+            "found": plan.found,
+            "moves": [[move.track_id, escaped(move.found.path), *move.found[1:]] for move in end.moves],
+            "missing": end.missing,
+            "after_moves": [escaped(file.path) for file in end.to_read_after_moves],
+            "renumbered": [[old, new] for old, new in end.renumbered.items()],
+            "same_devices": [[old, new] for old, new in end.same_devices],
+            "skipped": dict(walker.report.skipped),
+            "unlisted": {shown(folder): why for folder, why in walker.report.unlisted.items()},
+        }
+    )
+
+
+def _start_of_walk(root: bytes, path: bytes, known: Iterable[KnownTrack]) -> bytes:
+    """`path`, or what is around it where it vanished or is passed over but has tracks. Raises NotFoundError."""
+    look = SecondLook(root)
+    folder = path
+    try:
+        while not look.is_walked(folder) and folder:
+            folder = folder.rpartition(b"/")[0]
+    except OSError as error:
+        raise NotFoundError(f"{shown(path)} cannot be read: {error.strerror}") from None
+    if folder != path and not (
+        _has_file(look, path)
+        or any(track.path == path or track.path.startswith(path + b"/") for track in known)
+    ):
+        raise NotFoundError(f"There is no folder {shown(path)} with music in this library")
+    return folder
+
+
+def _has_file(look: SecondLook, path: bytes) -> bool:
+    try:
+        return look.at(path) is not None
+    except OSError:
+        return False
+
+
+@dataclass
+class _Walker:
+    """The walk, in a thread; what it finds crosses to the event loop in batches."""
+
+    root: bytes
+    start: bytes
+    plan: ScanPlan
+    arrived: asyncio.Event = field(default_factory=asyncio.Event)
+    report: WalkReport = field(default_factory=WalkReport)
+    _stopped: threading.Event = field(default_factory=threading.Event)
+    _lock: threading.Lock = field(default_factory=threading.Lock)
+    _to_read: list[FoundFile] = field(default_factory=list)
+
+    def run(self, wake: Callable[[], Any]) -> None:
+        for files in walk(self.root, self.start, self.report, stopped=self._stopped.is_set):
+            to_read = self.plan.consider(files)
+            if to_read and not self._stopped.is_set():
+                with self._lock:
+                    self._to_read += to_read
+                wake()
+
+    def take(self) -> list[FoundFile]:
+        with self._lock:
+            taken, self._to_read = self._to_read, []
+        return taken
+
+    def stop(self) -> None:
+        self._stopped.set()
+
+
+async def _walk(walker: _Walker, chunks: _Chunks) -> None:
+    loop = asyncio.get_running_loop()
+    walking = asyncio.create_task(
+        asyncio.to_thread(walker.run, lambda: loop.call_soon_threadsafe(walker.arrived.set))
+    )
+    walking.add_done_callback(lambda _: walker.arrived.set())
+    try:
+        while not walking.done():
+            await walker.arrived.wait()
+            walker.arrived.clear()
+            await chunks.add(walker.take())
+        await walking
+    finally:
+        # The thread ends after the folder it lists; on a disk that hangs nobody waits for that.
+        walker.stop()
+        walking.cancel()
+    await chunks.add(walker.take())
+
+
+@dataclass
+class _Chunks:
+    """Gathers files into `read_files` jobs."""
+
+    job: RunningJob
+    library_id: int
+    full: bool
+    #: Escaped paths that are not to be enqueued again.
+    _taken: set[str] = field(default_factory=set)
+    _total: int = 0
+    _waiting: list[str] = field(default_factory=list)
+
+    @classmethod
+    async def begun(cls, job: RunningJob, library_id: int, *, full: bool) -> _Chunks:
+        """Go on from the chunks that an earlier delivery of the job left when it stopped in the middle.
+
+        What such a chunk has read already and is to be read again has changed since; but a full scan reads
+        everything anyway.
+        """
+        chunks = cls(job, library_id, full)
+        if (job.started.attempt, job.started.delivery) == (1, 1):
+            return chunks
+        async with services().database.reading() as session:
+            earlier = await session.execute(
+                select(Job.arguments, Job.state).where(Job.parent_id == job.id, Job.task == "read_files")
+            )
+            for chunk in earlier:
+                chunks._total += len(chunk.arguments["paths"])
+                if full or chunk.state not in TERMINAL_STATES:
+                    chunks._taken.update(chunk.arguments["paths"])
+        return chunks
+
+    async def add(self, files: list[FoundFile]) -> None:
+        self._waiting += [path for file in files if (path := escaped(file.path)) not in self._taken]
+        whole = len(self._waiting) // CHUNK * CHUNK
+        if whole:
+            ready, self._waiting = self._waiting[:whole], self._waiting[whole:]
+            await self._enqueue(ready)
+
+    async def flush(self, checkpoint: dict[str, Any]) -> None:
+        """The last of them, and in the same transaction the word that the walk is over."""
+        ready, self._waiting = self._waiting, []
+        await self._enqueue(ready, checkpoint)
+
+    async def _enqueue(self, paths: list[str], checkpoint: dict[str, Any] | None = None) -> None:
+        self._total += len(paths)
+        stage = "walking" if checkpoint is None else "reading"
+        async with self.job.effect(units_total=self._total, stage=stage) as work:
+            if checkpoint is not None:
+                await self.job.keep(work, checkpoint)
+            await broker.enqueue_many(
+                [
+                    broker.job(
+                        follow_up_queue(Queue(self.job.started.queue)),
+                        "read_files",
+                        Options(parent_id=self.job.id, requested_by=self.job.started.requested_by),
+                        library_id=self.library_id,
+                        paths=paths[start : start + CHUNK],
+                        full=self.full,
+                    )
+                    for start in range(0, len(paths), CHUNK)
+                ]
+            )

@@ -1,0 +1,116 @@
+"""Parents and children: how a job that waits comes to its end, and how a cancel spreads.
+
+A parent counts its open children. Each child's end lowers the count in the child's own transaction; whoever brings
+it to zero settles the parent there and then, so no end is ever missed or made twice.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from sqlalchemy import select, update
+
+from mus.ledger.job_rows import CHILD_ENDED, SETTLING, NewJob, jobs
+from mus.ledger.job_states import STARTABLE_STATES, TERMINAL_STATES, JobState
+from mus.persistence.models import Job, utc_now
+from mus.persistence.unit_of_work import UnitOfWork
+
+if TYPE_CHECKING:
+    from mus.ledger.ledger import Ledger
+
+
+async def settle(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:
+    """End a waiting job none of whose children is open, or enqueue its continuation first."""
+    job = (await work.session.execute(SETTLING, {"b_id": job_id})).one()
+    if job.cancel_requested_at is not None:
+        state = JobState.CANCELLED
+    elif job.error_category is not None:
+        state = JobState.FAILED
+    elif job.continuation is not None and job.continuation_id is None:
+        queue = job.continuation_queue or job.queue
+        (last,) = await ledger.add([NewJob(task=job.continuation, queue=queue, parent_id=job_id)])
+        await _set(work, job_id, continuation_id=last)
+        return JobState.WAITING
+    else:
+        state = JobState.SUCCEEDED
+    values: dict[str, Any] = {"state": state, "finished_at": utc_now(), "worker_id": None}
+    if state is JobState.SUCCEEDED:
+        values["progress"] = 1.0
+    await _set(work, job_id, **values)
+    await ledger.record(work, [(job_id, state, job.attempt, None)])
+    if job.parent_id is not None:
+        await child_ended(ledger, work, job.parent_id, job_id)
+    return state
+
+
+async def child_ended(ledger: Ledger, work: UnitOfWork, parent_id: str, child_id: str) -> None:
+    """Count a child that came to its end; the last one settles the parent."""
+    parent = (await work.session.execute(CHILD_ENDED, {"b_parent": parent_id})).one()
+    if parent.continuation_id == child_id:
+        await _end_like(work, parent_id, child_id)
+    if parent.children_open == 0 and parent.state == JobState.WAITING:
+        await settle(ledger, work, parent_id)
+
+
+async def _end_like(work: UnitOfWork, parent_id: str, child_id: str) -> None:
+    child = (
+        await work.session.execute(
+            select(Job.state, Job.result, Job.error_category, Job.error_message, Job.error_details).where(
+                Job.id == child_id
+            )
+        )
+    ).one()
+    values: dict[str, Any] = {"result": child.result}
+    if child.state == JobState.FAILED:
+        values |= {
+            "error_category": child.error_category,
+            "error_message": child.error_message,
+            "error_details": child.error_details,
+        }
+    elif child.state == JobState.CANCELLED:
+        values["cancel_requested_at"] = utc_now()
+    await _set(work, parent_id, **values)
+
+
+async def stop_family(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:
+    """Cancel the children of a job that failed or was cancelled, and end it if none is left running."""
+    await _cancel_children(ledger, work, job_id)
+    row = (await work.session.execute(select(Job.state, Job.children_open).where(Job.id == job_id))).one()
+    if row.state in TERMINAL_STATES or row.children_open:
+        return JobState(row.state)
+    return await settle(ledger, work, job_id)
+
+
+async def cancel_open(ledger: Ledger, work: UnitOfWork, job_id: str) -> None:
+    """Cancel a job that has not ended: at once if it waits, else by asking its worker. Its children too."""
+    row = (
+        await work.session.execute(
+            update(Job)
+            .where(Job.id == job_id, Job.state.not_in(TERMINAL_STATES))
+            .values(cancel_requested_at=utc_now())
+            .returning(Job.state, Job.attempt)
+        )
+    ).one_or_none()
+    if row is None:
+        return
+    if row.state in STARTABLE_STATES:
+        await _set(work, job_id, state=JobState.WAITING)
+        await stop_family(ledger, work, job_id)
+        return
+    await ledger.record(work, [(job_id, "cancel requested", row.attempt, None)])
+    if row.state == JobState.WAITING:
+        await _cancel_children(ledger, work, job_id)
+    else:
+        work.after_commit(lambda: ledger.publisher.announce_cancel(job_id))
+
+
+async def _cancel_children(ledger: Ledger, work: UnitOfWork, parent_id: str) -> None:
+    children = await work.session.execute(
+        select(Job.id).where(Job.parent_id == parent_id, Job.state.not_in(TERMINAL_STATES)).order_by(Job.id)
+    )
+    for child_id in children.scalars().all():
+        await cancel_open(ledger, work, child_id)
+
+
+async def _set(work: UnitOfWork, job_id: str, **values: Any) -> None:
+    await work.session.execute(update(jobs).where(jobs.c.id == job_id).values(**values))

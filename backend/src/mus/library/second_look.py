@@ -1,0 +1,97 @@
+"""Look again at single paths, and see there what the walk would see. Blocking: runs in a thread."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Collection
+
+from mus.library.file_reading import signed_64
+from mus.library.walk import NO_MEDIA, FoundFile, found_file, skip_reason
+
+
+class SecondLook:
+    """One look around in a library. It remembers the folders it saw, so use a fresh one for each task."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._walked: dict[bytes, bool] = {}
+        self._names: dict[bytes, frozenset[bytes]] = {}
+
+    def at(self, path: bytes) -> FoundFile | None:
+        """The file that the walk would find at `path`: None when nothing is there, or when it is passed over.
+
+        Raises OSError when that cannot be told.
+        """
+        folder, _, name = path.rpartition(b"/")
+        if b"\0" in path or skip_reason(name, is_dir=False) is not None or not self.is_walked(folder):
+            return None
+        try:
+            found = os.lstat(os.path.join(self._root, path))
+        except (FileNotFoundError, NotADirectoryError):
+            return None
+        return found_file(path, found) if stat.S_ISREG(found.st_mode) else None
+
+    def is_walked(self, folder: bytes) -> bool:
+        """Whether the walk lists this folder: it and all above it are real folders that nothing hides.
+
+        Raises OSError when that cannot be told.
+        """
+        known = self._walked.get(folder)
+        if known is None:
+            known = self._walked[folder] = self._is_real(folder) and not os.path.lexists(
+                os.path.join(self._root, folder, NO_MEDIA)
+            )
+        return known
+
+    def _is_real(self, folder: bytes) -> bool:
+        if not folder:
+            return True
+        above, _, name = folder.rpartition(b"/")
+        if b"\0" in name or name in {b"", b".", b".."} or skip_reason(name, is_dir=True) is not None:
+            return False
+        if not self.is_walked(above):
+            return False
+        try:
+            return stat.S_ISDIR(os.lstat(os.path.join(self._root, folder)).st_mode)
+        except (FileNotFoundError, NotADirectoryError):
+            return False
+
+    def is_gone(self, path: bytes, devices: Collection[int] | None) -> bool:
+        """Whether this look proves that a track's file is gone.
+
+        It does not where the nearest folder that is left lies on none of `devices`: then a disk is. None stands
+        for any device. What cannot be told is not gone.
+        """
+        try:
+            if self.at(path) is not None:
+                return False
+            above = self._device_above(path)
+        except OSError:
+            return False
+        return above is not None and (devices is None or above in devices)
+
+    def _device_above(self, path: bytes) -> int | None:
+        folder = path.partition(b"\0")[0]
+        while folder:
+            folder = folder.rpartition(b"/")[0]
+            try:
+                # The root may be a link itself; below it links are none of ours.
+                found = os.lstat(os.path.join(self._root, folder)) if folder else os.stat(self._root)
+            except (FileNotFoundError, NotADirectoryError):
+                continue
+            if stat.S_ISDIR(found.st_mode):
+                return signed_64(found.st_dev)
+        return None
+
+    def is_listed(self, path: bytes) -> bool:
+        """Whether the folders list `path` in just this spelling: a file system that ignores case finds a renamed
+        file by its old name too. Raises OSError when that cannot be told."""
+        while path:
+            folder, _, name = path.rpartition(b"/")
+            if folder not in self._names:
+                self._names[folder] = frozenset(os.listdir(os.path.join(self._root, folder)))
+            if name not in self._names[folder]:
+                return False
+            path = folder
+        return True

@@ -1,0 +1,71 @@
+"""What the tests of the API put into the tables, and how they call it."""
+
+from __future__ import annotations
+
+import itertools
+from pathlib import Path
+from typing import Any
+
+import httpx
+
+from mus.api.app import create_app
+from mus.broker.runtime import Runtime
+from mus.config import Settings
+from mus.library.states import TrackState
+from mus.library.text import sort_key
+from mus.persistence.models import Base, Library, Track
+
+_numbers = itertools.count(1)
+
+
+def calling(runtime: Runtime, settings: Settings | None = None, **client: Any) -> httpx.AsyncClient:
+    app = create_app(settings or runtime.settings, runtime=runtime)
+    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
+    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/v1", **client)
+
+
+async def add(runtime: Runtime, *rows: Base) -> None:
+    async with runtime.database.unit_of_work() as work:
+        work.session.add_all(rows)
+
+
+async def add_library(runtime: Runtime, name: str, root: Path) -> Library:
+    library = Library(name=name, root=bytes(root))
+    await add(runtime, library)
+    return library
+
+
+def track(library: Library, path: str | bytes = "", **values: Any) -> Track:
+    """A row as a scan would leave it."""
+    number = next(_numbers)
+    raw = path.encode() if isinstance(path, str) else path
+    title = values.pop("title", f"Track {number}")
+    return Track(
+        **{
+            "library_id": library.id,
+            "path": raw or f"{number}.mp3".encode(),
+            "size": 1000,
+            "mtime_ns": 0,
+            "ctime_ns": 0,
+            "inode": number,
+            "device": 1,
+            "status": TrackState.COMPLETE,
+            "title": title,
+            "title_key": sort_key(title),
+            "artist_key": sort_key(values.get("artist")),
+            "album_key": sort_key(values.get("album")),
+            **values,
+        }
+    )
+
+
+async def add_tracks(runtime: Runtime, *tracks: Track) -> list[int]:
+    await add(runtime, *tracks)
+    return [track.id for track in tracks]
+
+
+async def titles(client: httpx.AsyncClient, **params: Any) -> list[str]:
+    """Titles of one page."""
+    answer = await client.get("/tracks", params=params)
+    assert answer.status_code == 200, answer.text
+    return [item["title"] for item in answer.json()["items"]]

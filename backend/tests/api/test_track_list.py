@@ -1,0 +1,298 @@
+from __future__ import annotations
+
+import base64
+import json
+from typing import Any
+
+import httpx
+from sqlalchemy import delete, update
+
+from api.rows import add_library, add_tracks, titles, track
+from mus.broker.runtime import Runtime
+from mus.library.states import TrackState
+from mus.library.text import sort_key
+from mus.persistence.models import Library, Track
+from mus.persistence.track_repository import SORT_FIELDS
+
+Client = httpx.AsyncClient
+FIELDS = (
+    *("id", "library", "path", "title", "artist", "album_artist", "album", "track_number", "disc_number", "year"),
+    *("genre", "duration", "size", "format", "status", "error", "added_at", "updated_at", "has_cover"),
+)
+
+
+async def test_an_item_has_the_fields_of_the_contract(client: Client, runtime: Runtime, library: Library) -> None:
+    [track_id] = await add_tracks(
+        runtime,
+        track(
+            library,
+            b"Bj\xf6rk/01.mp3",
+            title="Jóga",
+            artist="Björk",
+            album="Homogenic",
+            year=1997,
+            duration_seconds=305.12345,
+            format="mp3",
+            cover="ab" * 20,
+        ),
+    )
+    [item] = (await client.get("/tracks")).json()["items"]
+    assert tuple(item) == FIELDS
+    assert (item["id"], item["library"], item["path"]) == (track_id, "Music", "Bj%F6rk/01.mp3")
+    assert (item["duration"], item["has_cover"], item["error"], item["status"]) == (305.123, True, None, "COMPLETE")
+    assert item["added_at"].endswith("Z")
+
+
+async def test_a_single_track_tells_everything(client: Client, runtime: Runtime, library: Library) -> None:
+    [track_id] = await add_tracks(
+        runtime, track(library, artists=["A", "B"], lyrics="la", replaygain={"track_gain": -3.2}, bitrate_kbps=320)
+    )
+    found = (await client.get(f"/tracks/{track_id}")).json()
+    assert (found["artists"], found["lyrics"], found["bitrate"]) == (["A", "B"], "la", 320)
+    assert (found["replaygain"], found["musicbrainz"], found["genres"]) == ({"track_gain": -3.2}, {}, [])
+
+
+async def test_a_track_that_is_not_there_is_a_problem_of_404(client: Client) -> None:
+    answer = await client.get("/tracks/77")
+    assert answer.status_code == 404
+    assert answer.headers["content-type"] == "application/problem+json"
+    assert answer.json() == {
+        "type": "about:blank",
+        "title": "Not Found",
+        "status": 404,
+        "detail": "There is no track 77",
+        "instance": "/api/v1/tracks/77",
+        "category": "user_fixable",
+        "recovery_actions": [],
+    }
+
+
+async def test_the_trash_shows_only_when_asked_for(client: Client, runtime: Runtime, library: Library) -> None:
+    await add_tracks(runtime, *(track(library, title=state, status=state) for state in TrackState))
+    assert set(await titles(client)) == {"PENDING", "COMPLETE", "ERROR", "MISSING"}
+    assert await titles(client, status="TRASHED") == ["TRASHED"]
+    assert await titles(client, status="ERROR,TRASHED") == ["ERROR", "TRASHED"]
+    assert await titles(client, status=["ERROR", "MISSING"]) == ["ERROR", "MISSING"]
+    assert await titles(client, status=["PENDING,COMPLETE"]) == ["COMPLETE", "PENDING"]
+
+
+async def test_an_error_tells_its_category_and_message(client: Client, runtime: Runtime, library: Library) -> None:
+    await add_tracks(
+        runtime,
+        track(library, status=TrackState.ERROR, error_category="user_fixable", error_message="The file is empty"),
+    )
+    [item] = (await client.get("/tracks")).json()["items"]
+    assert item["error"] == {"category": "user_fixable", "message": "The file is empty"}
+
+
+async def test_artist_album_and_library_filter_without_case_and_accents(
+    client: Client, runtime: Runtime, library: Library, tmp_path: Any
+) -> None:
+    other = await add_library(runtime, "Other", tmp_path / "other")
+    await add_tracks(
+        runtime,
+        track(library, title="a", artist="Björk", album="Début"),
+        track(library, title="b", artist="Björk", album="Post"),
+        track(library, title="c", artist="Björk Two", album="Debut"),
+        track(other, title="d", artist="BJÖRK", album="debut"),
+    )
+    assert await titles(client, artist="bjork") == ["a", "b", "d"]
+    assert await titles(client, artist="BJÖRK", album="debut") == ["a", "d"]
+    assert await titles(client, album="DEBUT", library="Other") == ["d"]
+    assert await titles(client, library=str(other.id)) == ["d"]
+    assert (await client.get("/tracks", params={"library": "Nowhere"})).status_code == 404
+
+
+async def test_pages_of_every_order_hold_each_track_once(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    ids = await add_tracks(
+        runtime,
+        *(
+            track(
+                library,
+                title=f"T{number % 4}",
+                artist=f"A{number % 3}",
+                album=f"B{number % 2}",
+                year=None if number % 3 == 0 else 1990 + number % 5,
+                duration_seconds=None if number % 4 == 0 else number % 5 + 0.1,
+                size=number % 3,
+                disc_number=None if number % 2 else 1,
+                track_number=number % 4 or None,
+            )
+            for number in range(23)
+        ),
+    )
+    for sort in [f"{sign}{name}" for name in SORT_FIELDS for sign in ("", "-")]:
+        whole = (await client.get("/tracks", params={"sort": sort, "limit": 500})).json()
+        assert whole["next_cursor"] is None
+        expected = [item["id"] for item in whole["items"]]
+        assert sorted(expected) == sorted(ids)
+        assert await _all_ids(client, sort=sort, limit=4) == expected, sort
+
+
+async def test_tracks_without_a_year_come_last_in_both_directions(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    await add_tracks(runtime, *(track(library, title=str(year), year=year) for year in (None, 2001, 1999)))
+    assert await titles(client, sort="year") == ["1999", "2001", "None"]
+    assert await titles(client, sort="-year") == ["2001", "1999", "None"]
+
+
+async def test_the_order_by_track_number_goes_disc_by_disc(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    numbers = [(2, 1), (1, 2), (1, 1), (None, 3)]
+    await add_tracks(
+        runtime, *(track(library, title=f"{disc}-{no}", disc_number=disc, track_number=no) for disc, no in numbers)
+    )
+    assert await titles(client, sort="track_number") == ["1-1", "1-2", "None-3", "2-1"]
+
+
+async def test_rows_that_come_and_go_between_pages_move_no_other_row(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    ids = await add_tracks(runtime, *(track(library, title=f"t{number:02}") for number in range(10)))
+    first = (await client.get("/tracks", params={"limit": 4})).json()
+    async with runtime.database.unit_of_work() as work:
+        await work.session.execute(delete(Track).where(Track.id.in_([ids[1], ids[3], ids[6]])))
+    await add_tracks(runtime, track(library, title="t005"), track(library, title="t051"))
+    rest = await _all_ids(client, limit=2, cursor=first["next_cursor"])
+    unchanged = set(ids) - {ids[1], ids[3], ids[6]}
+    seen = [item["id"] for item in first["items"]] + rest
+    assert len(seen) == len(set(seen))
+    assert unchanged <= set(seen)
+
+
+async def test_a_cursor_is_of_use_with_its_own_order_and_filters_only(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    await add_tracks(runtime, *(track(library) for _ in range(3)))
+    cursor = (await client.get("/tracks", params={"limit": 1})).json()["next_cursor"]
+    for params in ({"sort": "-title"}, {"artist": "x"}, {"status": "ERROR"}):
+        answer = await client.get("/tracks", params={"cursor": cursor, **params})
+        assert answer.status_code == 400
+        assert "another order" in answer.json()["detail"]
+    assert (await client.get("/errors", params={"cursor": cursor})).status_code == 400
+
+
+def _made(content: Any) -> str:
+    return base64.urlsafe_b64encode(json.dumps(content).encode()).decode()
+
+
+async def test_a_cursor_that_was_not_made_here_is_refused(client: Client) -> None:
+    texts = ["", "x", "!!", "ÿ", "a" * 999, "e30"]
+    contents = [
+        ["s"],
+        ["s", "k", "1"],
+        ["s", "\ud800", 1],
+        ["s", "k", 2**70],
+        ["s", "k", True],
+        ["s", 1, 1],
+        [[]] * 3,
+    ]
+    for cursor in [*texts, *map(_made, contents)]:
+        answer = await client.get("/tracks", params={"cursor": cursor})
+        assert (answer.status_code, answer.json()["detail"]) == (400, "The cursor is not one of ours"), cursor
+
+
+async def test_a_parameter_that_means_nothing_is_named(client: Client) -> None:
+    for name, value, field in [
+        ("colour", "red", "colour"),
+        ("limit", "0", "limit"),
+        ("limit", "501", "limit"),
+        ("limit", "ten", "limit"),
+        ("sort", "lyrics", "sort"),
+        ("status", "GONE", "status.0"),
+        ("status", "ERROR,", "status.0"),
+        ("q", "x" * 501, "q"),
+    ]:
+        answer = await client.get("/tracks", params={name: value})
+        assert answer.status_code == 422
+        assert answer.headers["content-type"] == "application/problem+json"
+        [error] = answer.json()["errors"]
+        assert (error["location"], error["field"]) == ("query", field)
+        assert field in answer.json()["detail"]
+
+
+# ---------------------------------------------------------------------------------------------------- search
+
+
+async def test_words_are_prefixes_that_must_all_match(client: Client, runtime: Runtime, library: Library) -> None:
+    joga, thunder, heart, honno = "Jóga", "Thunderstruck", "Heart of Hearts", "本能"
+    await add_tracks(
+        runtime,
+        track(library, title=joga, artist="Björk", album="Homogenic"),
+        track(library, title=thunder, artist="AC/DC", genre="Rock", composer="Angus Young"),
+        track(library, title=heart, artist="!!!"),
+        track(library, title=honno, artist="椎名林檎"),
+    )
+    for query, found in [
+        ("joga", [joga]),
+        ("JÓG", [joga]),
+        ("bjork homog", [joga]),
+        ("homogenic joga bjork", [joga]),
+        ("oga", []),
+        ("ac/dc", [thunder]),
+        ("thunder classical", []),
+        ("rock", [thunder]),
+        ("young", [thunder]),
+        ("hearts & ", [heart]),
+        ("!!!", [heart]),
+        ("林檎", [honno]),
+        ("椎名 本", [honno]),
+        ("   ", [heart, joga, thunder, honno]),
+    ]:
+        assert await titles(client, q=query) == found, query
+
+
+async def test_nothing_typed_is_query_syntax(client: Client, runtime: Runtime, library: Library) -> None:
+    await add_tracks(runtime, track(library, title="zz"))
+    signs = ['"', '""', "*", "-", "%", "_", "\\", "(", ")", "+", "^", "\u0301", "🎵"]
+    words = [
+        "a*",
+        "NOT a",
+        "a AND",
+        "OR",
+        "title:a",
+        "title:z",
+        "NEAR(a b)",
+        "^a",
+        "{a}",
+        "a'b",
+        "a\0b",
+        "; DROP TABLE x",
+    ]
+    for query in [*signs, *words]:
+        answer = await client.get("/tracks", params={"q": query})
+        assert answer.status_code == 200, query
+        assert answer.json()["items"] == [], query
+
+
+async def test_search_follows_changes_and_removals(client: Client, runtime: Runtime, library: Library) -> None:
+    [first, second] = await add_tracks(runtime, track(library, title="alpha"), track(library, title="alphabet"))
+    async with runtime.database.unit_of_work() as work:
+        await work.session.execute(update(Track).where(Track.id == first).values(title="omega"))
+        await work.session.execute(delete(Track).where(Track.id == second))
+    assert await titles(client, q="alpha") == []
+    assert await titles(client, q="omega") == ["omega"]
+
+
+def test_a_sort_key_has_neither_case_nor_accents_nor_spare_spaces() -> None:
+    assert sort_key("  Björk\tGuðmundsdóttir ") == "bjork guðmundsdottir"
+    assert sort_key("Straße") == "strasse"
+    assert sort_key("ＡＢＢＡ") == "abba"
+    assert sort_key(None) == sort_key(" ") == ""
+    for text in ("Motörhead", "İstanbul", "℡", "ﬁn", "각"):
+        assert sort_key(sort_key(text)) == sort_key(text)
+
+
+async def _all_ids(client: Client, **params: Any) -> list[int]:
+    found: list[int] = []
+    while True:
+        answer = await client.get("/tracks", params=params)
+        assert answer.status_code == 200, answer.text
+        found += [item["id"] for item in answer.json()["items"]]
+        params["cursor"] = answer.json()["next_cursor"]
+        if params["cursor"] is None:
+            return found
