@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 from sqlalchemy import select
@@ -12,29 +12,25 @@ from sqlalchemy import select
 from mus.broker.job_runner import RunningJob
 from mus.errors import AdminRequiredError, LibraryOfflineError
 from mus.jobs.mount_guard import check_losses, mark_offline, mark_online
+from mus.jobs.moved_tracks import Moved, apply_moves
 from mus.jobs.scan_read import look_again_later, read
 from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import renew_looks, request_analysis
 from mus.ledger.job_states import JobState
-from mus.library.paths import unescaped
+from mus.library.paths import is_parked, unescaped
 from mus.library.scan_plan import KnownTrack, Move
 from mus.library.second_look import SecondLook
+from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import (
     error_count,
     mark_missing,
-    move_tracks,
-    paths_of,
     renumber_devices,
     store_readings,
     tracks_with_ids,
 )
 from mus.persistence.models import Job, Library, utc_now
-
-#: Moves of one write transaction, unless more of them hang together.
-_MOVES = 500
-
 
 @dataclass(frozen=True, slots=True)
 class _Walked:
@@ -73,17 +69,17 @@ class _Walked:
         )
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(slots=True)
 class _Chunks:
     """What the scan's chunks came to."""
 
-    added: int
-    updated: int
-    vanished: int
-    gone: list[int]
-    #: Of chunks that did not succeed, and of how many.
-    failures: list[str]
-    count: int
+    added: int = 0
+    updated: int = 0
+    vanished: int = 0
+    gone: list[int] = field(default_factory=list)
+    #: Why chunks did not succeed, and of how many.
+    failures: list[str] = field(default_factory=list)
+    count: int = 0
 
 
 async def finish(job: RunningJob) -> dict[str, Any]:
@@ -99,17 +95,17 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     library = await find_library(scan.arguments["library_id"])
     walked = _Walked.of(scan.checkpoint or {})
     chunks = await _chunks(scan.id)
-    moved, links = await apply_moves(job, library, walked.moves)
-    late = await _read_late(job, library, [*walked.after_moves, *links])
+    moved = await apply_moves(job, library, walked.moves)
+    late = await _read_late(job, library, walked, moved)
     async with job.effect(stage="finishing") as work:
         await renumber_devices(work.session, library.id, walked.renumbered)
         await renew_looks(work.session, library.id)
     looked_at = utc_now()
-    gone = await _still_gone(library, walked, [*walked.missing, *chunks.gone])
+    gone, overwritten = await _still_gone(library, walked, [*walked.missing, *chunks.gone])
     try:
         async with job.effect() as work:
             await check_losses(work.session, library.id, len(gone), confirmed=walked.confirmed)
-            missing = await mark_missing(work.session, gone, seen_before=looked_at)
+            missing = overwritten + await mark_missing(work.session, gone, seen_before=looked_at)
             if not walked.path:
                 await mark_online(work.session, library)
             outcome = {
@@ -139,21 +135,91 @@ def _result(outcome: Mapping[str, Any]) -> dict[str, Any]:
     return counts
 
 
-def _counts(walked: _Walked, chunks: _Chunks, late: Mapping[str, int], moved: int, missing: int) -> dict[str, Any]:
-    vanished = chunks.vanished + late["vanished"]
+def _counts(
+    walked: _Walked, chunks: _Chunks, late: Mapping[str, int], moved: Moved, missing: int
+) -> dict[str, Any]:
+    vanished = chunks.vanished + late["vanished"] + moved.lost
     skipped = walked.skipped | ({"vanished during the scan": vanished} if vanished else {})
     found = walked.found - vanished
-    # A moved file may have been read as well, in a full scan: it counts as moved.
-    read_again = len(walked.after_moves) - late["vanished"] if moved else 0
     added, updated = chunks.added + late["added"], chunks.updated + late["updated"]
     return {
         "found": found,
         "added": added,
         "updated": updated,
-        "moved": moved,
+        "moved": len(moved.confirmed),
         "missing": missing,
-        "unchanged": max(0, found - added - updated - moved),
+        # What is left over: an earlier attempt of the walk may have seen some of the others as well.
+        "unchanged": max(0, found - added - updated - len(moved.confirmed)),
         "skipped": sum(skipped.values()),
         "skipped_reasons": skipped,
         "unlisted_folders": walked.unlisted,
     }
+
+
+async def _scan_of(job: RunningJob) -> Job:
+    async with services().database.reading() as session:
+        return (await session.execute(select(Job).where(Job.id == job.parent_id))).scalar_one()
+
+
+async def _chunks(scan_id: str) -> _Chunks:
+    chunks = _Chunks()
+    async with services().database.reading() as session:
+        rows = await session.execute(
+            select(Job.state, Job.result, Job.error_message).where(
+                Job.parent_id == scan_id, Job.task == "read_files"
+            )
+        )
+    for state, result, message in rows:
+        chunks.count += 1
+        if state != JobState.SUCCEEDED or result is None:
+            chunks.failures.append(message or f"it was {state}")
+            continue
+        chunks.added += result["added"]
+        chunks.updated += result["updated"]
+        chunks.vanished += result["vanished"]
+        chunks.gone += result["gone"]
+    return chunks
+
+
+async def _read_late(job: RunningJob, library: Library, walked: _Walked, moved: Moved) -> dict[str, int]:
+    """Read the files whose place another track had until the moves were done, and hard links. Returns counts.
+
+    Those of moved tracks are not counted again. An earlier attempt that died in between left how far it came.
+    """
+    targets = {move.found.path for move in moved.confirmed}
+    again = [path for path in walked.after_moves if path in targets]
+    others = [path for path in walked.after_moves if path not in targets] + [link.path for link in moved.links]
+    late = {"read": 0, "added": 0, "updated": 0, "vanished": 0} | (job.checkpoint or {}).get("late", {})
+    paths = [*again, *others]
+    while late["read"] < len(paths):
+        counted = late["read"] >= len(again)
+        part = paths[late["read"] : min(late["read"] + CHUNK, len(paths) if counted else len(again))]
+        readings = await read(library, part)
+        async with job.effect() as work:
+            stored = await store_readings(work.session, library.id, readings)
+            await look_again_later(library.id, readings, or_if_temporary=True)
+            late["read"] += len(part)
+            if counted:
+                late["added"] += stored.added
+                late["updated"] += stored.updated
+                late["vanished"] += len(part) - stored.added - stored.updated
+            await job.keep(work, {"late": late})
+    return late
+
+
+async def _still_gone(library: Library, walked: _Walked, track_ids: Sequence[int]) -> tuple[list[int], int]:
+    """Of tracks that were not met, the ids of those that a fresh look does not find either, and how many others
+    are missing already because a moved file took their place."""
+    async with services().database.reading() as session:
+        tracks = await tracks_with_ids(session, library.id, track_ids)
+    live = [track for track in tracks if track.status in LIVE_STATES]
+
+    def look_at_all() -> list[int]:
+        look = SecondLook(library.root)
+        return [track.id for track in live if look.is_gone(track.path, _devices(track, walked))]
+
+    return await asyncio.to_thread(look_at_all), sum(is_parked(track.path) for track in tracks)
+
+
+def _devices(track: KnownTrack, walked: _Walked) -> set[int] | None:
+    return None if walked.confirmed else {track.device} | walked.same_devices.get(track.device, set())

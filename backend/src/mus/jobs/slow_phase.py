@@ -6,15 +6,17 @@ The tracks are dealt out over a few parts by id; one job at a time works a part 
 from __future__ import annotations
 
 import time
-from datetime import timedelta
+from collections.abc import Sequence
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import func, or_, select, update
+from sqlalchemy import ColumnElement, Select, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
+from mus.errors import ErrorCategory, TemporaryError
 from mus.jobs.services import services
 from mus.library.analysis import ANALYSIS_VERSION, Analysis
 from mus.library.states import TrackState
@@ -27,44 +29,67 @@ BATCH = 24
 LONGEST_SECONDS = 30.0
 #: Looks at one version of a file that brought nothing (it vanished, it changed meanwhile, the disk was full).
 MAX_LOOKS = 3
+_PAUSE_SECONDS = 0.5
 
 
-async def request_analysis(session: AsyncSession, *, in_seconds: float = 0.0) -> None:
-    """Enqueue a job for each part of the work list that has work, in the current unit of work."""
-    parts = await session.execute(select(Track.id % PARTS).where(_is_due()).distinct())
+async def request_analysis(
+    session: AsyncSession, *, in_seconds: float = 0.0, with_outdated: bool = False
+) -> None:
+    """Enqueue a job for each part of the work list that has work, in the current unit of work.
+
+    `with_outdated` looks for what an older version of the analysis left as well, which takes a look at every
+    track.
+    """
     later = utc_now() + timedelta(seconds=in_seconds) if in_seconds else None
-    for part in parts.scalars().all():
-        key = f"slow:{part}"
-        await broker.enqueue(
-            Queue.LOW,
-            "process_slow_metadata",
-            Options(dedupe_key=key, exclusive_key=key, delay_until=later),
-            part=part,
+    for part in range(PARTS):
+        due = select(Track.id).where(_is_new() if not with_outdated else _is_due(), Track.id % PARTS == part)
+        if (await session.execute(due.limit(1))).first() is not None:
+            await _enqueue(part, later)
+
+
+async def renew_looks(session: AsyncSession, library_id: int) -> None:
+    """Tracks that could not be analysed in `MAX_LOOKS` looks get as many again: whatever was wrong may be over."""
+    await session.execute(
+        update(Track)
+        .where(
+            Track.library_id == library_id,
+            Track.status == TrackState.PENDING,
+            Track.analysis_attempts >= MAX_LOOKS,
         )
+        .values(analysis_attempts=0)
+    )
 
 
-def _is_due() -> Any:
+async def _enqueue(part: int, later: datetime | None) -> None:
+    key = f"slow:{part}"
+    await broker.enqueue(
+        Queue.LOW,
+        "process_slow_metadata",
+        Options(dedupe_key=key, exclusive_key=key, delay_until=later),
+        part=part,
+    )
+
+
+def _is_new() -> ColumnElement[bool]:
     # An ERROR comes from reading or from this very analysis: it changes when the file does, or by a retry.
-    stale = (Track.status == TrackState.COMPLETE) & (Track.analysis_version < ANALYSIS_VERSION)
-    fresh = (Track.status == TrackState.PENDING) & (Track.analysis_attempts < MAX_LOOKS)
-    return or_(stale, fresh)
+    return and_(Track.status == TrackState.PENDING, Track.analysis_attempts < MAX_LOOKS)
+
+
+def _is_due() -> ColumnElement[bool]:
+    outdated = and_(Track.status == TrackState.COMPLETE, Track.analysis_version < ANALYSIS_VERSION)
+    return or_(outdated, _is_new())
 
 
 async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
-    """Analyse the newest pending tracks of a part until none is left or the time is up."""
+    """Analyse the newest pending tracks of a part until none is left or the time is up.
+
+    Raises TemporaryError when nothing of a batch could be analysed now, as on a full disk.
+    """
     counts = {"analysed": 0, "failed": 0, "superseded": 0}
     began = time.monotonic()
     while time.monotonic() - began < LONGEST_SECONDS and not job.draining:
         async with services().database.reading() as session:
-            rows = (
-                await session.execute(
-                    select(Track.id, Track.path, Library.root)
-                    .join(Library, Library.id == Track.library_id)
-                    .where(_is_due(), Track.id % PARTS == part, Library.online)
-                    .order_by(Track.id.desc())
-                    .limit(BATCH)
-                )
-            ).all()
+            rows = (await session.execute(_work(part).order_by(Track.id.desc()).limit(BATCH))).all()
         if not rows:
             return counts
         root = rows[0].root
@@ -79,60 +104,65 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
         async with job.effect(stage="analysing") as work:
             for row, analysis in zip(batch, found, strict=True):
                 counts[await _store(work.session, row.id, analysis)] += 1
+        _raise_if_all_temporary(found)
     async with job.effect() as work:
-        if await _left(work.session, part):
-            await broker.enqueue(
-                Queue.LOW,
-                "process_slow_metadata",
-                Options(
-                    dedupe_key=f"slow:{part}",
-                    exclusive_key=f"slow:{part}",
-                    delay_until=utc_now() + timedelta(seconds=0.5),
-                ),
-                part=part,
-            )
+        if (await work.session.execute(_work(part).limit(1))).first() is not None:
+            await _enqueue(part, utc_now() + timedelta(seconds=_PAUSE_SECONDS))
     return counts
 
 
-async def _left(session: AsyncSession, part: int) -> int:
-    query = select(func.count()).select_from(Track).where(_is_due(), Track.id % PARTS == part)
-    return (await session.execute(query)).scalar_one()
+def _work(part: int) -> Select[Any]:
+    return (
+        select(Track.id, Track.path, Library.root)
+        .join(Library, Library.id == Track.library_id)
+        .where(_is_due(), Track.id % PARTS == part, Library.online)
+    )
+
+
+def _raise_if_all_temporary(found: Sequence[Analysis]) -> None:
+    # One such file is its own trouble, and stands aside after MAX_LOOKS; all of them are the machine's.
+    if all(analysis.error_category == ErrorCategory.TEMPORARY for analysis in found):
+        raise TemporaryError(f"Nothing can be analysed now: {found[0].error_message}")
 
 
 async def _store(session: AsyncSession, track_id: int, analysis: Analysis) -> str:
     """Write what was found, if the row still is about the version that was analysed."""
     stat = analysis.stat
-    if stat is None or analysis.changed_while_reading or analysis.error_category == "temporary":
-        await session.execute(
-            update(Track).where(Track.id == track_id).values(analysis_attempts=Track.analysis_attempts + 1)
+    brought_nothing = (
+        analysis.vanished
+        or analysis.changed_while_reading
+        or analysis.error_category == ErrorCategory.TEMPORARY
+    )
+    if stat is not None and not brought_nothing:
+        stored = await session.execute(
+            update(Track)
+            .where(
+                Track.id == track_id,
+                Track.size == stat.size,
+                Track.mtime_ns == stat.mtime_ns,
+                Track.status.in_((TrackState.PENDING, TrackState.COMPLETE)),
+            )
+            .values(**_values(analysis))
+            .returning(Track.id)
         )
-        return "superseded"
+        if stored.one_or_none() is not None:
+            return "failed" if analysis.error_message is not None else "analysed"
+    # It vanished, or changed since the row was written: the job that reads it again resets the count.
+    await session.execute(
+        update(Track).where(Track.id == track_id).values(analysis_attempts=Track.analysis_attempts + 1)
+    )
+    return "superseded"
+
+
+def _values(analysis: Analysis) -> dict[str, Any]:
     values: dict[str, Any] = {"analysis_version": ANALYSIS_VERSION, "updated_at": utc_now()}
     if analysis.error_message is not None:
-        values |= {
+        return values | {
             "status": TrackState.ERROR,
             "error_category": analysis.error_category,
             "error_message": analysis.error_message,
         }
-    else:
-        values |= {"status": TrackState.COMPLETE, "cover": analysis.cover}
-        if analysis.duration_seconds is not None:
-            values["duration_seconds"] = analysis.duration_seconds
-    stored = await session.execute(
-        update(Track)
-        .where(
-            Track.id == track_id,
-            Track.size == stat.size,
-            Track.mtime_ns == stat.mtime_ns,
-            Track.status.in_((TrackState.PENDING, TrackState.COMPLETE)),
-        )
-        .values(**values)
-        .returning(Track.id)
-    )
-    if stored.one_or_none() is None:
-        # The file changed since the row was written: the job that reads it again resets the count.
-        await session.execute(
-            update(Track).where(Track.id == track_id).values(analysis_attempts=Track.analysis_attempts + 1)
-        )
-        return "superseded"
-    return "failed" if analysis.error_message is not None else "analysed"
+    values |= {"status": TrackState.COMPLETE, "cover": analysis.cover}
+    if analysis.duration_seconds is not None:
+        values["duration_seconds"] = analysis.duration_seconds
+    return values

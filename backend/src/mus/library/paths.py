@@ -22,6 +22,11 @@ def parked(path: bytes, track_id: int) -> bytes:
     return path.partition(b"\0")[0] + b"\0%d" % track_id
 
 
+def is_parked(path: bytes) -> bool:
+    """Whether the path is one that `parked` made."""
+    return b"\0" in path
+
+
 def shown(path: bytes) -> str:
     """A path for people: UTF-8 text as it is; bytes that are not UTF-8 percent-escaped."""
     path = path.partition(b"\0")[0]

@@ -70,6 +70,11 @@ async def tracks_with_inodes(session: AsyncSession, library_id: int, inodes: Seq
     return await _known_where(session, library_id, Track.inode, inodes)
 
 
+async def tracks_with_ids(session: AsyncSession, library_id: int, track_ids: Sequence[int]) -> list[KnownTrack]:
+    """These tracks, unless they were trashed meanwhile."""
+    return await _known_where(session, library_id, Track.id, track_ids)
+
+
 async def _known_where(
     session: AsyncSession, library_id: int, column: Any, values: Sequence[Any]
 ) -> list[KnownTrack]:

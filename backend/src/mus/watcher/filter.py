@@ -9,7 +9,7 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
-from mus.library.walk import NO_MEDIA, skip_reason
+from mus.library.walk import MAX_PATH_BYTES, NO_MEDIA, skip_reason
 
 #: watchfiles' numbers for what happened. They are hints: what counts is what lies on the disk afterwards.
 ADDED, MODIFIED, DELETED = 1, 2, 3
@@ -59,6 +59,8 @@ class EventFilter:
     @staticmethod
     def matters(path: bytes, change: int) -> bool:
         """Whether a change of `path`, relative to the root, may add, alter or remove music."""
+        if len(path) > MAX_PATH_BYTES:
+            return False
         *folders, name = path.split(b"/")
         if any(skip_reason(folder, is_dir=True) for folder in folders):
             return False

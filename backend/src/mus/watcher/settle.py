@@ -13,8 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
-from mus.library.file_reading import signed_64
-from mus.library.walk import FoundFile, skip_reason
+from mus.library.walk import FoundFile, found_file, skip_reason
 
 
 class Look(NamedTuple):
@@ -169,17 +168,9 @@ def look_at(root: bytes, path: bytes, *, ask_for_writers: bool) -> Look | None:
         return Look(None, is_folder=True)
     if not stat.S_ISREG(found.st_mode) or skip_reason(path.rpartition(b"/")[2], is_dir=False) is not None:
         return Look(None)
-    file = FoundFile(
-        path,
-        found.st_size,
-        found.st_mtime_ns,
-        found.st_ctime_ns,
-        signed_64(found.st_ino),
-        signed_64(found.st_dev),
-    )
     untouched = (time.time_ns() - max(found.st_mtime_ns, found.st_ctime_ns)) / 1e9
     return Look(
-        file,
+        found_file(path, found),
         is_being_written=is_open_for_writing(full) if ask_for_writers else None,
         untouched_seconds=untouched,
     )
