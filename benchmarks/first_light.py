@@ -2,8 +2,8 @@
 
     python benchmarks/first_light.py [--tracks 20000] [--music DIR] [--rounds 3]
 
-Prints medians of whole commands, timed from outside: first scan, scan with no change, both by the command
-line; then, with `mus up` running, scan with no change by HTTP, and the time from a file's rename into the watched folder until
+Prints medians, timed from outside: first scan, scan with no change, both by the whole command; then, with `mus up`
+running, scan with no change by HTTP, and the time from a file's rename into the watched folder until
 `GET /tracks` shows it. The machine's cache is warm: everything is read once before.
 """
 

@@ -21,7 +21,7 @@ from coredis import Redis
 from coredis.exceptions import AuthorizationError, NoScriptError, ResponseError
 from coredis.patterns.pipeline import Pipeline
 
-from mus.broker import server_scripts
+from mus.broker import script_texts, server_scripts
 from mus.broker.server_scripts import ScriptClient, ScriptLibrary
 from mus.errors import ConfigurationError
 
@@ -158,8 +158,8 @@ def test_installing_twice_changes_nothing_more() -> None:
 
 
 def test_the_scripts_are_called_by_the_hash_of_their_text_and_reach_for_no_function_or_xinfo() -> None:
-    scripts = server_scripts.read_scripts(LIBRARY_TEXT)
-    assert set(scripts) == set(server_scripts.EXPECTED_SHAPES)
+    scripts = script_texts.read_scripts(LIBRARY_TEXT)
+    assert set(scripts) == set(script_texts.EXPECTED_SHAPES)
     for script in scripts.values():
         assert "xinfo" not in script.text
         assert "register_function" not in script.text
@@ -189,7 +189,7 @@ def test_a_library_of_another_shape_is_refused_with_a_clear_error(old: str, new:
     with pytest.raises(
         ConfigurationError, match=r"server functions have changed shape .*pin streaq==7\.2\.0"
     ):
-        server_scripts.read_scripts(LIBRARY_TEXT.replace(old, new))
+        script_texts.read_scripts(LIBRARY_TEXT.replace(old, new))
 
 
 # ------------------------------------------------------------ keys
@@ -646,7 +646,7 @@ async def test_tasks_are_listed_by_status(worker: PlainWorker) -> None:
 
 DYING_WORKER = """
 import asyncio, json, sys
-from mus.broker import server_scripts
+from mus.broker import script_texts, server_scripts
 server_scripts.install()
 from streaq import Worker
 

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import os
+import re
 import signal
 import sys
 import time
@@ -27,6 +28,8 @@ _HOPELESS_STARTS = 5
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.2, 5.0
 _WRONG_USAGE = 2
 _HELD_LINES = 2_000
+#: A log line as `console_logs` forms it, of a level that tells of nothing wrong.
+_ROUTINE = re.compile(r"^\S+ \S+ (DEBUG|INFO) ")
 
 
 class Output:
@@ -39,11 +42,11 @@ class Output:
         text = f"{part:<7}| {line}\n"
         if self._held is None:
             self._print(text)
-        elif len(self._held) < _HELD_LINES:
+        elif len(self._held) < _HELD_LINES and not _ROUTINE.search(line):
             self._held.append(text)
 
     def hold(self) -> None:
-        """Keep lines back while a progress bar has the terminal."""
+        """Keep lines back while a progress bar has the terminal, and drop those that it stands for."""
         self._held = []
 
     def release(self) -> None:

@@ -14,7 +14,7 @@ _TALKATIVE = (
     "sqlalchemy",
     "asyncio",
     "httpx",
-    "uvicorn.access",
+    "uvicorn",
 )
 
 

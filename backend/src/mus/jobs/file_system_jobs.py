@@ -7,7 +7,9 @@ from typing import Any
 from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
 from mus.errors import BadRequestError
-from mus.jobs.scanning import finish, read_and_store, walk_and_enqueue
+from mus.jobs.scan_finish import finish
+from mus.jobs.scan_read import read_and_store
+from mus.jobs.scan_walk import walk_and_enqueue
 from mus.jobs.trash import delete_track, restore_track
 from mus.jobs.watched_changes import apply_changes
 from mus.library.paths import unescaped

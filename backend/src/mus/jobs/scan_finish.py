@@ -32,6 +32,9 @@ from mus.persistence.batch_operations import (
 )
 from mus.persistence.models import Job, Library, utc_now
 
+_VANISHED = "vanished during the scan"
+
+
 @dataclass(frozen=True, slots=True)
 class _Walked:
     """What the walk left in the scan's checkpoint."""
@@ -139,7 +142,7 @@ def _counts(
     walked: _Walked, chunks: _Chunks, late: Mapping[str, int], moved: Moved, missing: int
 ) -> dict[str, Any]:
     vanished = chunks.vanished + late["vanished"] + moved.lost
-    skipped = walked.skipped | ({"vanished during the scan": vanished} if vanished else {})
+    skipped = walked.skipped | ({_VANISHED: vanished} if vanished else {})
     found = walked.found - vanished
     added, updated = chunks.added + late["added"], chunks.updated + late["updated"]
     return {

@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
+from contextlib import suppress
+from dataclasses import replace
 from datetime import timedelta
 from typing import Any
 
@@ -12,9 +15,10 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory
 from mus.jobs.services import find_library, services
-from mus.library.file_reading import FileReading
+from mus.library.file_reading import FileReading, FileStat
 from mus.library.paths import escaped
 from mus.library.scan_plan import KnownTrack
+from mus.library.second_look import SecondLook
 from mus.library.states import TrackState
 from mus.persistence.batch_operations import store_readings, tracks_at, unsettled
 from mus.persistence.models import Library, utc_now
@@ -26,13 +30,29 @@ LOOK_AGAIN_SECONDS = 5.0
 
 async def read(library: Library, paths: Sequence[bytes]) -> list[FileReading]:
     """Read files in a reader process, in order."""
-    return await services().readers.run(
+    readings = await services().readers.run(
         "read",
         library.root,
         paths,
         thumbnails_dir=None,
         file_timeout_seconds=services().settings.file_timeout_seconds,
     )
+    if all(reading.stat is not None or reading.vanished for reading in readings):
+        return readings
+    return await asyncio.to_thread(_with_stats, library.root, readings)
+
+
+def _with_stats(root: bytes, readings: Sequence[FileReading]) -> list[FileReading]:
+    """Files that hung or crashed the reader have no stat: what is there now is the version that did."""
+    look = SecondLook(root)
+    completed: list[FileReading] = []
+    for reading in readings:
+        if reading.stat is None and not reading.vanished:
+            with suppress(OSError):
+                found = look.at(reading.path)
+                reading = replace(reading, stat=FileStat(*found[1:]) if found else None, vanished=found is None)
+        completed.append(reading)
+    return completed
 
 
 async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes], *, full: bool) -> dict[str, Any]:

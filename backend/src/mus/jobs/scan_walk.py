@@ -84,8 +84,7 @@ def _start_of_walk(root: bytes, path: bytes, known: Iterable[KnownTrack]) -> byt
     except OSError as error:
         raise NotFoundError(f"{shown(path)} cannot be read: {error.strerror}") from None
     if folder != path and not (
-        _has_file(look, path)
-        or any(track.path == path or track.path.startswith(path + b"/") for track in known)
+        _has_file(look, path) or any(track.path == path or track.path.startswith(path + b"/") for track in known)
     ):
         raise NotFoundError(f"There is no folder {shown(path)} with music in this library")
     return folder

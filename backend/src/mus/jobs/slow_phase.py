@@ -10,7 +10,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Select, and_, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, and_, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
@@ -30,11 +30,10 @@ LONGEST_SECONDS = 30.0
 #: Looks at one version of a file that brought nothing (it vanished, it changed meanwhile, the disk was full).
 MAX_LOOKS = 3
 _PAUSE_SECONDS = 0.5
+_ANALYSED_STATES = (TrackState.PENDING, TrackState.COMPLETE)
 
 
-async def request_analysis(
-    session: AsyncSession, *, in_seconds: float = 0.0, with_outdated: bool = False
-) -> None:
+async def request_analysis(session: AsyncSession, *, in_seconds: float = 0.0, with_outdated: bool = False) -> None:
     """Enqueue a job for each part of the work list that has work, in the current unit of work.
 
     `with_outdated` looks for what an older version of the analysis left as well, which takes a look at every
@@ -53,7 +52,7 @@ async def renew_looks(session: AsyncSession, library_id: int) -> None:
         update(Track)
         .where(
             Track.library_id == library_id,
-            Track.status == TrackState.PENDING,
+            Track.status.in_(_ANALYSED_STATES),
             Track.analysis_attempts >= MAX_LOOKS,
         )
         .values(analysis_attempts=0)
@@ -76,7 +75,11 @@ def _is_new() -> ColumnElement[bool]:
 
 
 def _is_due() -> ColumnElement[bool]:
-    outdated = and_(Track.status == TrackState.COMPLETE, Track.analysis_version < ANALYSIS_VERSION)
+    outdated = and_(
+        Track.status == TrackState.COMPLETE,
+        Track.analysis_version < ANALYSIS_VERSION,
+        Track.analysis_attempts < MAX_LOOKS,
+    )
     return or_(outdated, _is_new())
 
 
@@ -103,7 +106,7 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
         )
         async with job.effect(stage="analysing") as work:
             for row, analysis in zip(batch, found, strict=True):
-                counts[await _store(work.session, row.id, analysis)] += 1
+                counts[await _store(work.session, row, analysis)] += 1
         _raise_if_all_temporary(found)
     async with job.effect() as work:
         if (await work.session.execute(_work(part).limit(1))).first() is not None:
@@ -113,7 +116,7 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
 
 def _work(part: int) -> Select[Any]:
     return (
-        select(Track.id, Track.path, Library.root)
+        select(Track.id, Track.path, Track.size, Track.mtime_ns, Library.root)
         .join(Library, Library.id == Track.library_id)
         .where(_is_due(), Track.id % PARTS == part, Library.online)
     )
@@ -125,22 +128,21 @@ def _raise_if_all_temporary(found: Sequence[Analysis]) -> None:
         raise TemporaryError(f"Nothing can be analysed now: {found[0].error_message}")
 
 
-async def _store(session: AsyncSession, track_id: int, analysis: Analysis) -> str:
-    """Write what was found, if the row still is about the version that was analysed."""
-    stat = analysis.stat
+async def _store(session: AsyncSession, row: Row[Any], analysis: Analysis) -> str:
+    """Write what was found, if the track still is about the version that was analysed."""
     brought_nothing = (
-        analysis.vanished
-        or analysis.changed_while_reading
-        or analysis.error_category == ErrorCategory.TEMPORARY
+        analysis.vanished or analysis.changed_while_reading or analysis.error_category == ErrorCategory.TEMPORARY
     )
-    if stat is not None and not brought_nothing:
+    # Without a stat it hung or crashed the reader: that is about the version that was to be analysed.
+    size, mtime_ns = (row.size, row.mtime_ns) if (stat := analysis.stat) is None else (stat.size, stat.mtime_ns)
+    if not brought_nothing:
         stored = await session.execute(
             update(Track)
             .where(
-                Track.id == track_id,
-                Track.size == stat.size,
-                Track.mtime_ns == stat.mtime_ns,
-                Track.status.in_((TrackState.PENDING, TrackState.COMPLETE)),
+                Track.id == row.id,
+                Track.size == size,
+                Track.mtime_ns == mtime_ns,
+                Track.status.in_(_ANALYSED_STATES),
             )
             .values(**_values(analysis))
             .returning(Track.id)
@@ -149,13 +151,15 @@ async def _store(session: AsyncSession, track_id: int, analysis: Analysis) -> st
             return "failed" if analysis.error_message is not None else "analysed"
     # It vanished, or changed since the row was written: the job that reads it again resets the count.
     await session.execute(
-        update(Track).where(Track.id == track_id).values(analysis_attempts=Track.analysis_attempts + 1)
+        update(Track).where(Track.id == row.id).values(analysis_attempts=Track.analysis_attempts + 1)
     )
     return "superseded"
 
 
 def _values(analysis: Analysis) -> dict[str, Any]:
-    values: dict[str, Any] = {"analysis_version": ANALYSIS_VERSION, "updated_at": utc_now()}
+    values: dict[str, Any] = {
+        "analysis_version": ANALYSIS_VERSION, "analysis_attempts": 0, "updated_at": utc_now(),
+    }  # fmt: skip
     if analysis.error_message is not None:
         return values | {
             "status": TrackState.ERROR,

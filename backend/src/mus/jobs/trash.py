@@ -2,6 +2,9 @@
 
 A job that dies anywhere in between is run again by the ledger and goes on from what it finds: the intent row tells
 what was meant, the disk tells how far it came.
+
+    moving      on its way into the trash            restoring   on its way back
+    trashed     in the trash                         purging     to be deleted for good, past restoring
 """
 
 from __future__ import annotations
@@ -9,75 +12,104 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-import shutil
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import delete, or_, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
-from mus.errors import AdminRequiredError, ConflictError, NotFoundError
-from mus.jobs.scanning import find_library
-from mus.jobs.services import services
+from mus.broker.queues import Queue
+from mus.broker.streaq_broker import Options, broker
+from mus.errors import AdminRequiredError, ConflictError, MusError, NotFoundError, TemporaryError
+from mus.jobs.mount_guard import check_root
+from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
+from mus.jobs.trash_files import move_back, move_into_trash, place_in_trash, remove_for_good
 from mus.library.file_reading import FileStat
-from mus.library.paths import parked, shown
+from mus.library.paths import escaped, parked, shown
 from mus.library.states import LIVE_STATES, TrackState
-from mus.library.walk import TRASH_FOLDER
+from mus.persistence.batch_operations import live_count
 from mus.persistence.models import Library, Track, TrashEntry, utc_now
 
-_NAME_BYTES = 255
+#: An intent this old whose job has ended for good is taken up again, once a day.
+_LEFT_BEHIND = timedelta(hours=1)
 
 
 async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     """Move a track's file to the trash.
 
     Raises NotFoundError for an unknown track, ConflictError for one that is not there or whose folder is
-    read-only.
+    read-only, LibraryOfflineError when its disk is away.
     """
     track, entry = await _track_and_entry(track_id)
     if entry is not None and entry.state == "trashed":
         return {"trashed": shown(entry.original_path)}
+    if entry is not None and entry.state != "moving":
+        raise ConflictError(f"The track is {entry.state} just now")
     library = await find_library(track.library_id)
+    await _check_is_online(library)
     if entry is None:
-        if track.status not in LIVE_STATES:
-            raise ConflictError(f"The track is {track.status}, so there is no file to delete")
-        trash_path = await asyncio.to_thread(_trash_path, library, track)
-        async with job.effect() as work:
-            entry = TrashEntry(
-                track_id=track.id,
-                original_path=track.path,
-                trash_path=trash_path,
-                state="moving",
-                created_at=utc_now(),
-            )
-            work.session.add(entry)
+        entry = await _intend(job, library, track)
+    source = os.path.join(library.root, entry.original_path)
     try:
-        await asyncio.to_thread(
-            _move_file,
-            os.path.join(library.root, entry.original_path),
-            entry.trash_path,
-        )
+        await asyncio.to_thread(move_into_trash, source, entry.trash_path)
     except OSError as error:
         async with job.effect() as work:
-            await work.session.execute(delete(TrashEntry).where(TrashEntry.track_id == track.id))
+            await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
         raise _explained(error, shown(entry.original_path)) from error
+    taken_again = await asyncio.to_thread(os.path.lexists, source)
     async with job.effect() as work:
-        await work.session.execute(
-            update(TrashEntry).where(TrashEntry.track_id == track.id).values(state="trashed")
-        )
+        await work.session.execute(update(TrashEntry).where(TrashEntry.id == entry.id).values(state="trashed"))
         await work.session.execute(
             update(Track)
             .where(Track.id == track.id)
             .values(status=TrackState.TRASHED, path=parked(entry.original_path, track.id), updated_at=utc_now())
         )
+        if taken_again:
+            # This track's row stood in the way of the new file's own.
+            await broker.enqueue(
+                Queue.HIGH,
+                "process_file_created",
+                Options(requested_by="mus"),
+                library_id=library.id,
+                paths=[escaped(entry.original_path)],
+            )
     return {"trashed": shown(entry.original_path)}
+
+
+async def _intend(job: RunningJob, library: Library, track: Track) -> TrashEntry:
+    if track.status not in LIVE_STATES:
+        raise ConflictError(f"The track is {track.status}, so there is no file to delete")
+    data_trash = services().settings.data_dir / "trash" / str(library.id)
+    try:
+        trash_path = await asyncio.to_thread(place_in_trash, library.root, track.path, track.id, data_trash)
+    except OSError as error:
+        raise _explained(error, shown(track.path)) from error
+    async with job.effect() as work:
+        now = (
+            await work.session.execute(select(Track.path).where(Track.id == track.id).with_for_update())
+        ).scalar()
+        if now != track.path:
+            raise TemporaryError("The track's file was moved just now")
+        if await _entry_of(work.session, track.id) is not None:
+            raise ConflictError("The track is deleted by another job just now")
+        entry = TrashEntry(
+            track_id=track.id,
+            original_path=track.path,
+            trash_path=trash_path,
+            state="moving",
+            created_at=utc_now(),
+        )
+        work.session.add(entry)
+    return entry
 
 
 async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     """Bring a trashed track's file back to its place.
 
-    Raises NotFoundError, and ConflictError when the track is not in the trash or its place is taken.
+    Raises NotFoundError, ConflictError when the track is not in the trash or its place is taken, and
+    LibraryOfflineError when its disk is away.
     """
     track, entry = await _track_and_entry(track_id)
     if entry is None:
@@ -85,34 +117,29 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
             return {"restored": shown(track.path)}
         raise ConflictError(f"The track is not in the trash: it is {track.status}")
     library = await find_library(track.library_id)
+    await _check_is_online(library)
     target = os.path.join(library.root, entry.original_path)
     if entry.state != "restoring":
-        if await asyncio.to_thread(os.path.lexists, target):
-            raise ConflictError(f"{shown(entry.original_path)} exists again: move that file away first")
+        await asyncio.to_thread(_check_place, library.root, entry.original_path)
         async with job.effect() as work:
-            await work.session.execute(
-                update(TrashEntry).where(TrashEntry.id == entry.id).values(state="restoring")
-            )
+            await _change_state(work.session, entry, "trashed", "restoring")
     try:
-        await asyncio.to_thread(_move_file, entry.trash_path, target)
+        await asyncio.to_thread(move_back, entry.trash_path, target, track.id)
         stat = FileStat.of(await asyncio.to_thread(os.stat, target))
     except OSError as error:
         async with job.effect() as work:
-            await work.session.execute(update(TrashEntry).where(TrashEntry.id == entry.id).values(state="trashed"))
+            await _change_state(work.session, entry, "restoring", "trashed")
         raise _explained(error, shown(entry.original_path)) from error
     async with job.effect() as work:
         await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
-        # A watcher may have met the file already, as a new one: the track that was here first wins.
-        await work.session.execute(
-            delete(Track).where(
-                Track.library_id == library.id, Track.path == entry.original_path, Track.id != track.id
-            )
-        )
+        await _make_way(work.session, track, entry.original_path, stat)
         await work.session.execute(
             update(Track)
             .where(Track.id == track.id)
             .values(
                 status=TrackState.PENDING,
+                error_category=None,
+                error_message=None,
                 path=entry.original_path,
                 size=stat.size,
                 mtime_ns=stat.mtime_ns,
@@ -127,87 +154,133 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     return {"restored": shown(entry.original_path)}
 
 
+def _check_place(root: bytes, path: bytes) -> None:
+    """Raises ConflictError when the path is taken, or leads elsewhere by now."""
+    folder = os.path.dirname(path)
+    if os.path.realpath(os.path.join(root, folder)) != os.path.normpath(
+        os.path.join(os.path.realpath(root), folder)
+    ):
+        raise ConflictError(f"A folder of {shown(path)} is a link now: mus would write to another place")
+    if os.path.lexists(os.path.join(root, path)):
+        raise ConflictError(f"{shown(path)} exists again: move that file away first")
+
+
+async def _make_way(session: AsyncSession, track: Track, path: bytes, stat: FileStat) -> None:
+    """Another track at the path: the watcher met the restored file first, as a new one; or it is long gone."""
+    other = (
+        await session.execute(
+            select(Track).where(Track.library_id == track.library_id, Track.path == path, Track.id != track.id)
+        )
+    ).scalar_one_or_none()
+    if other is None:
+        return
+    if other.status in LIVE_STATES and (other.inode, other.size) == (stat.inode, stat.size):
+        await session.execute(delete(Track).where(Track.id == other.id))
+        return
+    await session.execute(
+        update(Track)
+        .where(Track.id == other.id)
+        .values(status=TrackState.MISSING, path=parked(path, other.id), updated_at=utc_now())
+    )
+
+
 async def purge_trash(job: RunningJob, *, older_than_days: float) -> dict[str, Any]:
-    """Delete for good what has lain in the trash longer than that."""
+    """Delete for good what has lain in the trash longer than that, and take up what was left half done.
+
+    Raises AdminRequiredError at the end when files could not be deleted.
+    """
+    now = utc_now()
     async with services().database.reading() as session:
-        old = (
-            await session.execute(
-                select(TrashEntry.id, TrashEntry.track_id, TrashEntry.trash_path).where(
-                    TrashEntry.state == "trashed",
-                    TrashEntry.created_at < utc_now() - timedelta(days=older_than_days),
+        entries = (
+            (
+                await session.execute(
+                    select(TrashEntry).where(
+                        or_(
+                            TrashEntry.created_at < now - timedelta(days=older_than_days),
+                            TrashEntry.state != "trashed",
+                        )
+                    )
                 )
             )
-        ).all()
-    for entry in old:
-        await asyncio.to_thread(_unlink, entry.trash_path)
-        async with job.effect() as work:
-            await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
-            await work.session.execute(
-                delete(Track).where(Track.id == entry.track_id, Track.status == TrackState.TRASHED)
-            )
-    return {"purged": len(old)}
+            .scalars()
+            .all()
+        )
+    purged = 0
+    failures: list[str] = []
+    for entry in entries:
+        try:
+            if entry.state in {"trashed", "purging"}:
+                purged += await _purge(job, entry)
+            elif entry.created_at < now - _LEFT_BEHIND:
+                await _take_up(job, entry)
+        except OSError as error:
+            failures.append(f"{shown(entry.original_path)}: {error.strerror}")
+    if failures:
+        raise AdminRequiredError(
+            f"{len(failures)} files in the trash could not be deleted; the first: {failures[0]}",
+            details={"purged": purged},
+        )
+    return {"purged": purged}
+
+
+async def _purge(job: RunningJob, entry: TrashEntry) -> bool:
+    if entry.state == "trashed":
+        try:
+            async with job.effect() as work:
+                await _change_state(work.session, entry, "trashed", "purging")
+        except ConflictError:
+            return False  # restored in this moment
+    if not await asyncio.to_thread(remove_for_good, entry.trash_path):
+        return False
+    async with job.effect() as work:
+        await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
+        await work.session.execute(
+            delete(Track).where(Track.id == entry.track_id, Track.status == TrackState.TRASHED)
+        )
+    return True
+
+
+async def _take_up(job: RunningJob, entry: TrashEntry) -> None:
+    task = "delete_track_by_id" if entry.state == "moving" else "restore_track_by_id"
+    options = Options(dedupe_key=f"{task}:{entry.track_id}", requested_by="mus")
+    async with job.effect():
+        await broker.enqueue(Queue.HIGH, task, options, track_id=entry.track_id)
+
+
+async def _change_state(session: AsyncSession, entry: TrashEntry, old: str, new: str) -> None:
+    """Raises ConflictError when another job has changed it first."""
+    changed = await session.execute(
+        update(TrashEntry)
+        .where(TrashEntry.id == entry.id, TrashEntry.state == old)
+        .values(state=new)
+        .returning(TrashEntry.id)
+    )
+    if changed.one_or_none() is None:
+        state = (await session.execute(select(TrashEntry.state).where(TrashEntry.id == entry.id))).scalar()
+        raise ConflictError(f"The track is {state or 'not in the trash'} just now")
 
 
 async def _track_and_entry(track_id: int) -> tuple[Track, TrashEntry | None]:
     async with services().database.reading() as session:
         track = await session.get(Track, track_id)
-        entry = (
-            await session.execute(select(TrashEntry).where(TrashEntry.track_id == track_id))
-        ).scalar_one_or_none()
+        entry = await _entry_of(session, track_id)
     if track is None:
         raise NotFoundError(f"There is no track {track_id}")
     return track, entry
 
 
-def _trash_path(library: Library, track: Track) -> bytes:
-    """`<root>/.mus-trash/<id>-<name>`, or the same in the data folder where the root takes no new folder."""
-    name = b"%d-%s" % (track.id, os.path.basename(track.path))
-    if len(name) > _NAME_BYTES:
-        stem, suffix = os.path.splitext(name)
-        name = stem[: _NAME_BYTES - len(suffix)] + suffix
-    folder = os.path.join(library.root, TRASH_FOLDER)
-    try:
-        os.makedirs(folder, exist_ok=True)
-    except OSError:
-        folder = os.fsencode(services().settings.data_dir / "trash" / str(library.id))
-        os.makedirs(folder, mode=0o700, exist_ok=True)
-    return os.path.join(folder, name)
+async def _entry_of(session: AsyncSession, track_id: int) -> TrashEntry | None:
+    return (await session.execute(select(TrashEntry).where(TrashEntry.track_id == track_id))).scalar_one_or_none()
 
 
-def _move_file(source: bytes, target: bytes) -> None:
-    """Move a file, never over another one. Done already is done. Raises OSError."""
-    if not os.path.lexists(source):
-        if os.path.lexists(target):
-            return
-        raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), source)
-    os.makedirs(os.path.dirname(target), exist_ok=True)
-    if os.path.lexists(target) and not os.path.samefile(source, target):
-        raise FileExistsError(errno.EEXIST, os.strerror(errno.EEXIST), target)
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy_then_unlink(source, target)
+async def _check_is_online(library: Library) -> None:
+    """Raises LibraryOfflineError: in an empty mount point nothing is deleted, and nothing restored."""
+    async with services().database.reading() as session:
+        has_live = await live_count(session, library.id) > 0
+    await asyncio.to_thread(check_root, library, has_live_tracks=has_live)
 
 
-def _copy_then_unlink(source: bytes, target: bytes) -> None:
-    part = target + b".part"
-    shutil.copy2(source, part)
-    with open(part, "rb") as copied:
-        os.fsync(copied.fileno())
-    os.rename(part, target)
-    os.unlink(source)
-
-
-def _unlink(path: bytes) -> None:
-    try:
-        os.unlink(path)
-    except FileNotFoundError:
-        return
-
-
-def _explained(error: OSError, name: str) -> ConflictError | AdminRequiredError:
+def _explained(error: OSError, name: str) -> MusError:
     if error.errno in {errno.EROFS, errno.EACCES, errno.EPERM}:
         return ConflictError(f"mus may not change {name}: its folder is read-only")
     if isinstance(error, FileNotFoundError):

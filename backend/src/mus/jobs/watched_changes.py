@@ -9,179 +9,156 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from mus.broker.job_runner import RunningJob
-from mus.errors import LibraryOfflineError
+from mus.errors import ErrorCategory, LibraryOfflineError, TemporaryError
 from mus.jobs.mount_guard import check_losses, check_root, mark_offline
-from mus.jobs.scanning import CHUNK, find_library, look_again_later, read
-from mus.jobs.services import services
+from mus.jobs.moved_tracks import apply_moves
+from mus.jobs.scan_read import look_again_later, read
+from mus.jobs.scan_walk import CHUNK
+from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
-from mus.library.file_reading import FileReading, signed_64
+from mus.library.file_reading import FileReading
 from mus.library.file_systems import has_stable_inodes
-from mus.library.scan_plan import KnownTrack, Move
+from mus.library.scan_plan import KnownTrack, ScanPlan
+from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
-from mus.library.walk import FoundFile, WalkReport, look, skip_reason, walk
+from mus.library.walk import FoundFile, WalkReport, walk
 from mus.persistence.batch_operations import (
+    live_count,
     mark_missing,
-    move_tracks,
     store_readings,
     tracks_at,
     tracks_below,
     tracks_with_inodes,
 )
-from mus.persistence.models import Library
+from mus.persistence.models import Library, utc_now
 
 #: Analysis waits this long after a change, so that a burst becomes one job.
 _ANALYSE_AFTER_SECONDS = 1.0
 
 
-@dataclass
+@dataclass(slots=True)
 class _Disk:
     """What is at the paths now."""
 
     files: dict[bytes, FoundFile] = field(default_factory=dict)
-    gone: list[bytes] = field(default_factory=list)
+    #: Where no file is: nothing at all, a folder, or what the walk passes over.
+    others: list[bytes] = field(default_factory=list)
     skipped: int = 0
 
 
 def _look_at(root: bytes, paths: Sequence[bytes]) -> _Disk:
     disk = _Disk()
-    for path in paths:
-        parts = path.split(b"/")
-        if any(part in {b"", b".", b".."} for part in parts):
+    look = SecondLook(root)
+    for path in dict.fromkeys(paths):
+        if b"\0" in path or any(part in {b"", b".", b".."} for part in path.split(b"/")):
             disk.skipped += 1  # no path of ours: nothing outside the root is touched
             continue
         try:
-            if os.path.isdir(os.path.join(root, path)) and not os.path.islink(os.path.join(root, path)):
+            found = look.at(path)
+            if found is not None:
+                disk.files[path] = found
+                continue
+            disk.others.append(path)
+            if look.is_walked(path):
                 for files in walk(root, path, WalkReport()):
                     disk.files.update({file.path: file for file in files})
-                continue
-            found = look(root, path)
+            elif os.path.lexists(os.path.join(root, path)):
+                disk.skipped += 1
         except OSError:
             disk.skipped += 1  # cannot be told: the next scan looks again
-            continue
-        if found is None:
-            disk.gone.append(path)
-        elif _is_passed_over(parts):
-            disk.skipped += 1
-        else:
-            disk.files[path] = found
     return disk
-
-
-def _is_passed_over(parts: Sequence[bytes]) -> bool:
-    return skip_reason(parts[-1], is_dir=False) is not None or any(
-        skip_reason(part, is_dir=True) is not None for part in parts[:-1]
-    )
 
 
 async def apply_changes(job: RunningJob, library_id: int, paths: Sequence[bytes]) -> dict[str, Any]:
     """Read what is there, move what moved, mark missing what is gone. Returns counts.
 
-    Raises LibraryOfflineError when the root is gone, or too much is gone at once.
+    Raises LibraryOfflineError when the root is gone, or too much is gone at once, and TemporaryError when a
+    file could not be read now.
     """
     if job.checkpoint is not None:
         return job.checkpoint
     library = await find_library(library_id)
     try:
-        await asyncio.to_thread(check_root, library, has_live_tracks=True)
+        return await _apply(job, library, paths)
     except LibraryOfflineError as error:
         await mark_offline(job, library_id, error)
         raise
-    disk = await asyncio.to_thread(_look_at, library.root, paths)
+
+
+async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> dict[str, Any]:
     async with services().database.reading() as session:
-        at_paths = {track.path: track for track in await tracks_at(session, library_id, [*disk.files])}
-        gone = await tracks_at(session, library_id, disk.gone)
-        for path in disk.gone:
-            gone += await tracks_below(session, library_id, path)
-        by_inode = {
-            track.inode: track
-            for track in await tracks_with_inodes(session, library_id, [f.inode for f in disk.files.values()])
-        }
-    moves = await asyncio.to_thread(_moves, library.root, disk, at_paths, by_inode)
-    moved = {move.track_id for move in moves}
-    moved_to = {move.found.path for move in moves}
+        has_live = await live_count(session, library.id) > 0
+    await asyncio.to_thread(check_root, library, has_live_tracks=has_live)
+    disk = await asyncio.to_thread(_look_at, library.root, paths)
+    known = await _known(library.id, disk)
+    stable = await asyncio.to_thread(has_stable_inodes, library.root)
+    # Full: whoever names a file wants it read, as a person does who retries an error.
+    plan = ScanPlan(known.values(), full=True, stable_inodes=stable)
+    to_read = plan.consider(disk.files.values())
+    end = plan.conclude(WalkReport(), b"")
+    moved = await apply_moves(job, library, end.moves)
+    to_read += end.to_read + moved.links
+    in_place = {move.found.path for move in moved.confirmed}
+    to_read += [file for file in end.to_read_after_moves if file.path not in in_place]
+    counts: dict[str, Any] = {
+        "added": 0,
+        "updated": 0,
+        "moved": len(moved.confirmed),
+        "missing": 0,
+        "skipped": disk.skipped,
+    }
+    busy = await _read_and_store(job, library, [file.path for file in to_read], counts)
+    looked_at = utc_now()
+    here = disk.files.keys()
     missing = await asyncio.to_thread(
-        _provably_gone, library.root, [track for track in gone if track.id not in moved]
+        _provably_gone, library.root, [track for track in known.values() if track.path not in here]
     )
-    try:
-        async with services().database.reading() as session:
-            await check_losses(session, library_id, len(missing))
-    except LibraryOfflineError as error:
-        await mark_offline(job, library_id, error)
-        raise
-    readings = await _read(library, [path for path in disk.files if path not in moved_to])
-    return await _store(job, library, readings, moves, missing, disk.skipped)
+    moved_ids = {move.track_id for move in moved.confirmed}
+    async with job.effect() as work:
+        gone = [track_id for track_id in missing if track_id not in moved_ids]
+        await check_losses(work.session, library.id, len(gone))
+        counts["missing"] = await mark_missing(work.session, gone, seen_before=looked_at)
+        await request_analysis(work.session, in_seconds=_ANALYSE_AFTER_SECONDS)
+        if not busy:
+            await job.keep(work, counts)
+    if busy:
+        # The ledger tries again what is temporary, a few times.
+        raise TemporaryError(f"{len(busy)} files cannot be read now; the first: {busy[0].error_message}")
+    return counts
 
 
-def _moves(
-    root: bytes, disk: _Disk, at_paths: dict[bytes, KnownTrack], by_inode: dict[int, KnownTrack]
-) -> list[Move]:
-    if not has_stable_inodes(root):
-        return []
-    moves: list[Move] = []
-    for path, file in disk.files.items():
-        origin = by_inode.get(file.inode)
-        here = at_paths.get(path)
-        if origin is None or origin.path == path or (here is not None and here.inode == file.inode):
-            continue
-        if (origin.size, origin.mtime_ns, origin.device) != (file.size, file.mtime_ns, file.device):
-            continue
-        old = look(root, origin.path.partition(b"\0")[0])
-        if old is None or old.inode != file.inode:
-            moves.append(Move(origin.id, file))
-    return moves
+async def _known(library_id: int, disk: _Disk) -> dict[int, KnownTrack]:
+    """The tracks that may be concerned, by id: at and below the paths, and with the inodes of the files."""
+    async with services().database.reading() as session:
+        known = await tracks_at(session, library_id, [*disk.files, *disk.others])
+        at_path = {track.path for track in known}
+        for path in disk.others:
+            if path not in at_path:
+                known += await tracks_below(session, library_id, path)
+        inodes = list({file.inode for file in disk.files.values()})
+        known += await tracks_with_inodes(session, library_id, inodes)
+    return {track.id: track for track in known}
+
+
+async def _read_and_store(
+    job: RunningJob, library: Library, paths: Sequence[bytes], counts: dict[str, Any]
+) -> list[FileReading]:
+    """Adds to the counts; returns the readings of files that cannot be read just now."""
+    busy: list[FileReading] = []
+    for start in range(0, len(paths), CHUNK):
+        readings = await read(library, paths[start : start + CHUNK])
+        async with job.effect() as work:
+            stored = await store_readings(work.session, library.id, readings)
+            await look_again_later(library.id, readings)
+        counts["added"] += stored.added
+        counts["updated"] += stored.updated
+        busy += [reading for reading in readings if reading.error_category == ErrorCategory.TEMPORARY]
+    return busy
 
 
 def _provably_gone(root: bytes, tracks: Sequence[KnownTrack]) -> list[int]:
     """Ids of live tracks that a fresh look does not find, and whose folder lies where it lay."""
-    gone: list[int] = []
-    for track in tracks:
-        try:
-            if (
-                track.status in LIVE_STATES
-                and look(root, track.path) is None
-                and _device_above(root, track.path) == track.device
-            ):
-                gone.append(track.id)
-        except OSError:
-            continue
-    return gone
-
-
-def _device_above(root: bytes, path: bytes) -> int | None:
-    folder = path
-    while folder:
-        folder = folder.rpartition(b"/")[0]
-        try:
-            return signed_64(os.stat(os.path.join(root, folder)).st_dev)
-        except FileNotFoundError:
-            continue
-    return None
-
-
-async def _read(library: Library, paths: Sequence[bytes]) -> list[FileReading]:
-    parts = [paths[start : start + CHUNK] for start in range(0, len(paths), CHUNK)]
-    return [reading for part in await asyncio.gather(*(read(library, part) for part in parts)) for reading in part]
-
-
-async def _store(
-    job: RunningJob,
-    library: Library,
-    readings: Sequence[FileReading],
-    moves: Sequence[Move],
-    missing: Sequence[int],
-    skipped: int,
-) -> dict[str, Any]:
-    counts: dict[str, Any] = {"added": 0, "updated": 0, "moved": len(moves), "missing": 0, "skipped": skipped}
-    for start in range(0, len(readings), CHUNK):
-        part = readings[start : start + CHUNK]
-        async with job.effect() as work:
-            stored = await store_readings(work.session, library.id, part)
-            await look_again_later(library.id, part)
-        counts["added"] += stored.added
-        counts["updated"] += stored.updated
-    async with job.effect() as work:
-        await move_tracks(work.session, library.id, moves)
-        counts["missing"] = await mark_missing(work.session, missing)
-        await request_analysis(work.session, in_seconds=_ANALYSE_AFTER_SECONDS)
-        await job.keep(work, counts)
-    return counts
+    look = SecondLook(root)
+    return [
+        track.id for track in tracks if track.status in LIVE_STATES and look.is_gone(track.path, {track.device})
+    ]

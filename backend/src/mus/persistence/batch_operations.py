@@ -202,9 +202,7 @@ async def move_tracks(
     """
     now_at = await paths_of(session, [move.track_id for move in moves])
     moves = [
-        move
-        for move in moves
-        if move.track_id in now_at and now_at[move.track_id] == origins.get(move.track_id)
+        move for move in moves if move.track_id in now_at and now_at[move.track_id] == origins.get(move.track_id)
     ]
     if not moves:
         return 0
