@@ -143,7 +143,8 @@ async def test_unknown_addresses_and_methods_are_problems_too(client: Client) ->
         assert answer.headers["content-type"] == "application/problem+json"
         if method != "HEAD":
             assert answer.json()["status"] == status
-    assert (await client.request("PUT", "/tracks")).headers["allow"] == "GET"
+    for path, allowed in [("/tracks", "GET"), ("/tracks/1", "DELETE, GET"), ("/tracks/1/cover", "GET, HEAD")]:
+        assert (await client.request("PUT", path)).headers["allow"] == allowed
 
 
 async def test_the_unexpected_is_a_problem_without_a_traceback(runtime: Runtime) -> None:

@@ -13,8 +13,8 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory
 from mus.ledger.deliveries import new_id
-from mus.ledger.job_states import JobState
 from mus.ledger.job_rows import Failure
+from mus.ledger.job_states import JobState
 from mus.library.paths import unescaped
 from mus.library.states import TrackState
 from mus.persistence.models import Job, Library, WorkerRow, utc_now

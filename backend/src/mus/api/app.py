@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import importlib
+import re
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
+from fastapi.routing import APIRoute
+from starlette.routing import compile_path
 
 import mus
 from mus.api.dependencies import refuse_unknown_query
@@ -68,6 +71,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         generate_unique_id_function=lambda route: route.name,
     )
     app.state.runtime = runtime
+    app.state.resources = _resources()
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
     for module in _ROUTERS:
         api.include_router(module.router)
@@ -77,6 +81,16 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     app.add_middleware(Gatekeeper, settings=settings)
     app.openapi = lambda: _described(app, with_token=settings.api_token is not None)  # type: ignore[method-assign]
     return app
+
+
+def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
+    """The methods of every address, for `Allow`: the framework would name those of one route only."""
+    methods: dict[str, set[str]] = {}
+    for module in _ROUTERS:
+        for route in module.router.routes:
+            assert isinstance(route, APIRoute)
+            methods.setdefault(API_PREFIX + route.path, set()).update(route.methods or ())
+    return [(compile_path(path)[0], names) for path, names in methods.items()]
 
 
 def _described(app: FastAPI, *, with_token: bool) -> dict[str, Any]:

@@ -17,7 +17,7 @@ from mus.errors import BadRequestError
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _LARGEST = 2**63 - 1
 #: A cursor longer than this is none of ours: the longest holds a title of 4,096 characters, or a path.
-LONGEST_CURSOR = 40_000
+LONGEST_CURSOR = 32_000
 
 
 def scope_of(*parts: object) -> str:

@@ -28,7 +28,13 @@ RuntimeDep = Annotated[Runtime, Depends(_runtime)]
 CallerDep = Annotated[str, Depends(_caller)]
 
 CursorParam = Annotated[
-    str | None, Query(max_length=LONGEST_CURSOR, description="`next_cursor` of the page before")
+    str | None,
+    Query(
+        max_length=LONGEST_CURSOR,
+        description="`next_cursor` of the page before",
+        # For readers of the description only: whatever is no cursor of ours gets one and the same answer.
+        json_schema_extra={"pattern": "^[A-Za-z0-9_-]+$"},
+    ),
 ]
 LimitParam = Annotated[int, Query(ge=1, le=500, description="Items of a page")]
 LibraryParam = Annotated[str | None, Query(max_length=200, description="Name or id of a library")]

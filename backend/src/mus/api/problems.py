@@ -180,12 +180,15 @@ def _printable(text: str) -> str:
 
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
-    detail = error.detail
+    detail, headers = error.detail, dict(error.headers or {})
     if error.status_code == 404:
         detail = f"There is nothing at {_printable(request.url.path)}"
     elif error.status_code == 405:
         detail = f"{request.method} is not possible here"
-    return problem_response(request.url.path, error.status_code, detail, headers=error.headers)
+        path = request.scope["path"]
+        allowed = [methods for pattern, methods in request.app.state.resources if pattern.match(path)]
+        headers["Allow"] = ", ".join(sorted(set().union(*allowed))) or headers.get("Allow", "GET")
+    return problem_response(request.url.path, error.status_code, detail, headers=headers)
 
 
 async def _on_database_error(request: Request, error: Exception) -> JSONResponse:

@@ -192,7 +192,8 @@ async def _read_late(job: RunningJob, library: Library, walked: _Walked, moved: 
     targets = {move.found.path for move in moved.confirmed}
     again = [path for path in walked.after_moves if path in targets]
     others = [path for path in walked.after_moves if path not in targets] + [link.path for link in moved.links]
-    late = {"read": 0, "added": 0, "updated": 0, "vanished": 0} | (job.checkpoint or {}).get("late", {})
+    late: dict[str, int] = {"read": 0, "added": 0, "updated": 0, "vanished": 0}
+    late |= (job.checkpoint or {}).get("late", {})
     paths = [*again, *others]
     while late["read"] < len(paths):
         counted = late["read"] >= len(again)

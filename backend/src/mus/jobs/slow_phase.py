@@ -114,7 +114,7 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
     return counts
 
 
-def _work(part: int) -> Select[Any]:
+def _work(part: int) -> Select[int, bytes, int, int, bytes]:
     return (
         select(Track.id, Track.path, Track.size, Track.mtime_ns, Library.root)
         .join(Library, Library.id == Track.library_id)
@@ -128,7 +128,7 @@ def _raise_if_all_temporary(found: Sequence[Analysis]) -> None:
         raise TemporaryError(f"Nothing can be analysed now: {found[0].error_message}")
 
 
-async def _store(session: AsyncSession, row: Row[Any], analysis: Analysis) -> str:
+async def _store(session: AsyncSession, row: Row[int, bytes, int, int, bytes], analysis: Analysis) -> str:
     """Write what was found, if the track still is about the version that was analysed."""
     brought_nothing = (
         analysis.vanished or analysis.changed_while_reading or analysis.error_category == ErrorCategory.TEMPORARY

@@ -48,8 +48,8 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     if entry is not None and entry.state != "moving":
         raise ConflictError(f"The track is {entry.state} just now")
     library = await find_library(track.library_id)
-    await _check_is_online(library)
     if entry is None:
+        await _check_is_online(library)
         entry = await _intend(job, library, track)
     source = os.path.join(library.root, entry.original_path)
     try:
@@ -117,9 +117,9 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
             return {"restored": shown(track.path)}
         raise ConflictError(f"The track is not in the trash: it is {track.status}")
     library = await find_library(track.library_id)
-    await _check_is_online(library)
     target = os.path.join(library.root, entry.original_path)
     if entry.state != "restoring":
+        await _check_is_online(library)
         await asyncio.to_thread(_check_place, library.root, entry.original_path)
         async with job.effect() as work:
             await _change_state(work.session, entry, "trashed", "restoring")

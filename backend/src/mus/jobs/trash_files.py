@@ -135,7 +135,7 @@ def _unlink_copied(source: bytes, copy: bytes) -> None:
 
 
 def remove_for_good(path: bytes) -> bool:
-    """Unlink a trashed file. False where its whole trash folder is away, as with an unmounted disk. Raises OSError."""
+    """Unlink a trashed file. False where its whole trash folder is away, as with its disk. Raises OSError."""
     if not os.path.isdir(os.path.dirname(path)):
         return False
     with suppress(FileNotFoundError):

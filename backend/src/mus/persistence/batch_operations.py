@@ -9,7 +9,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from sys import intern
 from typing import Any
 
 from sqlalchemy import and_, bindparam, case, func, select, update
@@ -35,7 +34,8 @@ _READ_COLUMNS = (
     "error_category", "error_message",
 )  # fmt: skip
 #: In the order of KnownTrack.
-_KNOWN = tuple(getattr(Track, name) for name in KnownTrack._fields)
+_TRACKS = Track.__table__
+_KNOWN = tuple(_TRACKS.c[name] for name in KnownTrack._fields)
 #: What a new reading leaves as it is.
 _KEPT_COLUMNS = frozenset({"library_id", "path", "added_at"})
 #: What a reading that failed changes of a known track: its tags stay as they were last seen.
@@ -88,11 +88,9 @@ async def _known(session: AsyncSession, library_id: int, *conditions: Any) -> li
     query = select(*_KNOWN).where(
         Track.library_id == library_id, Track.status != TrackState.TRASHED, *conditions
     )  # fmt: skip
-    tracks: list[KnownTrack] = []
-    # A page at a time: rows and tracks of a large library together would take twice the memory.
-    async for page in (await session.stream(query, execution_options={"yield_per": 5000})).partitions():
-        tracks += [KnownTrack(*row[:-2], intern(row[-2]), row[-1]) for row in page]
-    return tracks
+    # Past the ORM, in half its time: a scan that finds nothing new spends most of its own here.
+    rows = await (await session.connection()).execute(query)
+    return [KnownTrack._make(row) for row in rows.all()]
 
 
 async def tracks_below(session: AsyncSession, library_id: int, folder: bytes) -> list[KnownTrack]:

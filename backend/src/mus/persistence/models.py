@@ -187,6 +187,7 @@ class Job(Base):
         Index("ix_jobs_state_queue", "state", "queue"),
         Index("ix_jobs_parent", "parent_id"),
         Index("ix_jobs_task", "task", "id"),
+        Index("ix_jobs_finished", "finished_at"),
     )
 
     #: 12 hex digits of milliseconds, then 20 random ones: sorts by time of creation.

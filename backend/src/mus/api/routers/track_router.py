@@ -55,7 +55,7 @@ SortParam = Annotated[
     ),
 ]
 NameParam = Annotated[
-    str | None, Query(max_length=4096, description="The whole name; case and accents do not matter")
+    str | None, Query(max_length=1000, description="The whole name; case and accents do not matter")
 ]
 
 

@@ -1,0 +1,22 @@
+from __future__ import annotations
+
+from collections.abc import AsyncIterator
+from pathlib import Path
+
+import pytest
+
+from mus.broker.runtime import Runtime
+from music_library import MusicLibrary, new_library, worker_of
+
+
+@pytest.fixture
+async def music(runtime: Runtime, tmp_path: Path) -> MusicLibrary:
+    """A library whose folder is empty; no worker runs."""
+    return await new_library(runtime, tmp_path / "music")
+
+
+@pytest.fixture
+async def library(music: MusicLibrary) -> AsyncIterator[MusicLibrary]:
+    """The same with a worker for scans and watched changes; nothing is analysed."""
+    async with worker_of(music.runtime):
+        yield music
