@@ -18,7 +18,7 @@ $(VENV)-uv/bin/uv:
 	$(VENV)-uv/bin/pip install --quiet uv
 
 $(VENV)/.ready: pyproject.toml uv.lock | $(filter $(VENV)-uv/bin/uv,$(UV))
-	$(UV) sync --quiet --frozen --python $(PYTHON)
+	$(UV) sync --quiet --frozen --compile-bytecode --python $(PYTHON)
 	@touch $@
 
 run: setup

@@ -10,9 +10,7 @@ from typing import TypeVar
 T = TypeVar("T")
 
 
-async def until(
-    condition: Callable[[], Awaitable[T]], *, seconds: float = 30.0, what: str = "the condition"
-) -> T:
+async def until(condition: Callable[[], Awaitable[T]], *, seconds: float = 30.0, what: str = "the condition") -> T:
     """Poll until the condition is true, and return what it gave. Fails the test when it never comes."""
     deadline = time.monotonic() + seconds
     while True:

@@ -6,13 +6,16 @@ import ipaddress
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mus.errors import ConfigurationError
+
+if TYPE_CHECKING:
+    from sqlalchemy import URL
 
 
 def default_data_dir() -> Path:
@@ -116,9 +119,13 @@ class Settings(BaseSettings):
             return False
 
     @property
-    def sqlalchemy_url(self) -> str:
-        """The database's address: `MUS_DATABASE_URL`, or SQLite in the data folder."""
-        return self.database_url or f"sqlite+aiosqlite:///{self.data_dir / 'mus.db'}"
+    def sqlalchemy_url(self) -> URL:
+        """The database's address: `MUS_DATABASE_URL`, or SQLite in the data folder, whatever that is called."""
+        from sqlalchemy import URL, make_url  # not for those who only want a port
+
+        if self.database_url:
+            return make_url(self.database_url)
+        return URL.create("sqlite+aiosqlite", database=str(self.data_dir / "mus.db"))
 
     @property
     def thumbnails_dir(self) -> Path:

@@ -59,7 +59,7 @@ class WorkerProcess:
         self._connection = connection
         self._queues = list(queues)
         self._heartbeat = Heartbeat(
-            connection.ledger.database.url.render_as_string(hide_password=False),
+            connection.ledger.database.url,
             [queue.value for queue in queues],
             settings.beat_seconds,
         )

@@ -186,9 +186,7 @@ def test_the_scripts_are_called_by_the_hash_of_their_text_and_reach_for_no_funct
 )
 def test_a_library_of_another_shape_is_refused_with_a_clear_error(old: str, new: str) -> None:
     assert old in LIBRARY_TEXT
-    with pytest.raises(
-        ConfigurationError, match=r"server functions have changed shape .*pin streaq==7\.2\.0"
-    ):
+    with pytest.raises(ConfigurationError, match=r"server functions have changed shape .*pin streaq==7\.2\.0"):
         script_texts.read_scripts(LIBRARY_TEXT.replace(old, new))
 
 

@@ -4,9 +4,9 @@ from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
+from music_library import MusicLibrary, new_library, worker_of
 
 from mus.broker.runtime import Runtime
-from music_library import MusicLibrary, new_library, worker_of
 
 
 @pytest.fixture

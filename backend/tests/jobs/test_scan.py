@@ -1,11 +1,545 @@
-"""Scans, from the request to the tracks."""
+"""Scans, from the request to the tracks: what is added, updated, moved, missing, and what is left alone."""
 
 from __future__ import annotations
 
+import os
+import shutil
+from pathlib import Path
+
+import pytest
 from music_library import MusicLibrary, counts, counts_in
+from sqlalchemy import select
+
+from audio_files import SUFFIXES, make_audio
+from mus.library.paths import escaped, unescaped
+from mus.persistence.models import Job, Track
+from waiting import until
+
+# ------------------------------------------------------------------ first and next
 
 
-async def test_a(library: MusicLibrary) -> None:
-    library.write("A/1.mp3", "A/2.flac")
+async def test_a_first_scan_lists_every_format_with_its_tags(library: MusicLibrary) -> None:
+    for number, suffix in enumerate(SUFFIXES):
+        make_audio(
+            library.root / f"Artist/Album/{number:02}{suffix}",
+            tags={"title": f"Song {number}", "artist": "Ártist", "album": "Album", "tracknumber": str(number + 1)},
+        )
     result = await library.scan()
-    assert counts_in(result) == counts(found=2, added=2)
+    assert counts_in(result) == counts(found=len(SUFFIXES), added=len(SUFFIXES))
+    tracks = await library.tracks()
+    for number, suffix in enumerate(SUFFIXES):
+        path = f"Artist/Album/{number:02}{suffix}"
+        track, stat = tracks[path], (library.root / path).stat()
+        assert (track.status, track.error_message) == ("PENDING", None), path
+        assert (track.title, track.artist, track.album) == (f"Song {number}", "Ártist", "Album"), path
+        assert track.track_number == number + 1, path
+        assert (track.title_key, track.artist_key) == (f"song {number}", "artist")
+        assert (track.size, track.mtime_ns, track.inode) == (stat.st_size, stat.st_mtime_ns, stat.st_ino)
+        assert track.duration_seconds == pytest.approx(1.0, abs=0.2), path
+    row = await library.row()
+    assert (row.online, row.device) == (True, library.root.stat().st_dev)
+
+
+async def test_a_scan_with_no_change_reads_nothing(library: MusicLibrary) -> None:
+    library.write("A/1.mp3", "A/2.ogg", "B/3.flac")
+    await library.scan()
+    before = await library.jobs("read_files")
+    result = await library.scan()
+    assert counts_in(result) == counts(found=3, unchanged=3)
+    assert len(await library.jobs("read_files")) == len(before)
+
+
+async def test_changed_new_and_deleted_files_are_told_apart(library: MusicLibrary) -> None:
+    library.write("1.mp3", "2.mp3", "3.mp3")
+    await library.scan()
+    before = await library.identities()
+    make_audio(library.root / "2.mp3", seconds=0.3, tags={"title": "Changed"})
+    library.write("4.mp3")
+    (library.root / "3.mp3").unlink()
+    result = await library.scan()
+    assert counts_in(result) == counts(found=3, added=1, updated=1, missing=1, unchanged=1)
+    tracks = await library.tracks()
+    assert tracks["2.mp3"].title == "Changed"
+    assert tracks["3.mp3"].status == "MISSING"
+    assert tracks["3.mp3"].title == "3", "everything known of it is kept"
+    after = await library.identities()
+    assert {path: after[path] for path in ("1.mp3", "2.mp3")} == {path: before[path] for path in ("1.mp3", "2.mp3")}
+
+
+async def test_a_missing_file_that_is_back_is_the_same_track(library: MusicLibrary, tmp_path: Path) -> None:
+    library.write("1.mp3", "2.mp3")
+    await library.scan()
+    before = await library.identities()
+    shutil.move(library.root / "2.mp3", tmp_path / "2.mp3")
+    assert (await library.scan())["missing"] == 1
+    assert (await library.scan())["missing"] == 0, "it is missing once"
+    shutil.copy(tmp_path / "2.mp3", library.root / "2.mp3")
+    result = await library.scan()
+    assert counts_in(result) == counts(found=2, updated=1, unchanged=1)
+    assert await library.identities() == before
+
+
+async def test_a_full_scan_reads_every_file_again(library: MusicLibrary) -> None:
+    library.write("1.mp3", "2.mp3", "3.mp3")
+    await library.scan()
+    await library.set_tracks(Track.library_id == library.id, title="wrong")
+    os.rename(library.root / "3.mp3", library.root / "4.mp3")
+    result = await library.scan(mode="full")
+    assert counts_in(result) == counts(found=3, updated=2, moved=1)
+    assert {track.title for track in (await library.tracks()).values()} == {"1", "2", "3"}
+
+
+async def test_an_empty_folder_is_fine_for_a_library_that_never_had_tracks(library: MusicLibrary) -> None:
+    assert counts_in(await library.scan()) == counts()
+    assert (await library.row()).online
+
+
+async def test_a_second_scan_waits_for_the_first_and_both_succeed(library: MusicLibrary) -> None:
+    library.write_many(300)
+    first, second = await library.enqueue_scan(), await library.enqueue_scan()
+    jobs = [await library.ended(job_id) for job_id in (first, second)]
+    assert [job.state for job in jobs] == ["succeeded", "succeeded"]
+    earlier, later = sorted(jobs, key=lambda job: job.finished_at)
+    assert later.started_at >= earlier.finished_at
+    assert counts_in(earlier.result) == counts(found=300, added=300)
+    assert counts_in(later.result) == counts(found=300, unchanged=300)
+
+
+async def test_the_steps_of_a_scan_are_jobs_of_a_few_hundred_files(library: MusicLibrary) -> None:
+    library.write_many(600)
+    job = await library.ended(await library.enqueue_scan())
+    assert counts_in(job.result) == counts(found=600, added=600)
+    assert (job.units_done, job.units_total, job.progress) == (600, 600, 1.0)
+    chunks = await library.jobs("read_files")
+    assert sorted(len(chunk.arguments["paths"]) for chunk in chunks) == [100, 250, 250]
+    assert {chunk.parent_id for chunk in chunks} == {job.id}
+
+
+# ------------------------------------------------------------------ identity
+
+
+async def moved(library: MusicLibrary, *renames: tuple[str, str]) -> None:
+    """Rename files or folders as one step, scan, and see that each track went along."""
+    before = await library.identities()
+    for number, (old, _) in enumerate(renames):
+        os.rename(library.root / old, library.root / f"on-its-way-{number}")
+    for number, (_, new) in enumerate(renames):
+        (library.root / new).parent.mkdir(parents=True, exist_ok=True)
+        os.rename(library.root / f"on-its-way-{number}", library.root / new)
+
+    def new_path(path: str) -> str:
+        for old, new in renames:
+            if path == old or path.startswith(f"{old}/"):
+                return new + path[len(old) :]
+        return path
+
+    expected = {new_path(path): identity for path, identity in before.items()}
+    result = await library.scan()
+    assert await library.identities() == expected
+    changed = sum(new_path(path) != path for path in before)
+    assert counts_in(result) == counts(found=len(before), moved=changed, unchanged=len(before) - changed)
+
+
+async def test_a_renamed_file_keeps_its_track(library: MusicLibrary) -> None:
+    library.write("A/1.mp3", "A/2.mp3")
+    await library.scan()
+    await moved(library, ("A/1.mp3", "B/C/one.mp3"))
+    await moved(library, ("B/C/one.mp3", "A/1.mp3"))
+
+
+async def test_a_renamed_folder_keeps_its_tracks(library: MusicLibrary) -> None:
+    library.write("A/X/1.mp3", "A/X/2.mp3", "A/3.mp3", "B/4.mp3")
+    await library.scan()
+    await moved(library, ("A", "Z"))
+
+
+async def test_a_case_only_rename_is_a_rename(library: MusicLibrary) -> None:
+    library.write("artist/song.mp3", "b.mp3")
+    await library.scan()
+    await moved(library, ("artist", "Artist"))
+    await moved(library, ("Artist/song.mp3", "Artist/Song.mp3"))
+
+
+async def test_two_files_that_swap_names_swap_their_tracks(library: MusicLibrary) -> None:
+    library.write("a.mp3", "b.mp3")
+    await library.scan()
+    await moved(library, ("a.mp3", "b.mp3"), ("b.mp3", "a.mp3"))
+    titles = {path: track.title for path, track in (await library.tracks()).items()}
+    assert titles == {"a.mp3": "b", "b.mp3": "a"}
+
+
+async def test_two_folders_that_swap_names_and_a_chain_keep_their_tracks(library: MusicLibrary) -> None:
+    library.write("A/1.mp3", "A/2.mp3", "B/1.mp3", "B/2.mp3", "x.mp3", "y.mp3", "z.mp3")
+    await library.scan()
+    await moved(library, ("A", "B"), ("B", "A"), ("x.mp3", "y.mp3"), ("y.mp3", "z.mp3"), ("z.mp3", "w.mp3"))
+
+
+async def test_more_moves_than_one_transaction_takes_keep_their_tracks(library: MusicLibrary) -> None:
+    library.write_many(1100, "A")
+    await library.scan()
+    await moved(library, ("A", "B"))
+
+
+async def test_a_file_moved_over_another_is_the_moved_one_and_the_other_is_missing(library: MusicLibrary) -> None:
+    library.write("a.mp3", "b.mp3")
+    await library.scan()
+    before = await library.identities()
+    os.rename(library.root / "a.mp3", library.root / "b.mp3")
+    result = await library.scan()
+    assert counts_in(result) == counts(found=1, moved=1, missing=1)
+    assert await library.identities() == {"b.mp3": before["a.mp3"]}
+    [lost] = [track for track in (await library.tracks()).values() if track.status == "MISSING"]
+    assert lost.id == before["b.mp3"][0]
+    assert counts_in(await library.scan()) == counts(found=1, unchanged=1)
+
+
+async def test_a_new_file_in_the_place_of_a_moved_one_is_a_new_track(library: MusicLibrary) -> None:
+    library.write("a.mp3")
+    await library.scan()
+    before = await library.identities()
+    os.rename(library.root / "a.mp3", library.root / "old a.mp3")
+    make_audio(library.root / "a.mp3", seconds=0.3, tags={"title": "Another"})
+    result = await library.scan()
+    assert counts_in(result) == counts(found=2, added=1, moved=1)
+    tracks = await library.tracks()
+    assert tracks["old a.mp3"].id == before["a.mp3"][0]
+    assert (tracks["old a.mp3"].title, tracks["a.mp3"].title) == ("a", "Another")
+
+
+async def test_a_file_replaced_as_editors_do_keeps_its_track(library: MusicLibrary) -> None:
+    library.write("a.mp3")
+    await library.scan()
+    before = await library.identities()
+    make_audio(library.root / "new.tmp.mp3", tags={"title": "Edited"})
+    os.rename(library.root / "new.tmp.mp3", library.root / "a.mp3")
+    assert counts_in(await library.scan()) == counts(found=1, updated=1)
+    assert await library.identities() == before
+    assert (await library.track("a.mp3")).title == "Edited"
+
+
+async def test_a_hard_link_is_a_track_of_its_own_and_may_outlive_the_first_name(library: MusicLibrary) -> None:
+    library.write("a.mp3")
+    await library.scan()
+    before = await library.identities()
+    os.link(library.root / "a.mp3", library.root / "b.mp3")
+    assert (await library.scan())["added"] == 1
+    linked = await library.identities()
+    assert linked["a.mp3"] == before["a.mp3"]
+    assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
+    (library.root / "a.mp3").unlink()
+    result = await library.scan()
+    assert (result["missing"], result["moved"]) == (1, 0)
+    assert await library.identities() == {"b.mp3": linked["b.mp3"]}
+
+
+async def test_a_hard_link_outside_the_scanned_folder_stays_what_it_is(library: MusicLibrary) -> None:
+    library.write("A/a.mp3", "B/b.mp3")
+    await library.scan()
+    before = await library.identities()
+    os.link(library.root / "A/a.mp3", library.root / "B/link.mp3")
+    result = await library.scan(path="B")
+    assert counts_in(result) == counts(found=2, added=1, unchanged=1)
+    after = await library.identities()
+    assert after.pop("B/link.mp3")[0] not in {id_ for id_, _ in before.values()}
+    assert after == before
+
+
+async def test_a_folder_that_became_a_link_to_its_new_place_moved(library: MusicLibrary) -> None:
+    library.write("Old/1.mp3", "Old/2.mp3", "3.mp3")
+    await library.scan()
+    before = await library.identities()
+    os.rename(library.root / "Old", library.root / "New")
+    (library.root / "Old").symlink_to("New")
+    result = await library.scan()
+    assert counts_in(result) == counts(found=3, moved=2, unchanged=1)
+    expected = {path.replace("Old/", "New/"): identity for path, identity in before.items()}
+    assert await library.identities() == expected
+
+
+async def test_a_missing_track_that_turns_up_elsewhere_is_the_same_track(
+    library: MusicLibrary, tmp_path: Path
+) -> None:
+    library.write("a.mp3", "broken.mp3", "b.mp3")
+    (library.root / "broken.mp3").write_bytes(b"no music" * 99)
+    await library.scan()
+    before = await library.identities()
+    os.rename(library.root / "a.mp3", tmp_path / "a.mp3")
+    os.rename(library.root / "broken.mp3", tmp_path / "broken.mp3")
+    assert (await library.scan())["missing"] == 2
+    os.rename(tmp_path / "a.mp3", library.root / "c.mp3")
+    os.rename(tmp_path / "broken.mp3", library.root / "d.mp3")
+    result = await library.scan()
+    assert counts_in(result) == counts(found=3, moved=2, unchanged=1, failed=1)
+    assert await library.identities() == {
+        "c.mp3": before["a.mp3"], "d.mp3": before["broken.mp3"], "b.mp3": before["b.mp3"],
+    }  # fmt: skip
+    statuses = await library.statuses()
+    assert (statuses["c.mp3"], statuses["d.mp3"]) == ("PENDING", "ERROR")
+
+
+async def test_an_overwritten_track_is_never_looked_at_on_the_disk(library: MusicLibrary) -> None:
+    library.write("a.mp3", "b.mp3")
+    await library.scan()
+    os.rename(library.root / "a.mp3", library.root / "b.mp3")
+    await library.scan()
+    # As an older version left them: parked, whose path no system call takes, and yet live.
+    await library.set_tracks(Track.status == "MISSING", status="PENDING")
+    assert counts_in(await library.scan()) == counts(found=1, unchanged=1, missing=1)
+
+
+# ------------------------------------------------------------------ a part of it
+
+
+async def test_a_scan_of_a_folder_leaves_the_rest_alone(library: MusicLibrary) -> None:
+    library.write("A/1.mp3", "A/2.mp3", "AB/3.mp3", "B/4.mp3")
+    (library.root / "B/broken.mp3").write_bytes(b"x" * 999)
+    await library.scan()
+    for name in ("A/1.mp3", "AB/3.mp3", "B/4.mp3"):
+        (library.root / name).unlink()
+    library.write("A/new.mp3", "B/new.mp3")
+    result = await library.scan(path="A")
+    assert counts_in(result) == counts(found=2, added=1, missing=1, unchanged=1), "nor do others' errors count"
+    statuses = await library.statuses()
+    assert (statuses["A/1.mp3"], statuses["AB/3.mp3"], statuses["B/4.mp3"]) == ("MISSING", "PENDING", "PENDING")
+    assert "B/new.mp3" not in statuses
+
+
+async def test_a_scan_of_a_folder_that_vanished_finds_its_tracks_missing_or_where_they_went(
+    library: MusicLibrary,
+) -> None:
+    library.write("A/X/1.mp3", "A/X/Deep/2.mp3", "A/Y/3.mp3", "B/4.mp3")
+    await library.scan()
+    before = await library.identities()
+    os.rename(library.root / "A/X/1.mp3", library.root / "A/Y/moved.mp3")
+    shutil.rmtree(library.root / "A/X")
+    (library.root / "B/4.mp3").unlink()
+    result = await library.scan(path="A/X/Deep")
+    assert counts_in(result) == counts(found=2, moved=1, missing=1, unchanged=1)
+    after = await library.identities()
+    assert after["A/Y/moved.mp3"] == before["A/X/1.mp3"]
+    assert (await library.statuses())["B/4.mp3"] == "PENDING", "that was not asked"
+
+
+@pytest.mark.parametrize("path", ["Nowhere", "../outside", "A/../../outside", ".hidden", "link"])
+async def test_a_scan_of_what_is_no_folder_of_the_library_fails_at_once(library: MusicLibrary, path: str) -> None:
+    library.write("A/1.mp3", ".hidden/2.mp3", "../outside/3.mp3")
+    (library.root / "link").symlink_to(library.root.parent / "outside")
+    job = await library.failed_scan(path=path)
+    assert job.error_category == "user_fixable"
+    assert await library.tracks() == {}
+
+
+async def test_a_scan_may_be_asked_for_by_a_file(library: MusicLibrary) -> None:
+    library.write("A/1.mp3", "A/2.mp3", "B/3.mp3")
+    assert counts_in(await library.scan(path="A/1.mp3")) == counts(found=2, added=2)
+
+
+async def test_an_unknown_mode_or_library_fails_at_once(library: MusicLibrary) -> None:
+    job = await library.failed_scan(mode="sideways")
+    assert (job.error_category, job.attempt) == ("user_fixable", 1)
+    job = await library.run("scan_library", library_id=999)
+    assert (job.state, job.error_category) == ("failed", "user_fixable")
+
+
+# ------------------------------------------------------------------ passed over
+
+
+async def test_every_file_is_found_or_skipped_with_a_reason(library: MusicLibrary, tmp_path: Path) -> None:
+    library.write("A/1.mp3", "A/2.mp3", "B/3.mp3", ".hidden.mp3", "C.mp3.part", "@eaDir/4.mp3", "D/5.mp3")
+    make_audio(tmp_path / "outside.mp3")
+    (library.root / "A/cover.jpg").write_bytes(b"x")
+    (library.root / "A/link.mp3").symlink_to(tmp_path / "outside.mp3")
+    (library.root / "A/loop").symlink_to(library.root)
+    (library.root / "D/.nomedia").touch()
+    result = await library.scan()
+    assert result["found"] == 3
+    assert result["skipped_reasons"] == {
+        "hidden": 1, "partial download": 1, "system folder": 1, "not audio": 1, "link": 2, ".nomedia folder": 1,
+    }  # fmt: skip
+    passed_over = {"@eaDir", "D"}
+    on_disk = sum(
+        len(files) + len([name for name in folders if name in passed_over or (Path(folder) / name).is_symlink()])
+        for folder, folders, files in os.walk(library.root)
+        if Path(folder).name not in passed_over
+    )
+    assert result["found"] + result["skipped"] == on_disk
+    assert set(await library.tracks()) == {"A/1.mp3", "A/2.mp3", "B/3.mp3"}
+
+
+async def test_tracks_leave_with_a_nomedia_file_and_come_back_without_it(library: MusicLibrary) -> None:
+    library.write("A/1.mp3", "A/Deep/2.mp3", "3.mp3")
+    await library.scan()
+    before = await library.identities()
+    (library.root / "A/.nomedia").touch()
+    assert (await library.scan())["missing"] == 2
+    assert set(await library.identities()) == {"3.mp3"}
+    (library.root / "A/.nomedia").unlink()
+    await library.scan()
+    assert await library.identities() == before
+
+
+async def test_names_that_are_no_text_and_forms_of_one_text_are_tracks_of_their_own(library: MusicLibrary) -> None:
+    names = [b"line\nbreak.mp3", b"tab\t%41.mp3", b"latin-\xe9.mp3", b"n" * 251 + b".mp3"]
+    names += [b"\xc3\xa9.mp3", b"e\xcc\x81.mp3"]  # composed and not
+    make_audio(library.root / "one.mp3", tags={"title": "One"})
+    for name in names:
+        shutil.copy(library.path("one.mp3"), library.path(name))
+    assert (await library.scan())["added"] == 7
+    assert {os.fsencode(path) for path in await library.tracks()} == {b"one.mp3", *names}
+    assert counts_in(await library.scan()) == counts(found=7, unchanged=7)
+    assert all(unescaped(escaped(name)) == name for name in names)
+
+
+# ------------------------------------------------------------------ bad files
+
+
+async def test_bad_files_are_errors_with_reasons_and_stop_nothing(library: MusicLibrary) -> None:
+    library.write("good.mp3", "cut.flac", "cut.m4a")
+    for name in ("cut.flac", "cut.m4a"):
+        os.truncate(library.root / name, (library.root / name).stat().st_size // 2)
+    (library.root / "empty.mp3").touch()
+    (library.root / "random.flac").write_bytes(bytes(range(256)) * 40)
+    (library.root / "picture.mp3").write_bytes(b"\x89PNG\r\n\x1a\n" + b"\0" * 4000)
+    result = await library.scan()
+    assert counts_in(result) == counts(found=6, added=6, failed=5)
+    tracks = await library.tracks()
+    reasons = {path: track.error_message for path, track in tracks.items() if track.status == "ERROR"}
+    assert set(reasons) == {"cut.flac", "cut.m4a", "empty.mp3", "random.flac", "picture.mp3"}
+    assert "cut short" in str(reasons["cut.flac"])
+    assert reasons["empty.mp3"] == "The file is empty"
+    assert {tracks[path].error_category for path in reasons} == {"user_fixable"}
+    assert {tracks[path].title for path in reasons} == {"cut", "empty", "random", "picture"}
+    assert counts_in(await library.scan()) == counts(found=6, unchanged=6, failed=5), "none is read in vain"
+
+
+async def test_an_error_keeps_the_tags_that_were_known_and_goes_when_the_file_is_whole(
+    library: MusicLibrary,
+) -> None:
+    library.write("a.flac")
+    await library.scan()
+    before = await library.track("a.flac")
+    whole = (library.root / "a.flac").read_bytes()
+    (library.root / "a.flac").write_bytes(whole[: len(whole) // 2])
+    assert counts_in(await library.scan()) == counts(found=1, updated=1, failed=1)
+    broken = await library.track("a.flac")
+    assert (broken.status, broken.title, broken.artist) == ("ERROR", "a", "Somebody")
+    (library.root / "a.flac").write_bytes(whole)
+    assert counts_in(await library.scan()) == counts(found=1, updated=1)
+    mended = await library.track("a.flac")
+    assert (mended.id, mended.added_at) == (before.id, before.added_at)
+    assert (mended.status, mended.error_message, mended.error_category) == ("PENDING", None, None)
+
+
+async def test_a_file_young_and_broken_gets_another_look_soon(library: MusicLibrary) -> None:
+    library.write("a.flac", "old.flac")
+    for name in ("a.flac", "old.flac"):
+        os.truncate(library.root / name, 2000)
+    os.utime(library.root / "old.flac", (1, 1))
+    await library.scan()
+    [look] = await library.jobs("process_file_modified")
+    assert look.run_after is not None
+    assert look.arguments["paths"] == ["a.flac", "old.flac"], "its time was set just now, as copying programs do"
+
+
+async def test_a_file_with_a_huge_picture_is_a_track_like_any_other(library: MusicLibrary) -> None:
+    picture = b"\x89PNG\r\n\x1a\n" + os.urandom(1 << 20) * 50
+    make_audio(library.root / "big.mp3", tags={"title": "Big"}, picture=picture)
+    make_audio(library.root / "big.flac", tags={"title": "Big too"})
+    # FLAC's picture block ends at 16 MB: so an ID3 tag in front, as some programs write it.
+    library.write("small.mp3")
+    assert counts_in(await library.scan()) == counts(found=3, added=3)
+    track = await library.track("big.mp3")
+    assert (track.title, track.status) == ("Big", "PENDING")
+    assert track.size > 50 * (1 << 20)
+
+
+async def test_a_tag_as_long_as_a_book_is_cut_for_the_index_alone(library: MusicLibrary) -> None:
+    make_audio(library.root / "a.mp3", tags={"title": "é" * 900, "artist": "字" * 900})
+    await library.scan()
+    track = await library.track("a.mp3")
+    assert len(track.title) == 900
+    assert max(len(key.encode()) for key in (track.title_key, track.artist_key)) <= 800
+
+
+# ------------------------------------------------------------------ meanwhile
+
+
+async def test_files_that_vanish_between_walk_and_read_are_told_from_found_ones(music: MusicLibrary) -> None:
+    from music_library import Queue, worker_of
+
+    music.write("known.mp3", "stays.mp3")
+    async with worker_of(music.runtime):
+        await music.scan()
+    music.write("new.mp3")
+    os.utime(music.root / "known.mp3", (1, 1))
+    os.utime(music.root / "stays.mp3", (1, 1))
+    async with worker_of(music.runtime, [Queue.HIGH]):  # walks, but reads nothing
+        scan_id = await music.enqueue_scan()
+
+        async def walked() -> bool:
+            return (await music.job(scan_id)).state == "waiting"
+
+        await until(walked, what="the end of the walk")
+    (music.root / "known.mp3").unlink()
+    (music.root / "new.mp3").unlink()
+    async with worker_of(music.runtime):
+        job = await music.ended(scan_id)
+    assert job.state == "succeeded", job.error_message
+    assert counts_in(job.result) == counts(found=1, updated=1, missing=1)
+    assert job.result["skipped_reasons"] == {"vanished during the scan": 2}
+    assert await music.statuses() == {"known.mp3": "MISSING", "stays.mp3": "PENDING"}
+
+
+async def test_a_file_that_comes_back_before_the_end_is_not_missing(music: MusicLibrary) -> None:
+    from music_library import Queue, worker_of
+
+    music.write("a.mp3", "b.mp3")
+    async with worker_of(music.runtime):
+        await music.scan()
+    kept = (music.root / "a.mp3").read_bytes()
+    (music.root / "a.mp3").unlink()
+    async with worker_of(music.runtime, [Queue.HIGH]):
+        scan_id = await music.enqueue_scan()
+
+        async def walked() -> bool:
+            return (await music.job(scan_id)).state == "waiting"
+
+        await until(walked, what="the end of the walk")
+    (music.root / "a.mp3").write_bytes(kept)
+    async with worker_of(music.runtime):
+        job = await music.ended(scan_id)
+    assert job.result is not None
+    assert job.result["missing"] == 0
+    assert (await music.statuses())["a.mp3"] == "PENDING"
+
+
+async def test_a_part_that_fails_makes_the_scan_fail_and_says_why(music: MusicLibrary) -> None:
+    from music_library import Queue, worker_of
+
+    music.write("a.mp3")
+    async with worker_of(music.runtime, [Queue.HIGH]):
+        scan_id = await music.enqueue_scan()
+
+        async def walked() -> bool:
+            return (await music.job(scan_id)).state == "waiting"
+
+        await until(walked, what="the end of the walk")
+    async with music.runtime.database.unit_of_work() as work:
+        chunk = (await work.session.execute(select(Job.id).where(Job.task == "read_files"))).scalar_one()
+        await music.runtime.connection.ledger.cancel(chunk)
+    async with worker_of(music.runtime):
+        job = await music.ended(scan_id)
+        assert (job.state, job.error_category) == ("failed", "admin_required")
+        assert job.error_message == "1 of 1 parts of the scan failed; the first: it was cancelled"
+        assert counts_in(await music.scan()) == counts(found=1, added=1), "the next scan completes it"
+
+
+async def test_a_missed_moved_and_kept_file_after_the_walk_was_done_twice_is_counted_once(
+    music: MusicLibrary,
+) -> None:
+    from music_library import worker_of
+
+    music.write_many(300)
+    async with worker_of(music.runtime):
+        job = await music.ended(await music.enqueue_scan())
+    assert counts_in(job.result) == counts(found=300, added=300)

@@ -51,7 +51,7 @@ async def test_enqueueing_outside_a_unit_of_work_is_an_error(runtime: Runtime) -
 
 
 async def test_a_rolled_back_enqueue_leaves_no_row_and_no_message(runtime: Runtime) -> None:
-    with pytest.raises(ZeroDivisionError):
+    with pytest.raises(ZeroDivisionError):  # noqa: PT012 - the block is what is tested
         async with runtime.database.unit_of_work():
             await broker.enqueue(Queue.LOW, leaf, name="x")
             raise ZeroDivisionError
@@ -330,6 +330,30 @@ async def test_cancelling_what_waits_is_immediate_and_what_ended_is_a_conflict(
             await ledger.cancel(job_id)
         with pytest.raises(NotFoundError):
             await ledger.cancel("nobody")
+
+
+async def test_a_job_that_is_held_back_by_another_can_be_cancelled(
+    runtime: Runtime, ledger: Ledger, worker_id: str
+) -> None:
+    running = await started(ledger, await enqueued(runtime, exclusive_key="library:1"), worker_id)
+    held_back = await enqueued(runtime, exclusive_key="library:1")
+    async with runtime.database.unit_of_work():
+        assert await ledger.cancel(held_back) is JobState.CANCELLED
+    assert await ledger.finish(running, result=None) is JobState.SUCCEEDED
+
+
+async def test_a_parent_cancelled_between_two_attempts_ends_with_its_last_child(
+    runtime: Runtime, ledger: Ledger, worker_id: str, job_row: object
+) -> None:
+    parent, ids = await family_of(runtime, ledger, worker_id, 1)
+    child = await started(ledger, ids[0], worker_id)
+    await ledger.take_over(parent.id, 1, worker_id)
+    async with runtime.database.unit_of_work():
+        assert await ledger.cancel(parent.id) is JobState.QUEUED
+    assert await ledger.start(f"{parent.id}.2.2", worker_id) is None, "nothing starts it any more"
+    await ledger.stopped_after_cancel(child)
+    row = await job_row(parent.id)  # type: ignore[operator]
+    assert (row.state, row.children_open) == ("cancelled", 0)
 
 
 async def test_a_retry_by_hand_is_a_new_job_linked_to_the_first(

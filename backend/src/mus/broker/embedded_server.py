@@ -25,6 +25,7 @@ import importlib.util
 import logging
 import os
 import platform
+import re
 import signal
 import socket
 import stat
@@ -42,6 +43,7 @@ from mus.errors import BrokerUnavailableError, ConfigurationError
 logger = logging.getLogger(__name__)
 
 #: sun_path with its closing NUL: 108 bytes on Linux, 104 on macOS.
+_PLAIN_PATH = re.compile(r"[\w./+=@, ~-]+", re.ASCII)
 LONGEST_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 LOG_BYTES_KEPT = 1024 * 1024
@@ -376,13 +378,14 @@ def _unusable(folder: Path, error: OSError) -> ConfigurationError:
 
 
 def _agreed_socket_path(folder: Path) -> Path:
-    """Where the server of this folder listens: in the folder, if the path is short enough for a socket.
+    """Where the server of this folder listens: in the folder, if its path is short enough for a socket and means
+    itself in a URL (one with `#`, `?` or `%` does not).
 
     Else in a runtime folder, whose place depends on the environment of who asks; so the first one's choice is
     written down for the others.
     """
     path = folder / "server.sock"
-    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH_BYTES:
+    if len(os.fsencode(path)) <= LONGEST_SOCKET_PATH_BYTES and _PLAIN_PATH.fullmatch(str(path)):
         return path
     note = folder / "socket-path"
     with contextlib.suppress(FileNotFoundError):

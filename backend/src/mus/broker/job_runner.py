@@ -180,10 +180,13 @@ class JobRunner:
             )
         with CancelScope(shield=True):
             await self._tell(job, result, failure, snoozed)
-        logger.info(
+        ended = failure.message if failure else (job.stop_reason.value if job.stop_reason else "done")
+        logger.log(
+            # What went well is in the ledger; a person's terminal need not scroll for it.
+            logging.WARNING if failure else logging.DEBUG,
             "%s: %s",
             job.started.task,
-            failure.message if failure else (job.stop_reason.value if job.stop_reason else "done"),
+            ended,
             extra={**job.started.log_context, "seconds": round(time.monotonic() - began, 3)},
         )
 

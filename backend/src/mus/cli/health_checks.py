@@ -144,7 +144,8 @@ async def _database_checks(database: Database, settings: Settings) -> tuple[list
         return [Check("database", "warn", message)], []
     kind = database.url.get_backend_name()
     checks = [Check("database", "ok", f"{kind}, schema {revision}" + (", sound" if database.is_sqlite else ""))]
-    libraries = await all_libraries(database)
+    async with database.reading() as session:
+        libraries = await all_libraries(session)
     try:
         refuse_overlap(libraries, settings.data_dir)
     except MusError as error:

@@ -87,7 +87,8 @@ async def library_of(database: Database, settings: Settings) -> Library:
     if settings.music_dir is not None:
         library = await ensure_library(database, settings.music_dir)
     else:
-        libraries = await all_libraries(database)
+        async with database.reading() as session:
+            libraries = await all_libraries(session)
         if not libraries:
             raise WrongUsageError(NO_MUSIC)
         library = libraries[0]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import hashlib
 import os
 import signal
 import socket
@@ -20,13 +19,14 @@ from sqlalchemy import select
 
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime, opened
-from mus.broker.streaq_broker import Options, broker
+from mus.broker.streaq_broker import broker
 from mus.cli.migrate import library_of
 from mus.cli.options import WrongUsageError
 from mus.config import Settings
 from mus.errors import ConflictError, NotFoundError
+from mus.jobs.scan_requests import scan_job
 from mus.ledger.job_states import TERMINAL_STATES, JobState
-from mus.library.paths import escaped, shown
+from mus.library.paths import escaped, shown, unescaped
 from mus.persistence.database import Database
 from mus.persistence.models import Job, Library, WorkerRow, utc_now
 from mus.worker import load_job_modules, worker_running
@@ -147,18 +147,16 @@ async def _enqueue(database: Database, library: Library, request: ScanRequest, p
             return running, False
     asked_at = utc_now()
     async with database.unit_of_work():
-        job_id = await broker.enqueue(
-            Queue.HIGH,
-            "scan_library",
-            Options(
-                dedupe_key=_dedupe_key(library.id, mode, path, confirmed=request.confirm_missing),
-                exclusive_key=f"library:{library.id}",
-                requested_by=request.requested_by,
-            ),
-            library_id=library.id,
-            mode=mode,
-            path=path,
-            confirm_missing=request.confirm_missing,
+        (job_id,) = await broker.enqueue_many(
+            [
+                scan_job(
+                    library.id,
+                    requested_by=request.requested_by,
+                    mode=mode,
+                    path=unescaped(path),
+                    confirm_missing=request.confirm_missing,
+                )
+            ]
         )
     async with database.reading() as session:
         created_at = await session.scalar(select(Job.created_at).where(Job.id == job_id))
@@ -176,12 +174,6 @@ async def _scan_under_way(database: Database, library: Library) -> str | None:
             (job.id for job in jobs if job.arguments["library_id"] == library.id and not job.arguments["path"]),
             None,
         )
-
-
-def _dedupe_key(library_id: int, mode: str, path: str, *, confirmed: bool) -> str:
-    # The column takes 200 characters; a path may be longer.
-    named = path if len(path) <= 120 else hashlib.sha256(path.encode()).hexdigest()
-    return f"scan:{library_id}:{mode}:{named}{':confirmed' if confirmed else ''}"
 
 
 def _path_in(library: Library, given: str | None) -> str:

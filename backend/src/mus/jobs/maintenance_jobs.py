@@ -8,7 +8,8 @@ from sqlalchemy import select
 
 from mus.broker.job_runner import current_job
 from mus.broker.queues import Queue
-from mus.broker.streaq_broker import Options, broker
+from mus.broker.streaq_broker import broker
+from mus.jobs.scan_requests import scan_job
 from mus.jobs.services import services
 from mus.jobs.trash import purge_trash as purge
 from mus.ledger.schedules import ScheduleEntry
@@ -31,19 +32,9 @@ async def scheduled_scans() -> dict[str, Any]:
     async with services().database.reading() as session:
         library_ids = (await session.execute(select(Library.id))).scalars().all()
     async with current_job().effect():
-        jobs = [
-            await broker.enqueue(
-                Queue.LOW,
-                "scan_library",
-                Options(
-                    dedupe_key=f"scan:{library_id}:quick:",
-                    exclusive_key=f"library:{library_id}",
-                    requested_by="schedule",
-                ),
-                library_id=library_id,
-            )
-            for library_id in library_ids
-        ]
+        jobs = await broker.enqueue_many(
+            [scan_job(library_id, queue=Queue.LOW, requested_by="schedule") for library_id in library_ids]
+        )
     return {"scans": jobs}
 
 

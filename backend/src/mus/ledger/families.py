@@ -48,7 +48,8 @@ async def child_ended(ledger: Ledger, work: UnitOfWork, parent_id: str, child_id
     parent = (await work.session.execute(CHILD_ENDED, {"b_parent": parent_id})).one()
     if parent.continuation_id == child_id:
         await _end_like(work, parent_id, child_id)
-    if parent.children_open == 0 and parent.state == JobState.WAITING:
+    cancelled = parent.cancel_requested_at is not None and parent.state in STARTABLE_STATES
+    if parent.children_open == 0 and (cancelled or parent.state == JobState.WAITING):
         await settle(ledger, work, parent_id)
 
 
@@ -94,7 +95,7 @@ async def cancel_open(ledger: Ledger, work: UnitOfWork, job_id: str) -> None:
     if row is None:
         return
     if row.state in STARTABLE_STATES:
-        await _set(work, job_id, state=JobState.WAITING)
+        # Nothing starts it any more. Children of an earlier attempt that still run are waited for.
         await stop_family(ledger, work, job_id)
         return
     await ledger.record(work, [(job_id, "cancel requested", row.attempt, None)])

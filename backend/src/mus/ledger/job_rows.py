@@ -162,7 +162,7 @@ CHILD_ENDED = (
     update(jobs)
     .where(jobs.c.id == bindparam("b_parent"))
     .values(children_open=jobs.c.children_open - 1)
-    .returning(jobs.c.children_open, jobs.c.state, jobs.c.continuation_id)
+    .returning(jobs.c.children_open, jobs.c.state, jobs.c.continuation_id, jobs.c.cancel_requested_at)
 )
 _units_done = jobs.c.units_done + bindparam("units")
 ADD_UNITS = (

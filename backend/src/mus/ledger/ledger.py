@@ -200,9 +200,7 @@ class Ledger:
             )
         ).one_or_none()
         if row is not None:
-            self._hand_over(
-                work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, row.run_after)
-            )
+            self._hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, row.run_after))
 
     # ---------------------------------------------------------------- effects
 

@@ -107,6 +107,7 @@ class Reconciler:
                         .where(
                             Job.id > last_id,
                             Job.state.in_(STARTABLE_STATES),
+                            Job.cancel_requested_at.is_(None),
                             or_(Job.published_at.is_(None), Job.published_at < utc_now() - _PUBLISH_GRACE),
                         )
                         .order_by(Job.id)

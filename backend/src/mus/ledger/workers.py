@@ -11,7 +11,7 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import URL, delete, select, update
 
 from mus.ledger.deliveries import new_id
 from mus.persistence.database import Database
@@ -26,7 +26,7 @@ class Heartbeat:
     So a job that blocks the event loop does not look like a dead worker, while a stopped process does.
     """
 
-    def __init__(self, database_url: str, queues: Sequence[str], beat_seconds: float) -> None:
+    def __init__(self, database_url: URL, queues: Sequence[str], beat_seconds: float) -> None:
         self.worker_id = new_id()
         self._database_url = database_url
         self._queues = list(queues)

@@ -90,7 +90,10 @@ class SecondLook:
         while path:
             folder, _, name = path.rpartition(b"/")
             if folder not in self._names:
-                self._names[folder] = frozenset(os.listdir(os.path.join(self._root, folder)))
+                try:
+                    self._names[folder] = frozenset(os.listdir(os.path.join(self._root, folder)))
+                except (FileNotFoundError, NotADirectoryError):
+                    return False
             if name not in self._names[folder]:
                 return False
             path = folder

@@ -116,10 +116,11 @@ def _sort(
 ) -> None:
     name = entry.name
     is_dir = entry.is_dir(follow_symlinks=False)
-    reason = skip_reason(name, is_dir=is_dir)
+    is_link = entry.is_symlink()
+    reason = skip_reason(name, is_dir=is_dir or is_link)
     if reason is not None:
         report.skipped[reason] += 1
-    elif entry.is_symlink():
+    elif is_link:
         report.skipped["link"] += 1
     elif is_dir:
         folders.append(prefix + name)

@@ -185,7 +185,7 @@ async def paths_of(session: AsyncSession, track_ids: Sequence[int]) -> dict[int,
         rows = await session.execute(
             select(Track.id, Track.path).where(Track.id.in_(track_ids[start : start + LOOKUP_BATCH]))
         )
-        paths.update(rows.tuples().all())
+        paths.update({row.id: row.path for row in rows})
     return paths
 
 

@@ -7,17 +7,36 @@ from pathlib import Path
 
 from sqlalchemy import select
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
 
-from mus.errors import ConfigurationError, ConflictError
+from mus.errors import ConfigurationError, ConflictError, NotFoundError
 from mus.library.paths import shown
 from mus.persistence.database import Database
 from mus.persistence.models import Library
 
 
-async def all_libraries(database: Database) -> list[Library]:
+async def all_libraries(session: AsyncSession) -> list[Library]:
     """Every library, the default one first."""
-    async with database.reading() as session:
-        return list((await session.execute(select(Library).order_by(Library.id))).scalars())
+    return list((await session.scalars(select(Library).order_by(Library.id))).all())
+
+
+async def library_names(session: AsyncSession) -> dict[int, str]:
+    """Names of the libraries by id."""
+    return {library.id: library.name for library in await all_libraries(session)}
+
+
+async def library_named(session: AsyncSession, name_or_id: str) -> Library:
+    """The library of this name, or else of this id. Raises NotFoundError with the names there are."""
+    libraries = await all_libraries(session)
+    for library in libraries:
+        if library.name == name_or_id:
+            return library
+    for library in libraries:
+        if str(library.id) == name_or_id:
+            return library
+    raise NotFoundError(
+        f"There is no library {name_or_id!r}", details={"libraries": [library.name for library in libraries]}
+    )
 
 
 async def ensure_library(database: Database, music_dir: Path, name: str = "Music") -> Library:
@@ -26,7 +45,7 @@ async def ensure_library(database: Database, music_dir: Path, name: str = "Music
     Roots are compared as real paths, so another link to the same folder is the same library. Raises
     ConflictError when this database already belongs to another folder.
     """
-    existing = _with_root(await all_libraries(database), music_dir)
+    existing = _with_root(await _all(database), music_dir)
     if existing is not None:
         return existing
     try:
@@ -35,11 +54,16 @@ async def ensure_library(database: Database, music_dir: Path, name: str = "Music
             work.session.add(library)
     except IntegrityError:
         # Another process was first in the same instant: the name is unique.
-        existing = _with_root(await all_libraries(database), music_dir)
+        existing = _with_root(await _all(database), music_dir)
         if existing is None:
             raise
         return existing
     return library
+
+
+async def _all(database: Database) -> list[Library]:
+    async with database.reading() as session:
+        return await all_libraries(session)
 
 
 def _with_root(libraries: list[Library], music_dir: Path) -> Library | None:

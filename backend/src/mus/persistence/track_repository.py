@@ -19,7 +19,7 @@ from sqlalchemy.orm import InstrumentedAttribute, load_only
 from mus.errors import NotFoundError
 from mus.library.states import TrackState
 from mus.library.text import sort_key
-from mus.persistence.models import Library, Track
+from mus.persistence.models import Track
 from mus.persistence.search import matching
 
 SortValue = str | int | float | bytes | datetime | None
@@ -196,29 +196,6 @@ async def has_tracks_below(session: AsyncSession, library_id: int, folder: bytes
         .limit(1)
     )
     return found.first() is not None
-
-
-async def all_libraries(session: AsyncSession) -> Sequence[Library]:
-    return (await session.scalars(select(Library).order_by(Library.id))).all()
-
-
-async def library_names(session: AsyncSession) -> dict[int, str]:
-    """Names of the libraries by id."""
-    return {library.id: library.name for library in await all_libraries(session)}
-
-
-async def library_named(session: AsyncSession, name_or_id: str) -> Library:
-    """The library of this name, or else of this id. Raises NotFoundError with the names there are."""
-    libraries = await all_libraries(session)
-    for library in libraries:
-        if library.name == name_or_id:
-            return library
-    for library in libraries:
-        if str(library.id) == name_or_id:
-            return library
-    raise NotFoundError(
-        f"There is no library {name_or_id!r}", details={"libraries": [library.name for library in libraries]}
-    )
 
 
 async def _conditions(session: AsyncSession, wanted: TrackFilter) -> list[ColumnElement[bool]]:

@@ -11,6 +11,7 @@ from sqlalchemy.exc import SQLAlchemyError
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import MusError
+from mus.jobs.scan_requests import scan_job
 from mus.library.paths import escaped
 from mus.library.scan_plan import KnownTrack
 from mus.library.states import LIVE_STATES, TrackState
@@ -236,19 +237,7 @@ class Enqueuer:
 
     async def _enqueue_scan(self, reason: str) -> None:
         async with self._database.unit_of_work():
-            await broker.enqueue(
-                Queue.HIGH,
-                "scan_library",
-                Options(
-                    dedupe_key=f"scan:{self._library_id}:quick:",
-                    exclusive_key=f"library:{self._library_id}",
-                    requested_by=_REQUESTED_BY,
-                ),
-                library_id=self._library_id,
-                mode="quick",
-                path="",
-                confirm_missing=False,
-            )
+            await broker.enqueue_many([scan_job(self._library_id, requested_by=_REQUESTED_BY)])
         logger.info("library %d is to be scanned: %s", self._library_id, reason)
 
     def _was_handed_on(self, path: bytes, file: FoundFile) -> bool:

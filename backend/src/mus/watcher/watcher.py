@@ -16,8 +16,9 @@ import logging
 import os
 import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
+from typing import Any
 
 from redis.exceptions import RedisError
 from sqlalchemy import select
@@ -295,9 +296,7 @@ class LibraryWatcher:
         key = f"mus:{self._runtime.settings.queue_name}:watch:{self.library_id}"
         while True:
             self._mode_changed.clear()
-            with suppress(RedisError, OSError, TimeoutError):
-                async with asyncio.timeout(_PING_TIMEOUT_SECONDS):
-                    await connection.redis.set(key, json.dumps(self._mode), ex=_MODE_EXPIRY_SECONDS)
+            await _answered(connection.redis.set(key, json.dumps(self._mode), ex=_MODE_EXPIRY_SECONDS))
             with suppress(TimeoutError):
                 async with asyncio.timeout(_MODE_SECONDS):
                     await self._mode_changed.wait()
@@ -354,20 +353,32 @@ class _Watchers:
         """Jobs may be lost with a broker's memory, and events with a machine that slept: scan when it is back."""
         was_there = True
         while True:
-            is_there = await self._answers()
+            is_there = await _answered(self._runtime.connection.redis.ping())
             if is_there and not was_there:
                 for watcher, _ in self._running.values():
                     watcher.ask_for_scan("the broker came back")
             was_there = is_there
             await asyncio.sleep(_PING_SECONDS)
 
-    async def _answers(self) -> bool:
-        try:
-            async with asyncio.timeout(_PING_TIMEOUT_SECONDS):
-                await self._runtime.connection.redis.ping()
-        except (RedisError, OSError, TimeoutError):
-            return False
-        return True
+
+async def _answered(request: Awaitable[Any]) -> bool:
+    """Whether the broker answered in time.
+
+    In a task of its own: a request that is cancelled may end in an error of redis instead (seen on 8.1.0), and who
+    awaited it directly would then never end.
+    """
+    task = asyncio.ensure_future(request)
+    task.add_done_callback(lambda ended: ended.cancelled() or ended.exception())
+    try:
+        await asyncio.wait({task}, timeout=_PING_TIMEOUT_SECONDS)
+    finally:
+        task.cancel()
+    if not task.done() or task.cancelled():
+        return False
+    error = task.exception()
+    if error is not None and not isinstance(error, RedisError | OSError):
+        raise error
+    return error is None
 
 
 async def watch(runtime: Runtime, stopping: asyncio.Event) -> None:

@@ -27,15 +27,8 @@ from mus.ledger.job_rows import NewJob
 from mus.ledger.job_states import JobState
 from mus.library.paths import escaped
 from mus.library.states import TrackState
-from mus.persistence.track_repository import (
-    SORT_FIELDS,
-    Position,
-    error_page,
-    library_named,
-    library_names,
-    paths_in_error,
-    track_named,
-)
+from mus.persistence.libraries import library_named, library_names
+from mus.persistence.track_repository import SORT_FIELDS, Position, error_page, paths_in_error, track_named
 
 router = APIRouter(prefix="/errors", tags=["errors"])
 

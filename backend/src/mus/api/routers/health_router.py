@@ -26,8 +26,8 @@ from mus.api.schemas import (
 from mus.api.security import is_authorized
 from mus.broker.runtime import Runtime
 from mus.ledger.queries import workers
+from mus.persistence.libraries import all_libraries
 from mus.persistence.models import Library
-from mus.persistence.track_repository import all_libraries
 
 router = APIRouter(tags=["health"])
 

@@ -8,7 +8,7 @@ from mus.api.dependencies import RuntimeDep
 from mus.api.problems import problems
 from mus.api.schemas import LibraryItem, Page
 from mus.api.views import library_item
-from mus.persistence.track_repository import all_libraries
+from mus.persistence.libraries import all_libraries
 
 router = APIRouter(prefix="/libraries", tags=["libraries"])
 

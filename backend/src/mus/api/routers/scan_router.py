@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
-from dataclasses import dataclass
 
 import anyio.to_thread
 from fastapi import APIRouter, Response
@@ -15,41 +13,22 @@ from mus.api.problems import FieldError, problems
 from mus.api.rate_limit import count_scan_request
 from mus.api.schemas import Page, ScanAccepted, ScanItem, ScanRequest
 from mus.api.views import scan_item
-from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
-from mus.broker.streaq_broker import Options, broker
+from mus.broker.streaq_broker import broker
 from mus.errors import BadRequestError, ConflictError, NotFoundError
+from mus.jobs.scan_requests import TASK, scan_job
 from mus.ledger.job_rows import NewJob
 from mus.ledger.job_states import JobState
 from mus.ledger.queries import JobFilter, job_named, job_page, waiting_job
-from mus.library.paths import escaped, shown, unescaped
+from mus.library.paths import shown, unescaped
+from mus.persistence.libraries import all_libraries, library_named, library_names
 from mus.persistence.models import Library
-from mus.persistence.track_repository import (
-    all_libraries,
-    common_folders,
-    has_tracks_below,
-    library_named,
-    library_names,
-)
+from mus.persistence.track_repository import common_folders, has_tracks_below
 
 router = APIRouter(prefix="/scans", tags=["scans"])
 
-TASK = "scan_library"
 #: What a request without a body asks for.
 _QUICK = ScanRequest()
-
-
-@dataclass(frozen=True, slots=True)
-class _Scan:
-    library_id: int
-    path: bytes
-    mode: str
-    confirm_missing: bool
-
-    @property
-    def dedupe_key(self) -> str:
-        folder = hashlib.sha256(self.path).hexdigest()[:32] if self.path else ""
-        return f"scan:{self.library_id}:{self.mode}:{int(self.confirm_missing)}:{folder}"
 
 
 @router.post("", status_code=202, responses=problems(400, 404, 409, 429, 503), summary="Ask for a scan")
@@ -57,14 +36,14 @@ async def request_scan(
     runtime: RuntimeDep, caller: CallerDep, response: Response, request: ScanRequest = _QUICK
 ) -> ScanAccepted:
     """The same request while it waits answers the same job, and does not count."""
-    scans = await _planned(runtime, request)
+    scans = await _planned(runtime, request, caller)
     async with runtime.database.reading() as session:
-        waiting = [await waiting_job(session, scan.dedupe_key) for scan in scans]
+        waiting = [await waiting_job(session, scan.dedupe_key or "") for scan in scans]
     job_ids = [job_id for job_id in waiting if job_id is not None]
     if len(job_ids) < len(scans):
         response.headers.update(await count_scan_request(runtime.connection, caller))
         async with runtime.database.unit_of_work():
-            job_ids = await broker.enqueue_many([_job(scan, caller) for scan in scans])
+            job_ids = await broker.enqueue_many(scans)
     response.headers["Location"] = f"/api/v1/scans/{job_ids[0]}"
     return ScanAccepted(job_id=job_ids[0], state=JobState.QUEUED, job_ids=job_ids)
 
@@ -91,23 +70,7 @@ async def get_scan(runtime: RuntimeDep, job_id: JobId) -> ScanItem:
         return scan_item(job, await library_names(session))
 
 
-def _job(scan: _Scan, caller: str) -> NewJob:
-    return broker.job(
-        Queue.HIGH,
-        TASK,
-        Options(
-            dedupe_key=scan.dedupe_key,
-            exclusive_key=f"library:{scan.library_id}",
-            requested_by=requested_by(caller),
-        ),
-        library_id=scan.library_id,
-        mode=scan.mode,
-        path=escaped(scan.path),
-        confirm_missing=scan.confirm_missing,
-    )
-
-
-async def _planned(runtime: Runtime, request: ScanRequest) -> list[_Scan]:
+async def _planned(runtime: Runtime, request: ScanRequest, caller: str) -> list[NewJob]:
     """One scan for each library concerned."""
     by_name = request.artist is not None or request.album is not None
     if request.path is not None and by_name:
@@ -134,7 +97,13 @@ async def _planned(runtime: Runtime, request: ScanRequest) -> list[_Scan]:
             raise FieldError("body", "library", "with a path, the library must be named")
         folders = {libraries[0].id: await _folder(runtime, libraries[0], request.path)}
     return [
-        _Scan(library_id, folder, request.mode, request.confirm_missing)
+        scan_job(
+            library_id,
+            requested_by=requested_by(caller),
+            mode=request.mode,
+            path=folder,
+            confirm_missing=request.confirm_missing,
+        )
         for library_id, folder in sorted(folders.items())
     ]
 

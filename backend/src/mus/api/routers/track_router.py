@@ -26,16 +26,8 @@ from mus.broker.streaq_broker import Options, broker
 from mus.errors import ConflictError
 from mus.ledger.job_states import JobState
 from mus.library.states import LIVE_STATES, TrackState
-from mus.persistence.track_repository import (
-    SORT_FIELDS,
-    Order,
-    Position,
-    TrackFilter,
-    library_named,
-    library_names,
-    track_named,
-    track_page,
-)
+from mus.persistence.libraries import library_named, library_names
+from mus.persistence.track_repository import SORT_FIELDS, Order, Position, TrackFilter, track_named, track_page
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
 

@@ -1,0 +1,236 @@
+"""The walk sees every file once, and says why it passes over the others; a second look sees the same."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from mus.library import walk as walk_module
+from mus.library.second_look import SecondLook
+from mus.library.walk import WalkReport, skip_reason, walk
+
+
+def touch(root: Path, *names: str | bytes) -> None:
+    for name in names:
+        path = os.path.join(os.fsencode(root), os.fsencode(name))
+        os.makedirs(os.path.dirname(path), exist_ok=True)
+        with open(path, "wb") as file:
+            file.write(b"x")
+
+
+def walked(root: Path, start: bytes = b"") -> tuple[set[bytes], WalkReport]:
+    report = WalkReport()
+    files = [file for folder in walk(os.fsencode(root), start, report) for file in folder]
+    paths = {file.path for file in files}
+    assert len(paths) == len(files), "no file twice"
+    return paths, report
+
+
+def test_audio_files_are_found_in_every_folder_with_their_version(tmp_path: Path) -> None:
+    touch(tmp_path, "1.mp3", "A/2.FLAC", "A/B/3.opus")
+    report = WalkReport()
+    files = {file.path: file for folder in walk(os.fsencode(tmp_path), b"", report) for file in folder}
+    assert set(files) == {b"1.mp3", b"A/2.FLAC", b"A/B/3.opus"}
+    stat = (tmp_path / "1.mp3").stat()
+    assert files[b"1.mp3"][1:] == (1, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+    assert set(report.folder_devices) == {b"", b"A", b"A/B"}
+    assert not report.skipped
+    assert not report.unlisted
+
+
+def test_what_is_no_music_is_passed_over_with_a_reason(tmp_path: Path) -> None:
+    touch(
+        tmp_path, "a.mp3", "cover.jpg", ".hidden.mp3", ".git/x.mp3", "@eaDir/a.mp3", "#recycle/b.mp3", "c.mp3.part",
+        "d.flac.crdownload", "e.mp3~", ".mus-trash/1-f.mp3", "lost+found/g.mp3",
+    )  # fmt: skip
+    paths, report = walked(tmp_path)
+    assert paths == {b"a.mp3"}
+    assert report.skipped == {
+        "not audio": 1,
+        "hidden": 3,
+        "system folder": 3,
+        "partial download": 3,
+    }
+
+
+def test_a_folder_with_a_nomedia_file_is_passed_over_with_all_below_it(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp3", "Private/.nomedia", "Private/b.mp3", "Private/Deep/c.mp3")
+    paths, report = walked(tmp_path)
+    assert paths == {b"a.mp3"}
+    assert report.skipped == {".nomedia folder": 1}
+
+
+def test_names_that_are_no_text_are_names_all_the_same(tmp_path: Path) -> None:
+    names = [b"line\nbreak.mp3", b"latin-\xe9.mp3", b"n" * 251 + b".mp3", b"\xc3\xa9.mp3", b"e\xcc\x81.mp3"]
+    touch(tmp_path, *names)
+    paths, _ = walked(tmp_path)
+    assert paths == set(names)
+    assert len(paths) == 5
+
+
+def test_links_are_not_followed_so_no_loop_and_no_way_out(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    touch(root, "A/1.mp3")
+    touch(outside, "2.mp3")
+    (root / "A" / "loop").symlink_to(root)
+    (root / "out").symlink_to(outside)
+    (root / "file.mp3").symlink_to(root / "A/1.mp3")
+    (root / "itself.mp3").symlink_to(root / "itself.mp3")
+    paths, report = walked(root)
+    assert paths == {b"A/1.mp3"}
+    assert report.skipped == {"link": 4}
+
+
+def test_pipes_and_folders_with_the_name_of_a_file_are_no_files(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "pipe.mp3")
+    touch(tmp_path, "folder.mp3/1.mp3")
+    paths, report = walked(tmp_path)
+    assert paths == {b"folder.mp3/1.mp3"}
+    assert report.skipped == {"not a regular file": 1}
+
+
+def test_a_walk_from_a_folder_stays_below_it(tmp_path: Path) -> None:
+    touch(tmp_path, "A/1.mp3", "AB/2.mp3", "A/C/3.mp3")
+    assert walked(tmp_path, b"A")[0] == {b"A/1.mp3", b"A/C/3.mp3"}
+
+
+def test_a_stopped_walk_ends_after_the_folder_it_is_in(tmp_path: Path) -> None:
+    touch(tmp_path, *(f"{number}/x.mp3" for number in range(10)))
+    answers = iter([False, False, False, True])
+    seen = list(walk(os.fsencode(tmp_path), b"", WalkReport(), stopped=lambda: next(answers)))
+    assert len(seen) == 2, "the root has no file itself"
+
+
+def deep_folder(root: Path, bytes_needed: int) -> bytes:
+    """A folder chain whose relative path has at least so many bytes, made step by step."""
+    relative = b""
+    descriptor = os.open(root, os.O_RDONLY | os.O_DIRECTORY)
+    while len(relative) < bytes_needed:
+        os.mkdir(b"d" * 250, dir_fd=descriptor)
+        deeper = os.open(b"d" * 250, os.O_RDONLY | os.O_DIRECTORY, dir_fd=descriptor)
+        os.close(descriptor)
+        descriptor, relative = deeper, os.path.join(relative, b"d" * 250)
+    os.close(os.open("x.mp3", os.O_CREAT | os.O_WRONLY, dir_fd=descriptor))
+    os.close(descriptor)
+    return relative
+
+
+@pytest.fixture
+def deep_root(tmp_path: Path) -> Iterator[Path]:
+    root = tmp_path / "deep"
+    root.mkdir()
+    yield root
+    subprocess.run(["rm", "-rf", str(root)], check=True)  # pytest's own cleaning trips over the length
+
+
+def test_a_path_too_long_for_the_index_is_passed_over_with_a_reason(deep_root: Path) -> None:
+    deep_folder(deep_root, walk_module.MAX_PATH_BYTES)
+    touch(deep_root, "a.mp3")
+    paths, report = walked(deep_root)
+    assert paths == {b"a.mp3"}
+    assert report.skipped == {"path too long": 1}
+
+
+def test_a_folder_too_deep_to_be_named_is_unlisted_and_the_rest_is_found(deep_root: Path) -> None:
+    deep_folder(deep_root, 4200)
+    touch(deep_root, "a.mp3")
+    paths, report = walked(deep_root)
+    assert paths == {b"a.mp3"}
+    [(folder, reason)] = report.unlisted.items()
+    assert reason == "File name too long"
+    assert folder not in report.folder_devices
+
+
+WALK_AS_NOBODY = """
+import json, os, sys
+from mus.library.second_look import SecondLook
+from mus.library.walk import WalkReport, walk
+os.setgroups([]), os.setgid(65534), os.setuid(65534)
+root = os.fsencode(sys.argv[1])
+report = WalkReport()
+found = sorted(file.path.decode() for folder in walk(root, b"", report) for file in folder)
+gone = SecondLook(root).is_gone(b"closed/1.mp3", None)
+print(json.dumps([found, {folder.decode(): why for folder, why in report.unlisted.items()}, gone]))
+"""
+
+
+@pytest.mark.skipif(os.geteuid() != 0, reason="only root can become nobody")
+def test_a_folder_that_may_not_be_listed_hides_its_files_and_proves_nothing(tmp_path: Path) -> None:
+    touch(tmp_path, "open/2.mp3", "closed/1.mp3")
+    (tmp_path / "closed").chmod(0)
+    for folder in (tmp_path, *tmp_path.parents[:2]):  # pytest's own are for nobody but us
+        folder.chmod(0o755)
+    done = subprocess.run(
+        [sys.executable, "-c", WALK_AS_NOBODY, str(tmp_path)], capture_output=True, text=True, check=True
+    )
+    found, unlisted, gone = json.loads(done.stdout)
+    assert found == ["open/2.mp3"]
+    assert unlisted == {"closed": "Permission denied"}
+    assert gone is False
+
+
+@pytest.mark.parametrize("name", [b"a.mp3", b"B.FLAC", b".mp3.ogg"[1:], b"x.m4a"])
+def test_names_of_music_have_no_reason_to_be_passed_over(name: bytes) -> None:
+    assert skip_reason(name, is_dir=False) is None
+
+
+# ------------------------------------------------------------- the second look
+
+
+def test_a_second_look_sees_what_the_walk_sees(tmp_path: Path) -> None:
+    root, outside = tmp_path / "root", tmp_path / "outside"
+    touch(root, "A/1.mp3", "B/.nomedia", "B/2.mp3", ".C/3.mp3", "D/4.txt", "A/5.mp3.part")
+    touch(outside, "6.mp3")
+    (root / "E").symlink_to(outside)
+    (root / "F").symlink_to(root / "A")
+    os.mkfifo(root / "G.mp3")
+    look = SecondLook(os.fsencode(root))
+    everything = [
+        os.path.relpath(os.path.join(folder, name), os.fsencode(root))
+        for folder, _, names in os.walk(os.fsencode(root), followlinks=True)
+        for name in names
+    ]
+    assert {path for path in everything if look.at(path) is not None} == walked(root)[0] == {b"A/1.mp3"}
+    assert look.at(b"A/1.mp3") == next(walk(os.fsencode(root), b"A", WalkReport()))[0]
+
+
+@pytest.mark.parametrize("path", [b"../outside/1.mp3", b"A/../A/1.mp3", b"./A/1.mp3", b"A//1.mp3", b"A/1.mp3\x007"])
+def test_a_second_look_takes_no_path_that_the_walk_would_not_give(tmp_path: Path, path: bytes) -> None:
+    touch(tmp_path, "root/A/1.mp3", "outside/1.mp3")
+    assert SecondLook(os.fsencode(tmp_path / "root")).at(path) is None
+
+
+def test_a_file_is_gone_when_it_its_folder_or_a_folder_above_is(tmp_path: Path) -> None:
+    touch(tmp_path, "A/1.mp3")
+    device = {tmp_path.stat().st_dev}
+    look = SecondLook(os.fsencode(tmp_path))
+    assert not look.is_gone(b"A/1.mp3", device)
+    assert look.is_gone(b"A/2.mp3", device)
+    assert look.is_gone(b"A/B/C/3.mp3", device)
+    assert look.is_gone(b"A/1.mp3\x0012", device), "a parked path is nobody's"
+
+
+def test_a_file_is_not_gone_when_its_folder_lies_on_another_device_now(tmp_path: Path) -> None:
+    touch(tmp_path, "A/1.mp3")
+    look = SecondLook(os.fsencode(tmp_path))
+    elsewhere = {tmp_path.stat().st_dev + 1}
+    assert not look.is_gone(b"A/2.mp3", elsewhere)
+    assert look.is_gone(b"A/2.mp3", None), "a person confirmed it"
+
+
+def test_a_file_is_not_gone_when_the_root_is(tmp_path: Path) -> None:
+    assert not SecondLook(os.fsencode(tmp_path / "unmounted")).is_gone(b"A/1.mp3", None)
+
+
+def test_a_name_is_listed_only_in_its_own_spelling(tmp_path: Path) -> None:
+    touch(tmp_path, "Artist/Song.mp3")
+    look = SecondLook(os.fsencode(tmp_path))
+    assert look.is_listed(b"Artist/Song.mp3")
+    assert not look.is_listed(b"Artist/song.mp3")
+    assert not look.is_listed(b"artist/Song.mp3")
