@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from sqlalchemy.exc import OperationalError
 
 from mus.errors import TemporaryError
+from mus.jobs.scan_requests import scan_job
 from mus.library.paths import escaped
 from mus.library.scan_plan import KnownTrack
 from mus.library.walk import FoundFile
@@ -139,14 +140,10 @@ async def test_thousands_of_changes_cost_few_jobs_and_more_cost_one_scan(scene: 
     await enqueuer.flush(100.0)
     scan = (await scene.jobs())[-1]
     assert (scan.task, scan.queue) == ("scan_library", "high_priority")
-    assert scan.arguments == {
-        "library_id": scene.library_id,
-        "mode": "quick",
-        "path": "",
-        "confirm_missing": False,
-    }
-    assert scan.dedupe_key == f"scan:{scene.library_id}:quick:"
-    assert scan.exclusive_key == f"library:{scene.library_id}"
+    asked = scan_job(scene.library_id, requested_by="watcher")
+    assert scan.arguments == asked.arguments
+    assert (scan.dedupe_key, scan.exclusive_key) == (asked.dedupe_key, asked.exclusive_key)
+    assert (scan.arguments["mode"], scan.arguments["path"]) == ("quick", "")
 
 
 async def test_a_stream_of_changes_is_gathered(scene: Scene) -> None:

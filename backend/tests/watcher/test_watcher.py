@@ -330,8 +330,7 @@ async def test_a_broker_that_comes_back_leads_to_a_scan(tmp_path: Path) -> None:
         try:
             await scene.wait_for_scan()
         finally:
-            stopping = asyncio.to_thread(server.stop)
-            await stopping
+            await asyncio.to_thread(server.stop)
 
 
 # ------------------------------------------------------------ polling

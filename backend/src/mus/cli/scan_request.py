@@ -131,7 +131,7 @@ async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal:
             job_id=job_id,
             library=library.name,
             state=row.state,
-            seconds=time.monotonic() - began,
+            seconds=time.monotonic() - began if is_ours else await _seconds_of(runtime.database, job_id),
             result=row.result or {},
             error=_error(row),
             interrupted=interrupted,
@@ -142,9 +142,9 @@ async def _enqueue(database: Database, library: Library, request: ScanRequest, p
     """The job's id, and whether it was made here rather than found."""
     mode = "full" if request.full else "quick"
     if request.join:
-        running = await _scan_under_way(database, library)
-        if running is not None:
-            return running, False
+        asked_for = await _newest_scan(database, library)
+        if asked_for is not None:
+            return asked_for, False
     asked_at = utc_now()
     async with database.unit_of_work():
         (job_id,) = await broker.enqueue_many(
@@ -163,12 +163,23 @@ async def _enqueue(database: Database, library: Library, request: ScanRequest, p
     return job_id, created_at is not None and created_at >= asked_at
 
 
-async def _scan_under_way(database: Database, library: Library) -> str | None:
+async def _seconds_of(database: Database, job_id: str) -> float:
+    """From the request of somebody else's scan to its end, or to now."""
+    async with database.reading() as session:
+        created, finished = (
+            await session.execute(select(Job.created_at, Job.finished_at).where(Job.id == job_id))
+        ).one()
+    return float(((finished or utc_now()) - created).total_seconds())
+
+
+async def _newest_scan(database: Database, library: Library) -> str | None:
+    """The newest scan of the whole library, unless it failed. The watcher asked for it at its start, and a small
+    library is scanned before anybody can look."""
     async with database.reading() as session:
         jobs = await session.execute(
             select(Job.id, Job.arguments)
-            .where(Job.task == "scan_library", Job.state.not_in(TERMINAL_STATES))
-            .order_by(Job.id)
+            .where(Job.task == "scan_library", Job.state.not_in((JobState.FAILED, JobState.CANCELLED)))
+            .order_by(Job.id.desc())
         )
         return next(
             (job.id for job in jobs if job.arguments["library_id"] == library.id and not job.arguments["path"]),

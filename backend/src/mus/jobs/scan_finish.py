@@ -217,12 +217,13 @@ async def _still_gone(library: Library, walked: _Walked, track_ids: Sequence[int
     async with services().database.reading() as session:
         tracks = await tracks_with_ids(session, library.id, track_ids)
     live = [track for track in tracks if track.status in LIVE_STATES]
+    overwritten = sum(track.status not in LIVE_STATES and is_parked(track.path) for track in tracks)
 
     def look_at_all() -> list[int]:
         look = SecondLook(library.root)
         return [track.id for track in live if look.is_gone(track.path, _devices(track, walked))]
 
-    return await asyncio.to_thread(look_at_all), sum(is_parked(track.path) for track in tracks)
+    return await asyncio.to_thread(look_at_all), overwritten
 
 
 def _devices(track: KnownTrack, walked: _Walked) -> set[int] | None:
