@@ -18,11 +18,6 @@ from mus.persistence.database import Database
 NO_FUNCTIONS = ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-function", "-fcall", "-fcall_ro")
 
 
-def pytest_configure(config: pytest.Config) -> None:
-    # A streaQ worker never closes its own end of the stream to its consumers (worker.py, run_async).
-    config.addinivalue_line("filterwarnings", "ignore:Unclosed <MemoryObject:ResourceWarning")
-
-
 @pytest.fixture(scope="session")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real embedded Valkey, shared by all tests: use `queue_name` to stay apart."""

@@ -52,7 +52,8 @@ class Settings(BaseSettings):
         default_factory=lambda: min(os.cpu_count() or 1, 64)
     )
 
-    #: A file is read when its size and mtime were the same in two looks this far apart.
+    #: A file is read when its size and mtime stood still this long: much longer while somebody has it open for
+    #: writing, less when nobody has. On network file systems it is 3 s at least.
     settle_seconds: Annotated[float, Field(gt=0)] = 0.25
     #: How often a quick scan runs by itself, as a crontab in UTC.
     scan_schedule: str = "23 * * * *"
