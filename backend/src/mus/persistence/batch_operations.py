@@ -9,9 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
-from typing import Any
+from functools import cache
+from typing import Any, cast
 
-from sqlalchemy import and_, bindparam, case, func, select, update
+from sqlalchemy import Table, and_, bindparam, case, func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -34,7 +35,7 @@ _READ_COLUMNS = (
     "error_category", "error_message",
 )  # fmt: skip
 #: In the order of KnownTrack.
-_TRACKS = Track.__table__
+_TRACKS = cast("Table", Track.__table__)
 _KNOWN = tuple(_TRACKS.c[name] for name in KnownTrack._fields)
 #: What a new reading leaves as it is.
 _KEPT_COLUMNS = frozenset({"library_id", "path", "added_at"})
@@ -42,6 +43,12 @@ _KEPT_COLUMNS = frozenset({"library_id", "path", "added_at"})
 _FAILURE_COLUMNS = (
     "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",
     "analysis_version", "analysis_attempts", "updated_at",
+)  # fmt: skip
+#: Every column that a reading sets, in `_row`.
+_ROW_COLUMNS = (
+    *_READ_COLUMNS, "library_id", "path", "size", "mtime_ns", "ctime_ns", "inode", "device", "status",
+    "analysis_version", "analysis_attempts", "audio_hash", "title_key", "artist_key", "album_key", "added_at",
+    "updated_at",
 )  # fmt: skip
 #: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
 _KEY_LENGTH = 200
@@ -113,23 +120,30 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
         return Stored()
     known = await session.execute(
         select(func.count())
-        .select_from(Track)
-        .where(Track.library_id == library_id, Track.path.in_([row["path"] for row in rows]))
+        .select_from(_TRACKS)
+        .where(_TRACKS.c.library_id == library_id, _TRACKS.c.path.in_([row["path"] for row in rows]))
     )
     updated = known.scalar_one()
-    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
-    statement = insert(Track)
-    for is_failure, columns in (
-        (False, [name for name in rows[0] if name not in _KEPT_COLUMNS]),
-        (True, _FAILURE_COLUMNS),
-    ):
+    dialect = session.get_bind().dialect.name
+    for is_failure in (False, True):
         part = [row for row in rows if (row["error_message"] is not None) is is_failure]
         if part:
-            changes = {name: statement.excluded[name] for name in columns}
-            await session.execute(
-                statement.on_conflict_do_update(index_elements=["library_id", "path"], set_=changes), part
-            )
+            await session.execute(_upsert(dialect, is_failure=is_failure), part)
     return Stored(added=len(rows) - updated, updated=updated)
+
+
+@cache
+def _upsert(dialect: str, *, is_failure: bool) -> Any:
+    """The statement that inserts readings or updates their tracks.
+
+    On the table, not the mapped class: the ORM's bulk insert takes as long as the database does, with the write
+    lock held.
+    """
+    insert = sqlite_insert if dialect == "sqlite" else postgresql_insert
+    statement = insert(_TRACKS)
+    columns = _FAILURE_COLUMNS if is_failure else _ROW_COLUMNS
+    changes = {name: statement.excluded[name] for name in columns if name not in _KEPT_COLUMNS}
+    return statement.on_conflict_do_update(index_elements=["library_id", "path"], set_=changes)
 
 
 def _row(library_id: int, reading: FileReading, now: datetime) -> dict[str, Any]:
