@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
-from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+import signal
+from collections.abc import AsyncIterator, Iterable, Iterator
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -83,6 +85,13 @@ class MusicLibrary:
 
         return await until(look, seconds=seconds, what=f"the end of job {job_id}")
 
+    async def in_state(self, job_id: str, state: str) -> Job:
+        async def look() -> Job | None:
+            job = await self.job(job_id)
+            return job if job.state == state else None
+
+        return await until(look, what=f"state {state} of job {job_id}")
+
     async def run(self, task: str, queue: Queue = Queue.HIGH, **arguments: Any) -> Job:
         """Enqueue a job and wait for its end."""
         return await self.ended(await self.enqueue(task, queue, **arguments))
@@ -90,6 +99,12 @@ class MusicLibrary:
     async def scan(self, **arguments: Any) -> dict[str, Any]:
         """A scan that succeeds; its result."""
         return result_of(await self.ended(await self.enqueue_scan(**arguments)))
+
+    async def walked_scan(self) -> str:
+        """A scan whose walk is over; where no worker serves the medium queue, nothing is read yet."""
+        scan_id = await self.enqueue_scan()
+        await self.in_state(scan_id, "waiting")
+        return scan_id
 
     async def failed_scan(self, **arguments: Any) -> Job:
         job = await self.ended(await self.enqueue_scan(**arguments))
@@ -130,9 +145,31 @@ class MusicLibrary:
         async with self.runtime.database.unit_of_work() as work:
             await work.session.execute(update(Track).where(*conditions).values(**values))
 
+    async def move_root(self, root: Path) -> None:
+        """The folder was moved as a whole, and the library's row follows."""
+        async with self.runtime.database.unit_of_work() as work:
+            await work.session.execute(update(Library).where(Library.id == self.id).values(root=os.fsencode(root)))
+        self.root = root
+
     async def row(self) -> Library:
         async with self.runtime.database.reading() as session:
             return (await session.execute(select(Library).where(Library.id == self.id))).scalar_one()
+
+
+@contextmanager
+def busy_file(path: Path) -> Iterator[None]:
+    """While it lasts, opening the file fails for others with EAGAIN, as on a disk that has a hiccup.
+
+    By a write lease (fcntl(2), F_SETLEASE), which the kernel takes away after 45 s.
+    """
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        # By default the kernel ends a process whose lease is wanted; SIGURG is ignored.
+        fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        yield
+    finally:
+        os.close(descriptor)
 
 
 def as_arguments(*names: str | bytes) -> list[str]:

@@ -128,7 +128,8 @@ class _Up:
             "MUS_DATA_DIR": str(settings.data_dir),
             "MUS_HOST": settings.host,
             "MUS_PORT": str(port),
-            "MUS_LOG_LEVEL": settings.log_level,
+            # What goes well is shown here or kept in the ledger: a person's terminal is for what does not.
+            "MUS_LOG_LEVEL": os.environ.get("MUS_LOG_LEVEL") or "WARNING",
         }
         if settings.music_dir is not None:
             environment["MUS_MUSIC_DIR"] = str(settings.music_dir)
