@@ -57,6 +57,15 @@ def counts(answer: dict[str, Any]) -> dict[str, int]:
     }
 
 
+@pytest.mark.parametrize("name", ["a#b", "c?d", "e%41", "jo sé", "x" * 120])
+def test_a_data_folder_may_be_called_anything(tmp_path: Path, music: Path, name: str) -> None:
+    home = tmp_path / "home"
+    home.mkdir()
+    assert counts(scanned(home, "--music", music, "--data", tmp_path / name)) == {"found": 3, "added": 3}
+    assert (tmp_path / name / "mus.db").is_file()
+    assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["home", "music", name])
+
+
 def test_a_scan_by_itself_adds_what_is_there_and_then_finds_nothing_new(tmp_path: Path, music: Path) -> None:
     first = scanned(tmp_path, "--music", music)
     assert counts(first) == {"found": 3, "added": 3}
