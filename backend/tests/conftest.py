@@ -8,14 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from broker_rules import NO_FUNCTIONS
 from mus.broker.embedded_server import EmbeddedServer
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import Settings, load_settings
 from mus.persistence.database import Database
-
-#: DragonflyDB has no Redis Functions: whoever leans on them shall fail here too (DESIGN §3).
-NO_FUNCTIONS = ("--user", "default", "on", "nopass", "~*", "&*", "+@all", "-function", "-fcall", "-fcall_ro")
 
 
 @pytest.fixture(scope="session")

@@ -13,7 +13,7 @@ import pytest
 import redis.asyncio
 from sqlalchemy import func, select, text
 
-from conftest import NO_FUNCTIONS
+from broker_rules import NO_FUNCTIONS
 from fault_worker import CREATE_EFFECTS, POINTS, family, leaf
 from mus.broker.embedded_server import EmbeddedServer
 from mus.broker.queues import Queue
