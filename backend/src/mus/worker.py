@@ -6,7 +6,7 @@ import asyncio
 import importlib
 import logging
 import signal
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager
 from datetime import UTC
 
@@ -98,8 +98,7 @@ class WorkerProcess:
                 logger.info("worker %s serves %s", self._heartbeat.worker_id, ", ".join(self._queues))
                 await stopping.wait()
                 await self._drain(lanes)
-                for task in background:
-                    task.cancel()
+                await _cancelled(background)
         finally:
             await self._heartbeat.stop()
 
@@ -145,6 +144,15 @@ class WorkerProcess:
             except (RedisError, OSError) as error:
                 logger.debug("listening for cancels was interrupted: %r", error)
             await asyncio.sleep(0.2)
+
+
+async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
+    """Cancel tasks until they end: redis-py answers a cancel while it connects with an error of its own (seen on
+    8.1.0), and a loop that bears errors would go on."""
+    while pending := [task for task in tasks if not task.done()]:
+        for task in pending:
+            task.cancel()
+        await asyncio.wait(pending, timeout=0.1)
 
 
 @asynccontextmanager

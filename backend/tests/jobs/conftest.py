@@ -7,6 +7,13 @@ import pytest
 from music_library import MusicLibrary, new_library, worker_of
 
 from mus.broker.runtime import Runtime
+from mus.config import Settings
+
+
+@pytest.fixture
+def settings(settings: Settings) -> Settings:
+    """No scan comes by itself: not even in a test that runs at the hour."""
+    return settings.model_copy(update={"scan_schedule": "0 0 1 1 *"})
 
 
 @pytest.fixture

@@ -29,9 +29,15 @@ FAST_QUEUES = (Queue.HIGH, Queue.MEDIUM)
 
 @asynccontextmanager
 async def worker_of(runtime: Runtime, queues: Iterable[Queue] = FAST_QUEUES) -> AsyncIterator[None]:
-    """A real worker in this process."""
-    load_job_modules([], list(queues))
+    """A real worker in this process, which has begun to listen."""
+    connection = runtime.connection
+
+    async def listens() -> bool:
+        [(_, subscribers)] = await connection.redis.pubsub_numsub(connection.cancel_channel)
+        return subscribers > 0
+
     async with worker_running(runtime, list(queues)):
+        await until(listens, what="the worker")
         yield
 
 
@@ -46,8 +52,12 @@ class MusicLibrary:
     # ------------------------------------------------------------------ files
 
     def write(self, *names: str, seconds: float = 0.2) -> None:
-        """Real audio files, each with its name as title."""
+        """Real audio files, each with its name as title; a `.nomedia` is an empty one."""
         for name in names:
+            if name.endswith(".nomedia"):
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                (self.root / name).touch()
+                continue
             make_audio(self.root / name, seconds=seconds, tags={"title": Path(name).stem, "artist": "Somebody"})
 
     def write_many(self, count: int, folder: str = "Album") -> list[str]:
@@ -151,6 +161,10 @@ class MusicLibrary:
             await work.session.execute(update(Library).where(Library.id == self.id).values(root=os.fsencode(root)))
         self.root = root
 
+    async def set_online(self, online: bool) -> None:
+        async with self.runtime.database.unit_of_work() as work:
+            await work.session.execute(update(Library).where(Library.id == self.id).values(online=online))
+
     async def row(self) -> Library:
         async with self.runtime.database.reading() as session:
             return (await session.execute(select(Library).where(Library.id == self.id))).scalar_one()
@@ -183,6 +197,7 @@ def result_of(job: Job) -> dict[str, Any]:
 
 
 async def new_library(runtime: Runtime, root: Path) -> MusicLibrary:
+    load_job_modules([], list(Queue))
     root.mkdir(parents=True, exist_ok=True)
     async with runtime.database.unit_of_work() as work:
         row = Library(name="Music", root=os.fsencode(root))

@@ -12,6 +12,8 @@ from sqlalchemy import select
 
 from audio_files import SUFFIXES, make_audio
 from mus.broker.queues import Queue
+from mus.jobs.scan_read import _with_stats
+from mus.library.file_reading import FileStat, failed_reading
 from mus.library.paths import escaped, unescaped
 from mus.persistence.models import Job, Track
 
@@ -411,6 +413,16 @@ async def test_bad_files_are_errors_with_reasons_and_stop_nothing(library: Music
     assert {tracks[path].error_category for path in reasons} == {"user_fixable"}
     assert {tracks[path].title for path in reasons} == {"cut", "empty", "random", "picture"}
     assert counts_in(await library.scan()) == counts(found=6, unchanged=6, failed=5), "none is read in vain"
+
+
+def test_a_file_that_crashes_its_reader_is_an_error_of_the_version_that_is_there(tmp_path: Path) -> None:
+    make_audio(tmp_path / "1.mp3")
+    # What the pool gives for a file whose child died: it knows the path alone.
+    crashed = [failed_reading(name, "The reader crashed on this file") for name in (b"1.mp3", b"2.mp3")]
+    there, gone = _with_stats(os.fsencode(tmp_path), crashed)
+    assert there.stat == FileStat.of((tmp_path / "1.mp3").stat())
+    assert (there.error_message, there.vanished) == ("The reader crashed on this file", False)
+    assert gone.vanished
 
 
 async def test_an_error_keeps_the_tags_that_were_known_and_goes_when_the_file_is_whole(

@@ -13,7 +13,9 @@ from sqlalchemy import update
 
 from audio_files import make_audio
 from mus.broker.queues import Queue
-from mus.persistence.models import Job, utc_now
+from mus.library.file_reading import FileStat, failed_reading
+from mus.persistence.batch_operations import unsettled
+from mus.persistence.models import Job
 
 TASKS = ("process_file_created", "process_file_modified", "process_file_move", "process_file_deletion")
 
@@ -168,16 +170,17 @@ async def test_a_file_that_is_half_written_gets_another_look(library: MusicLibra
     assert (await library.track("1.flac")).status == "PENDING"
 
 
-async def test_a_file_that_stays_broken_is_not_looked_at_for_ever(library: MusicLibrary) -> None:
-    (library.root / "1.mp3").write_bytes(b"no music" * 100)
-    in_a_year = utc_now() + timedelta(days=365)
-    os.utime(library.root / "1.mp3", (in_a_year.timestamp(), in_a_year.timestamp()))
-    await library.change("process_file_created", "1.mp3")
-    await library.make_old("1.mp3")
-    [look] = await library.jobs("process_file_modified")
-    await let_run_now(library, look.id)
-    await library.ended(look.id)
-    assert len(await library.jobs("process_file_modified")) == 1
+@pytest.mark.parametrize(
+    ("touched_seconds_ago", "mtime_ns", "again"),
+    [(5, 0, True), (29, 0, True), (31, 0, False), (31, 2**62, False), (-5, 0, True), (-3600, 0, False)],
+)
+def test_a_broken_file_is_young_by_what_no_program_can_set(
+    touched_seconds_ago: int, mtime_ns: int, again: bool
+) -> None:
+    now = 10**18
+    stat = FileStat(100, mtime_ns, now - touched_seconds_ago * 10**9, 1, 1)
+    reading = failed_reading(b"a.mp3", "broken", stat=stat)
+    assert (unsettled([reading], now, settle_ns=30 * 10**9) == [reading]) is again
 
 
 async def test_a_busy_file_is_tried_again_by_the_ledger(library: MusicLibrary) -> None:
@@ -202,7 +205,7 @@ async def test_a_very_long_list_is_one_job_in_parts(library: MusicLibrary) -> No
     assert await library.change("process_file_created", *names) == outcome(added=1200)
     shutil.rmtree(library.root / "Album")
     library.write_many(1300, "Other")
-    await library.change("process_file_created", "Other")
+    assert await library.change("process_file_created", "Other") == outcome(added=1300)
     assert (await library.change("process_file_deletion", *names[:600]))["missing"] == 600
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Awaitable, Callable
 from datetime import timedelta
@@ -176,6 +177,14 @@ async def test_thousands_of_messages_for_one_job_run_it_once(
     async with runtime.database.reading() as session:
         traces = (await session.execute(text("SELECT name FROM effects"))).scalars().all()
     assert sorted(traces) == ["after", "once"]
+
+
+@pytest.mark.parametrize("turns", range(0, 40, 2))
+async def test_a_worker_that_is_stopped_while_it_starts_ends(runtime: Runtime, turns: int) -> None:
+    load_job_modules([], list(Queue))
+    async with worker_running(runtime, list(Queue)):
+        for _ in range(turns):
+            await asyncio.sleep(0)
 
 
 async def test_junk_in_a_stream_ends_no_worker(runtime: Runtime, worker: WorkerProcess, ended: Ended) -> None:

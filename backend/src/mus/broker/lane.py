@@ -163,6 +163,10 @@ class Lane(Worker[None]):
     async def signal_handler(self, scope: CancelScope) -> None:
         # The process owns the signals; running jobs end by themselves or are ended by their runner.
         await self._stopping.wait()
+        # Cancelled before its consumers run, streaQ would never end: they are what ends the loop that renews
+        # idle timeouts, which is shielded from everything else.
+        while not self._running:
+            await asyncio.sleep(0.005)
         scope.cancel()
 
     async def _read_streams_legacy(self, count: int, block: bool = False) -> Entries:  # noqa: FBT001, FBT002
@@ -215,6 +219,7 @@ class Lane(Worker[None]):
     def _renew(self) -> None:
         """A client and a lifespan serve once; take new ones for the next run."""
         self._redis = server_scripts.ScriptClient.from_url(self._url, decode_responses=True)
+        self._running = False
         self.lifespan = _lifespan()
 
 

@@ -10,6 +10,7 @@ from typing import Any
 from sqlalchemy import select
 
 from mus.broker.job_runner import RunningJob
+from mus.broker.queues import Queue
 from mus.errors import AdminRequiredError, LibraryOfflineError
 from mus.jobs.mount_guard import check_losses, mark_offline, mark_online
 from mus.jobs.moved_tracks import Moved, apply_moves
@@ -117,11 +118,12 @@ async def finish(job: RunningJob) -> dict[str, Any]:
                 "failures": chunks.failures,
                 "chunks": chunks.count,
             }
-            await request_analysis(work.session, with_outdated=True)
+            # Nobody waits for a scan that came by itself: it takes the time for what concerns no change.
+            await request_analysis(work.session, with_outdated=job.started.queue == Queue.LOW)
             await job.keep(work, outcome)
     except LibraryOfflineError as error:
         async with job.effect() as work:
-            await request_analysis(work.session, with_outdated=True)
+            await request_analysis(work.session)
         await mark_offline(job, library.id, error)
         raise
     return _result(outcome)
@@ -191,7 +193,8 @@ async def _read_late(job: RunningJob, library: Library, walked: _Walked, moved: 
     """
     targets = {move.found.path for move in moved.confirmed}
     again = [path for path in walked.after_moves if path in targets]
-    others = [path for path in walked.after_moves if path not in targets] + [link.path for link in moved.links]
+    others = [path for path in walked.after_moves if path not in targets]
+    others += [link.path for link in moved.links if link.path not in others]
     late: dict[str, int] = {"read": 0, "added": 0, "updated": 0, "vanished": 0}
     late |= (job.checkpoint or {}).get("late", {})
     paths = [*again, *others]

@@ -36,13 +36,13 @@ _ANALYSED_STATES = (TrackState.PENDING, TrackState.COMPLETE)
 async def request_analysis(session: AsyncSession, *, in_seconds: float = 0.0, with_outdated: bool = False) -> None:
     """Enqueue a job for each part of the work list that has work, in the current unit of work.
 
-    `with_outdated` looks for what an older version of the analysis left as well, which takes a look at every
-    track.
+    `with_outdated` also looks for what an older version of the analysis left, and so at every single track.
     """
     later = utc_now() + timedelta(seconds=in_seconds) if in_seconds else None
     for part in range(PARTS):
-        due = select(Track.id).where(_is_new() if not with_outdated else _is_due(), Track.id % PARTS == part)
-        if (await session.execute(due.limit(1))).first() is not None:
+        new = select(Track.id).where(_is_new(), Track.id % PARTS == part).limit(1)
+        outdated = select(Track.id).where(_is_outdated(), Track.id % PARTS == part).limit(1)
+        if (await session.execute(new)).first() or (with_outdated and (await session.execute(outdated)).first()):
             await _enqueue(part, later)
 
 
@@ -52,7 +52,7 @@ async def renew_looks(session: AsyncSession, library_id: int) -> None:
         update(Track)
         .where(
             Track.library_id == library_id,
-            Track.status.in_(_ANALYSED_STATES),
+            Track.status == TrackState.PENDING,
             Track.analysis_attempts >= MAX_LOOKS,
         )
         .values(analysis_attempts=0)
@@ -74,13 +74,12 @@ def _is_new() -> ColumnElement[bool]:
     return and_(Track.status == TrackState.PENDING, Track.analysis_attempts < MAX_LOOKS)
 
 
-def _is_due() -> ColumnElement[bool]:
-    outdated = and_(
+def _is_outdated() -> ColumnElement[bool]:
+    return and_(
         Track.status == TrackState.COMPLETE,
         Track.analysis_version < ANALYSIS_VERSION,
         Track.analysis_attempts < MAX_LOOKS,
     )
-    return or_(outdated, _is_new())
 
 
 async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
@@ -118,7 +117,7 @@ def _work(part: int) -> Select[int, bytes, int, int, bytes]:
     return (
         select(Track.id, Track.path, Track.size, Track.mtime_ns, Library.root)
         .join(Library, Library.id == Track.library_id)
-        .where(_is_due(), Track.id % PARTS == part, Library.online)
+        .where(or_(_is_outdated(), _is_new()), Track.id % PARTS == part, Library.online)
     )
 
 

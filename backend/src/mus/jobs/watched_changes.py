@@ -90,16 +90,16 @@ async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> d
         has_live = await live_count(session, library.id) > 0
     await asyncio.to_thread(check_root, library, has_live_tracks=has_live)
     disk = await asyncio.to_thread(_look_at, library.root, paths)
-    known = await _known(library.id, disk)
+    named, elsewhere = await _known(library.id, disk)
     stable = await asyncio.to_thread(has_stable_inodes, library.root)
     # Full: whoever names a file wants it read, as a person does who retries an error.
-    plan = ScanPlan(known.values(), full=True, stable_inodes=stable)
+    plan = ScanPlan((named | elsewhere).values(), full=True, stable_inodes=stable)
     to_read = plan.consider(disk.files.values())
     end = plan.conclude(WalkReport(), b"")
     moved = await apply_moves(job, library, end.moves)
     to_read += end.to_read + moved.links
-    in_place = {move.found.path for move in moved.confirmed}
-    to_read += [file for file in end.to_read_after_moves if file.path not in in_place]
+    moved_to = {move.found.path for move in end.moves}
+    to_read += [file for file in end.to_read_after_moves if file.path not in moved_to]
     counts: dict[str, Any] = {
         "added": 0,
         "updated": 0,
@@ -109,13 +109,13 @@ async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> d
     }
     busy = await _read_and_store(job, library, [file.path for file in to_read], counts)
     looked_at = utc_now()
-    here = disk.files.keys()
-    missing = await asyncio.to_thread(
-        _provably_gone, library.root, [track for track in known.values() if track.path not in here]
-    )
     moved_ids = {move.track_id for move in moved.confirmed}
+    gone = await asyncio.to_thread(
+        _provably_gone,
+        library.root,
+        [track for track in named.values() if track.path not in disk.files and track.id not in moved_ids],
+    )
     async with job.effect() as work:
-        gone = [track_id for track_id in missing if track_id not in moved_ids]
         await check_losses(work.session, library.id, len(gone))
         counts["missing"] = await mark_missing(work.session, gone, seen_before=looked_at)
         await request_analysis(work.session, in_seconds=_ANALYSE_AFTER_SECONDS)
@@ -127,17 +127,17 @@ async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> d
     return counts
 
 
-async def _known(library_id: int, disk: _Disk) -> dict[int, KnownTrack]:
-    """The tracks that may be concerned, by id: at and below the paths, and with the inodes of the files."""
+async def _known(library_id: int, disk: _Disk) -> tuple[dict[int, KnownTrack], dict[int, KnownTrack]]:
+    """By id, the tracks at and below the paths, and those elsewhere whose inode one of the files has."""
     async with services().database.reading() as session:
-        known = await tracks_at(session, library_id, [*disk.files, *disk.others])
-        at_path = {track.path for track in known}
+        named = await tracks_at(session, library_id, [*disk.files, *disk.others])
+        at_path = {track.path for track in named}
         for path in disk.others:
             if path not in at_path:
-                known += await tracks_below(session, library_id, path)
+                named += await tracks_below(session, library_id, path)
         inodes = list({file.inode for file in disk.files.values()})
-        known += await tracks_with_inodes(session, library_id, inodes)
-    return {track.id: track for track in known}
+        elsewhere = await tracks_with_inodes(session, library_id, inodes)
+    return {track.id: track for track in named}, {track.id: track for track in elsewhere}
 
 
 async def _read_and_store(

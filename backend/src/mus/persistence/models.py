@@ -160,7 +160,8 @@ class TrashEntry(Base):
     original_path: Mapped[bytes]
     #: Absolute path of the file in the trash.
     trash_path: Mapped[bytes]
-    #: `moving` until the rename is known to have happened, then `trashed`; `restoring` on the way back.
+    #: `moving` until the rename is known to have happened, then `trashed`; `restoring` on the way back,
+    #: `purging` on the way out.
     state: Mapped[str] = mapped_column(String(16))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 

@@ -1,0 +1,59 @@
+"""A worker process whose walks go step by step, so that it can be stopped in the middle of one.
+
+    python scan_worker.py kill EFFECTS      SIGKILL once a scan has committed so many effects
+    python scan_worker.py hang              the walk hangs for good after its first folder, as on a dead disk
+
+It serves the high queue: it walks, and others read. Settings come from MUS_*. A walk's next folder waits for the
+commit of the one before. Done by wrapping the real functions: the product has no switches for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+import threading
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mus.broker.queues import Queue
+from mus.config import load_settings
+from mus.jobs import scan_walk
+from mus.ledger.ledger import Ledger
+from mus.persistence.unit_of_work import UnitOfWork
+from mus.worker import run_worker
+
+_committed = threading.Semaphore(0)
+
+
+def step_by_step(*, kill_after: int | None) -> None:
+    effect, walk = Ledger.effect, scan_walk.walk
+    effects = 0
+
+    @asynccontextmanager
+    async def counted_effect(self: Ledger, job: Any, **progress: Any) -> AsyncIterator[UnitOfWork]:
+        nonlocal effects
+        async with effect(self, job, **progress) as work:
+            yield work
+        if job.task == "scan_library":
+            effects += 1
+            if effects == kill_after:
+                os.kill(os.getpid(), signal.SIGKILL)
+            _committed.release()
+
+    def waiting_walk(*arguments: Any, **options: Any) -> Iterator[Any]:
+        for folder in walk(*arguments, **options):
+            _committed.acquire()
+            yield folder
+            if kill_after is None:
+                threading.Event().wait()
+
+    Ledger.effect = counted_effect  # type: ignore[method-assign]
+    scan_walk.walk = waiting_walk
+
+
+if __name__ == "__main__":
+    step_by_step(kill_after=int(sys.argv[2]) if sys.argv[1] == "kill" else None)
+    asyncio.run(run_worker(load_settings(), [], [Queue.HIGH]))

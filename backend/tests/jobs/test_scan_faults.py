@@ -1,0 +1,286 @@
+"""Scans while things break: worker, broker, database, disk, and the patience of whoever asked."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sqlite3
+import subprocess
+import sys
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from music_library import FAST_QUEUES, MusicLibrary, counts, counts_in, new_library, worker_of
+from sqlalchemy import func, select
+
+from broker_rules import NO_FUNCTIONS
+from mus.broker.embedded_server import EmbeddedServer
+from mus.broker.queues import Queue
+from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import broker
+from mus.config import Settings
+from mus.ledger.job_states import TERMINAL_STATES
+from mus.persistence.database import Database
+from mus.persistence.models import Job, JobEvent, Track
+from waiting import until
+from worker_processes import environment, worker_process
+
+pytestmark = pytest.mark.slow
+
+FILES = 3000
+SCAN_WORKER = Path(__file__).parent / "scan_worker.py"
+
+
+async def tracks_so_far(library: MusicLibrary) -> int:
+    async with library.runtime.database.reading() as session:
+        return (await session.execute(select(func.count()).select_from(Track))).scalar_one()
+
+
+async def is_dead(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
+
+
+async def assert_whole(library: MusicLibrary, scan: Job, files: int = FILES) -> None:
+    """Every file is listed once, the scan's totals are right, and the database is sound."""
+    assert scan.state == "succeeded", (scan.error_message, scan.error_details)
+    assert scan.result is not None
+    assert counts_in(scan.result) == counts(found=files, added=files)
+    assert (scan.children_open, scan.progress) == (0, 1.0)
+    await assert_sound(library, files)
+    async with library.runtime.database.reading() as session:
+        states = await session.execute(select(Job.state).where(Job.parent_id == scan.id))
+        assert set(states.scalars()) == {"succeeded"}
+
+
+async def assert_sound(library: MusicLibrary, files: int) -> None:
+    tracks = await library.tracks()
+    assert len(tracks) == files
+    assert {track.status for track in tracks.values()} <= {"PENDING", "COMPLETE"}
+    database = sqlite3.connect(library.runtime.settings.data_dir / "mus.db")
+    try:
+        assert database.execute("PRAGMA integrity_check").fetchall() == [("ok",)]
+    finally:
+        database.close()
+
+
+# ------------------------------------------------------------------ workers
+
+
+async def test_a_worker_killed_while_it_reads_is_succeeded_by_another(
+    music: MusicLibrary, settings: Settings
+) -> None:
+    music.write_many(FILES)
+    with worker_process(settings) as doomed:
+        scan_id = await music.enqueue_scan()
+        await until(lambda: tracks_so_far(music), what="the first tracks")
+        os.kill(doomed.pid, signal.SIGKILL)
+        await until(lambda: is_dead(doomed), what="its death")
+    assert await tracks_so_far(music) < FILES
+    async with worker_of(music.runtime):
+        scan = await music.ended(scan_id)
+    await assert_whole(music, scan)
+
+
+@contextmanager
+def scan_worker(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    process = subprocess.Popen(
+        [sys.executable, str(SCAN_WORKER), *arguments],
+        env=environment(settings),
+        stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.parametrize("effects", [1, 2, 4])
+@pytest.mark.parametrize("are_read", [False, True])
+@pytest.mark.parametrize("mode", ["quick", "full"])
+async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_counted_twice(
+    music: MusicLibrary, settings: Settings, effects: int, are_read: bool, mode: str
+) -> None:
+    for number in range(4):
+        music.write_many(250, f"Album {number}")
+    with scan_worker(settings, "kill", str(effects)) as doomed:
+        scan_id = await music.enqueue_scan(mode=mode)
+        await until(lambda: is_dead(doomed), what="its death")
+    assert (await music.job(scan_id)).checkpoint is None, "the walk was not over"
+    assert len(await music.jobs("read_files")) == effects - 1
+    if are_read:
+        async with worker_of(music.runtime, [Queue.MEDIUM]):
+            await until(lambda: all_ended(music, "read_files"), what="the chunks that were enqueued")
+    async with worker_of(music.runtime):
+        scan = await music.ended(scan_id)
+    assert scan.attempt == 2
+    await assert_whole(music, scan, 1000)
+    paths = [path for chunk in await music.jobs("read_files") for path in chunk.arguments["paths"]]
+    assert len(paths) == len(set(paths)) == 1000
+    assert (scan.units_done, scan.units_total) == (1000, 1000)
+
+
+async def all_ended(library: MusicLibrary, task: str) -> bool:
+    return all(job.state in TERMINAL_STATES for job in await library.jobs(task))
+
+
+async def test_a_scan_handed_back_at_shutdown_loses_no_attempt_and_counts_nothing_twice(
+    music: MusicLibrary, settings: Settings
+) -> None:
+    music.write_many(FILES)
+    settings = settings.model_copy(update={"drain_seconds": 0.0})
+    with worker_process(settings):
+        scan_id = await music.enqueue_scan()
+        await until(lambda: tracks_so_far(music), what="the first tracks")
+    async with worker_of(music.runtime):
+        scan = await music.ended(scan_id)
+    assert scan.attempt == 1
+    await assert_whole(music, scan)
+
+
+# ------------------------------------------------------------------ the broker
+
+
+@pytest.fixture
+async def own_broker(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+    """A broker that a test may break."""
+    server = EmbeddedServer(tmp_path / "b", extra_arguments=NO_FUNCTIONS)
+    await asyncio.to_thread(server.start)
+    try:
+        await server.ready(10)
+        yield server
+    finally:
+        await asyncio.to_thread(server.stop)
+
+
+async def test_a_broker_killed_and_started_again_costs_a_scan_nothing(
+    settings: Settings, database: Database, own_broker: EmbeddedServer, tmp_path: Path
+) -> None:
+    settings = settings.model_copy(update={"dragonfly_url": own_broker.url})
+    async with broker.connected(database, own_broker.url, settings.queue_name) as connection:
+        runtime = Runtime(settings, database, connection)
+        music = await new_library(runtime, tmp_path / "music")
+        music.write_many(FILES)
+        async with worker_of(runtime):
+            scan_id = await music.enqueue_scan()
+            await until(lambda: tracks_so_far(music), what="the first tracks")
+            assert own_broker.process_id is not None
+            os.kill(own_broker.process_id, signal.SIGKILL)
+            await own_broker.ready(10)
+            await assert_whole(music, await music.ended(scan_id))
+
+
+# ------------------------------------------------------------------ the database
+
+
+async def test_a_database_locked_for_seconds_delays_a_scan_and_no_more(
+    music: MusicLibrary, settings: Settings
+) -> None:
+    music.write_many(FILES)
+    async with worker_of(music.runtime):
+        scan_id = await music.enqueue_scan()
+        await until(lambda: tracks_so_far(music), what="the first tracks")
+        file = settings.data_dir / "mus.db"
+        other = sqlite3.connect(file, isolation_level=None, timeout=30, check_same_thread=False)
+        await asyncio.to_thread(other.execute, "BEGIN IMMEDIATE")
+        before = await tracks_so_far(music)
+        assert before < FILES
+        # Longer than it takes to be declared dead: nobody could have written a heartbeat.
+        await asyncio.sleep(2 * settings.dead_after_seconds)
+        assert await tracks_so_far(music) == before
+        other.execute("ROLLBACK")
+        other.close()
+        await assert_whole(music, await music.ended(scan_id))
+
+
+@pytest.fixture
+def small_disk(settings: Settings) -> Iterator[Path]:
+    """The data folder on a disk of its own, with a file that fills most of it."""
+    if os.geteuid() != 0:
+        pytest.skip("only root can mount")
+    settings.data_dir.mkdir(parents=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=16m", "tmpfs", str(settings.data_dir)], check=True)
+    try:
+        yield settings.data_dir / "ballast"
+    finally:
+        subprocess.run(["umount", "--lazy", str(settings.data_dir)], check=True)
+
+
+async def test_a_full_disk_fails_a_scan_for_now_and_there_is_nothing_to_repair(
+    small_disk: Path, music: MusicLibrary
+) -> None:
+    music.write_many(FILES)
+    async with worker_of(music.runtime):
+        free = os.statvfs(small_disk.parent).f_bavail * os.statvfs(small_disk.parent).f_frsize
+        small_disk.write_bytes(b"\0" * (free - 400_000))
+        scan_id = await music.enqueue_scan()
+        await until(lambda: disk_is_full(small_disk.parent), what="the full disk")
+        assert await tracks_so_far(music) < FILES
+        small_disk.unlink()
+        scan = await music.ended(scan_id, seconds=60)
+        assert await temporary_reasons(music) == {"The disk of the data folder is full or failing"}
+        await assert_whole(music, scan)
+
+
+async def disk_is_full(folder: Path) -> bool:
+    try:
+        probe = folder / "probe"
+        probe.write_bytes(b"\0" * 16_384)
+        probe.unlink()
+    except OSError:
+        (folder / "probe").unlink(missing_ok=True)
+        return True
+    return False
+
+
+async def temporary_reasons(library: MusicLibrary) -> set[str]:
+    """Why attempts failed that were made again."""
+    async with library.runtime.database.reading() as session:
+        rows = await session.execute(select(JobEvent.details).where(JobEvent.event == "failed for now"))
+        return {details["error_message"] for details in rows.scalars() if details}
+
+
+# ------------------------------------------------------------------ cancelled
+
+
+async def assert_cancelled_within_a_second(library: MusicLibrary, scan_id: str) -> None:
+    began = time.monotonic()
+    async with library.runtime.database.unit_of_work():
+        await library.runtime.connection.ledger.cancel(scan_id)
+    scan = await library.ended(scan_id)
+    assert time.monotonic() - began < 1.0
+    assert scan.state == "cancelled"
+    async with library.runtime.database.reading() as session:
+        rows = await session.execute(select(Job.state).where(Job.parent_id == scan_id))
+        assert set(rows.scalars()) <= {"cancelled", "succeeded"}
+
+
+async def test_a_cancelled_scan_stops_and_the_next_one_completes_it(music: MusicLibrary) -> None:
+    music.write_many(FILES)
+    async with worker_of(music.runtime):
+        scan_id = await music.enqueue_scan()
+        await until(lambda: tracks_so_far(music), what="the first tracks")
+        await assert_cancelled_within_a_second(music, scan_id)
+        stored = await tracks_so_far(music)
+        assert stored < FILES
+        assert counts_in(await music.scan()) == counts(found=FILES, added=FILES - stored, unchanged=stored)
+        await assert_sound(music, FILES)
+
+
+async def test_a_scan_that_hangs_on_a_dead_disk_can_be_cancelled(music: MusicLibrary, settings: Settings) -> None:
+    for number in range(3):
+        music.write_many(250, f"Album {number}")
+    with scan_worker(settings, "hang"):
+        scan_id = await music.enqueue_scan()
+
+        async def hangs() -> bool:
+            return len(await music.jobs("read_files")) == 1
+
+        await until(hangs, what="the first folder")
+        await assert_cancelled_within_a_second(music, scan_id)
+    async with worker_of(music.runtime, FAST_QUEUES):
+        assert counts_in(await music.scan()) == counts(found=750, added=750)

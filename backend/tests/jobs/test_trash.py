@@ -1,0 +1,445 @@
+"""Deleting and restoring tracks: the intent, the rename, the commit, and a crash between any two of them."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+from collections.abc import Iterator
+from contextlib import contextmanager
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from music_library import MusicLibrary, counts, counts_in, new_library, result_of, worker_of
+from sqlalchemy import select, update
+
+from audio_files import make_audio
+from mus.broker.queues import Queue
+from mus.broker.runtime import Runtime
+from mus.config import Settings
+from mus.jobs import trash_files
+from mus.persistence.models import Job, Track, TrashEntry, utc_now
+from waiting import until
+from worker_processes import worker_process
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+
+
+@contextmanager
+def read_only(folder: Path) -> Iterator[None]:
+    subprocess.run(["mount", "--bind", str(folder), str(folder)], check=True)
+    try:
+        subprocess.run(["mount", "-o", "remount,ro,bind", str(folder)], check=True)
+        yield
+    finally:
+        subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+async def scanned(library: MusicLibrary, *names: str) -> dict[str, int]:
+    """Ids of new tracks by path."""
+    library.write(*names)
+    await library.scan()
+    return {path: track.id for path, track in (await library.tracks()).items()}
+
+
+async def deleted(library: MusicLibrary, track_id: int) -> Job:
+    return await library.run("delete_track_by_id", track_id=track_id)
+
+
+async def restored(library: MusicLibrary, track_id: int) -> Job:
+    return await library.run("restore_track_by_id", track_id=track_id)
+
+
+async def by_id(library: MusicLibrary, track_id: int) -> Track:
+    return next(track for track in (await library.tracks()).values() if track.id == track_id)
+
+
+async def entries(library: MusicLibrary) -> list[TrashEntry]:
+    async with library.runtime.database.reading() as session:
+        return list((await session.scalars(select(TrashEntry))).all())
+
+
+async def intend(library: MusicLibrary, track_id: int, name: str, state: str = "moving") -> Path:
+    """The intent row of a deletion that went no further; returns where the file is to go."""
+    trash = library.root / ".mus-trash"
+    trash.mkdir(exist_ok=True)
+    target = trash / f"{track_id}-{Path(name).name}"
+    async with library.runtime.database.unit_of_work() as work:
+        work.session.add(
+            TrashEntry(
+                track_id=track_id,
+                original_path=os.fsencode(name),
+                trash_path=os.fsencode(target),
+                state=state,
+                created_at=utc_now(),
+            )
+        )
+    return target
+
+
+async def make_old(library: MusicLibrary, days: int) -> None:
+    async with library.runtime.database.unit_of_work() as work:
+        await work.session.execute(update(TrashEntry).values(created_at=utc_now() - timedelta(days=days)))
+
+
+def in_trash(library: MusicLibrary) -> list[str]:
+    return sorted(os.listdir(library.root / ".mus-trash"))
+
+
+# ------------------------------------------------------------------ there and back
+
+
+async def test_a_deleted_track_lies_in_the_trash_and_comes_back_as_it_was(library: MusicLibrary) -> None:
+    ids = await scanned(library, "A/1.mp3", "A/2.mp3")
+    before = await library.identities()
+    content = (library.root / "A/1.mp3").read_bytes()
+    result = result_of(await deleted(library, ids["A/1.mp3"]))
+    assert result == {"trashed": "A/1.mp3"}
+    assert not (library.root / "A/1.mp3").exists()
+    assert in_trash(library) == [f"{ids['A/1.mp3']}-1.mp3"]
+    assert (await by_id(library, ids["A/1.mp3"])).status == "TRASHED"
+    assert counts_in(await library.scan()) == counts(found=1, unchanged=1), "a scan does not see it"
+    result_of(await restored(library, ids["A/1.mp3"]))
+    assert (library.root / "A/1.mp3").read_bytes() == content
+    assert await library.identities() == before
+    assert await entries(library) == []
+    assert in_trash(library) == []
+    assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
+
+
+async def test_a_restored_track_gets_its_folders_back(library: MusicLibrary) -> None:
+    ids = await scanned(library, "A/Deep/1.mp3", "2.mp3")
+    await deleted(library, ids["A/Deep/1.mp3"])
+    (library.root / "A/Deep").rmdir()
+    (library.root / "A").rmdir()
+    result_of(await restored(library, ids["A/Deep/1.mp3"]))
+    assert (library.root / "A/Deep/1.mp3").is_file()
+
+
+async def test_the_last_track_can_be_deleted_and_restored(library: MusicLibrary) -> None:
+    ids = await scanned(library, "1.mp3")
+    result_of(await deleted(library, ids["1.mp3"]))
+    assert counts_in(await library.scan()) == counts()
+    result_of(await restored(library, ids["1.mp3"]))
+    assert (await library.row()).online
+
+
+async def test_deleting_or_restoring_twice_is_harmless(library: MusicLibrary) -> None:
+    ids = await scanned(library, "1.mp3", "2.mp3")
+    jobs = [
+        await library.ended(job_id)
+        for job_id in [await library.enqueue("delete_track_by_id", track_id=ids["1.mp3"]) for _ in range(3)]
+    ]
+    assert {job.state for job in jobs} <= {"succeeded", "failed"}
+    assert "succeeded" in {job.state for job in jobs}
+    assert {job.error_category for job in jobs if job.state == "failed"} <= {"user_fixable"}
+    assert (await by_id(library, ids["1.mp3"])).status == "TRASHED"
+    assert len(in_trash(library)) == 1
+    result_of(await restored(library, ids["1.mp3"]))
+    again = await restored(library, ids["1.mp3"])
+    assert (again.state, again.error_category) == ("failed", "user_fixable")
+    assert (library.root / "1.mp3").is_file()
+
+
+@pytest.mark.parametrize("task", ["delete_track_by_id", "restore_track_by_id"])
+async def test_an_unknown_track_fails_at_once(library: MusicLibrary, task: str) -> None:
+    job = await library.run(task, track_id=12345)
+    assert (job.state, job.error_category, job.attempt) == ("failed", "user_fixable", 1)
+
+
+async def test_a_file_that_is_gone_cannot_be_deleted_and_leaves_nothing_behind(library: MusicLibrary) -> None:
+    ids = await scanned(library, "1.mp3", "2.mp3")
+    (library.root / "1.mp3").unlink()
+    job = await deleted(library, ids["1.mp3"])
+    assert (job.state, job.error_message) == ("failed", "1.mp3 is not there any more")
+    assert await entries(library) == []
+
+
+async def test_nothing_is_made_in_an_empty_mount_point(library: MusicLibrary) -> None:
+    ids = await scanned(library, "1.mp3", "2.mp3")
+    await deleted(library, ids["2.mp3"])
+    os.rename(library.root, library.root.with_name("away"))
+    library.root.mkdir()
+    for job in (await deleted(library, ids["1.mp3"]), await restored(library, ids["2.mp3"])):
+        assert (job.state, job.error_category) == ("failed", "admin_required")
+    assert os.listdir(library.root) == []
+
+
+async def test_a_folder_that_became_a_link_is_not_written_through(library: MusicLibrary, tmp_path: Path) -> None:
+    ids = await scanned(library, "A/1.mp3", "A/2.mp3", "3.mp3")
+    await deleted(library, ids["A/1.mp3"])
+    os.rename(library.root / "A", tmp_path / "outside")
+    (library.root / "A").symlink_to(tmp_path / "outside")
+    job = await restored(library, ids["A/1.mp3"])
+    assert "is a link now" in str(job.error_message)
+    job = await deleted(library, ids["A/2.mp3"])
+    assert job.error_message == "A/2.mp3 is not there any more"
+    assert os.listdir(tmp_path / "outside") == ["2.mp3"]
+
+
+async def test_a_name_that_is_taken_is_never_overwritten(library: MusicLibrary) -> None:
+    ids = await scanned(library, "1.mp3", "2.mp3")
+    await deleted(library, ids["1.mp3"])
+    make_audio(library.root / "1.mp3", seconds=0.3, tags={"title": "Another"})
+    await library.scan()
+    job = await restored(library, ids["1.mp3"])
+    assert job.error_message == "1.mp3 exists again: move that file away first"
+    assert (await by_id(library, ids["1.mp3"])).status == "TRASHED"
+    (library.root / "1.mp3").unlink()
+    result_of(await restored(library, ids["1.mp3"]))
+    tracks = await library.tracks()
+    assert tracks["1.mp3"].id == ids["1.mp3"]
+    [other] = [track for track in tracks.values() if track.title == "Another"]
+    assert other.status == "MISSING", "everything known of it is kept"
+
+
+async def test_deleted_files_of_one_name_lie_side_by_side(library: MusicLibrary) -> None:
+    ids = await scanned(library, "A/1.mp3", "B/1.mp3", "2.mp3")
+    left_behind = library.root / ".mus-trash" / f"{ids['A/1.mp3']}-1.mp3"
+    left_behind.parent.mkdir()
+    left_behind.write_bytes(b"somebody's")
+    for name in ("A/1.mp3", "B/1.mp3"):
+        result_of(await deleted(library, ids[name]))
+    assert len(in_trash(library)) == 3
+    assert left_behind.read_bytes() == b"somebody's"
+
+
+async def test_the_longest_names_there_are_go_in_and_out(library: MusicLibrary) -> None:
+    name = "ä" * 125 + ".mp3"
+    ids = await scanned(library, f"A/{name}", "2.mp3")
+    result_of(await deleted(library, ids[f"A/{name}"]))
+    [trashed] = os.listdir(os.fsencode(library.root / ".mus-trash"))
+    assert len(trashed) <= 250
+    assert trashed.endswith(b".mp3")
+    result_of(await restored(library, ids[f"A/{name}"]))
+    assert os.listdir(library.root / "A") == [name]
+
+
+# ------------------------------------------------------------------ other disks
+
+
+@needs_root
+async def test_a_read_only_library_says_so_and_nothing_is_copied(library: MusicLibrary) -> None:
+    ids = await scanned(library, "A/1.mp3", "2.mp3")
+    with read_only(library.root):
+        job = await deleted(library, ids["A/1.mp3"])
+    assert (job.state, job.error_category) == ("failed", "user_fixable")
+    assert job.error_message == "mus may not change A/1.mp3: its folder is read-only"
+    assert await entries(library) == []
+    assert not list(library.runtime.settings.data_dir.glob("trash/**/*.mp3"))
+    assert (await by_id(library, ids["A/1.mp3"])).status == "PENDING"
+
+
+async def test_where_the_root_takes_no_trash_folder_the_data_folder_does(library: MusicLibrary) -> None:
+    ids = await scanned(library, "A/1.mp3", "2.mp3")
+    (library.root / ".mus-trash").write_bytes(b"a file in its place")
+    result_of(await deleted(library, ids["A/1.mp3"]))
+    [entry] = await entries(library)
+    assert entry.trash_path.startswith(os.fsencode(library.runtime.settings.data_dir))
+    result_of(await restored(library, ids["A/1.mp3"]))
+    assert (library.root / "A/1.mp3").is_file()
+
+
+@pytest.fixture
+def other_disk() -> Iterator[Path]:
+    """A folder on another file system than pytest's."""
+    folder = Path("/dev/shm") / f"mus-test-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)
+
+
+async def test_a_library_on_another_disk_than_its_trash_goes_there_and_back(
+    runtime: Runtime, other_disk: Path
+) -> None:
+    library = await new_library(runtime, other_disk / "music")
+    async with worker_of(runtime):
+        ids = await scanned(library, "A/1.mp3", "2.mp3")
+        (library.root / ".mus-trash").write_bytes(b"a file in its place")
+        content = (library.root / "A/1.mp3").read_bytes()
+        result_of(await deleted(library, ids["A/1.mp3"]))
+        [entry] = await entries(library)
+        assert os.stat(entry.trash_path).st_dev != library.root.stat().st_dev
+        assert Path(os.fsdecode(entry.trash_path)).read_bytes() == content
+        assert os.listdir(library.root / "A") == []
+        result_of(await restored(library, ids["A/1.mp3"]))
+        assert (library.root / "A/1.mp3").read_bytes() == content
+        assert os.listdir(library.root / "A") == ["1.mp3"]
+        assert not os.path.lexists(entry.trash_path)
+        assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
+
+
+def test_a_copy_between_disks_that_died_before_the_end_is_finished(tmp_path: Path, other_disk: Path) -> None:
+    source, target = os.fsencode(tmp_path / "1.mp3"), os.fsencode(other_disk / "7-1.mp3")
+    for start, finish in ((source, target), (target, source)):
+        Path(os.fsdecode(source)).write_bytes(b"music")
+        os.utime(source, ns=(10**18, 10**18))
+        trash_files._copy(source, target + b".part", target)  # and then the process died
+        if start is source:
+            trash_files.move_into_trash(source, target)
+        else:
+            trash_files.move_back(target, source, 7)
+        assert not os.path.lexists(start)
+        assert Path(os.fsdecode(finish)).read_bytes() == b"music"
+
+
+# ------------------------------------------------------------------ crashes
+
+
+@pytest.mark.parametrize("moved", [False, True])
+async def test_a_deletion_that_died_after_its_intent_or_its_rename_is_finished(
+    library: MusicLibrary, moved: bool
+) -> None:
+    ids = await scanned(library, "A/1.mp3")
+    target = await intend(library, ids["A/1.mp3"], "A/1.mp3")
+    if moved:
+        os.rename(library.root / "A/1.mp3", target)
+    result_of(await deleted(library, ids["A/1.mp3"]))
+    assert (await by_id(library, ids["A/1.mp3"])).status == "TRASHED"
+    assert target.is_file()
+    result_of(await restored(library, ids["A/1.mp3"]))
+    assert (library.root / "A/1.mp3").is_file()
+
+
+@pytest.mark.parametrize("was_read", [False, True])
+async def test_a_new_file_in_the_place_of_a_half_deleted_one_stays_and_is_a_track(
+    library: MusicLibrary, was_read: bool
+) -> None:
+    ids = await scanned(library, "1.mp3", "2.mp3")
+    target = await intend(library, ids["1.mp3"], "1.mp3")
+    os.rename(library.root / "1.mp3", target)
+    make_audio(library.root / "1.mp3", seconds=0.3, tags={"title": "New"})
+    if was_read:
+        await library.change("process_file_created", "1.mp3")
+    result_of(await deleted(library, ids["1.mp3"]))
+    [follow_up] = [job for job in await library.jobs("process_file_created") if job.requested_by == "mus"]
+    await library.ended(follow_up.id)
+    track = await library.track("1.mp3")
+    assert (track.title, track.status) == ("New", "PENDING")
+    assert track.id != ids["1.mp3"]
+    assert target.is_file()
+
+
+async def test_a_scan_between_rename_and_commit_does_not_lose_the_deletion(library: MusicLibrary) -> None:
+    ids = await scanned(library, "1.mp3", "2.mp3")
+    target = await intend(library, ids["1.mp3"], "1.mp3")
+    os.rename(library.root / "1.mp3", target)
+    assert (await library.scan())["missing"] == 1
+    result_of(await deleted(library, ids["1.mp3"]))
+    assert (await by_id(library, ids["1.mp3"])).status == "TRASHED"
+
+
+@pytest.mark.parametrize("step", ["intent", "linked", "moved", "met by the watcher"])
+async def test_a_restoring_that_died_after_any_step_is_finished(library: MusicLibrary, step: str) -> None:
+    ids = await scanned(library, "A/1.mp3", "2.mp3")
+    before = await library.identities()
+    await deleted(library, ids["A/1.mp3"])
+    async with library.runtime.database.unit_of_work() as work:
+        await work.session.execute(update(TrashEntry).values(state="restoring"))
+    [entry] = await entries(library)
+    target = library.path("A/1.mp3")
+    if step != "intent":
+        os.link(entry.trash_path, target)
+    if step in {"moved", "met by the watcher"}:
+        os.unlink(entry.trash_path)
+    if step == "met by the watcher":
+        assert (await library.change("process_file_created", "A/1.mp3"))["added"] == 1
+    result_of(await restored(library, ids["A/1.mp3"]))
+    assert await library.identities() == before, "the track that was here first wins"
+    assert in_trash(library) == []
+    assert await entries(library) == []
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("task", ["delete_track_by_id", "restore_track_by_id"])
+async def test_a_worker_killed_between_intent_and_rename_is_succeeded_by_another(
+    music: MusicLibrary, settings: Settings, tmp_path: Path, task: str
+) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3")
+        if task == "restore_track_by_id":
+            result_of(await deleted(music, ids["1.mp3"]))
+    with worker_process(settings, "effect committed", "SIGKILL", str(tmp_path / "marker")) as doomed:
+        job_id = await music.enqueue(task, track_id=ids["1.mp3"])
+
+        async def is_dead() -> bool:
+            return doomed.poll() is not None
+
+        await until(is_dead, what="the worker's death")
+        assert doomed.returncode == -signal.SIGKILL
+    [entry] = await entries(music)
+    assert entry.state == ("moving" if task == "delete_track_by_id" else "restoring")
+    async with worker_of(music.runtime):
+        job = await music.ended(job_id)
+    assert (job.state, job.attempt) == ("succeeded", 2)
+    assert (music.root / "1.mp3").exists() is (task == "restore_track_by_id")
+
+
+# ------------------------------------------------------------------ for good
+
+
+async def purge(library: MusicLibrary) -> Job:
+    async with worker_of(library.runtime, [*Queue]):
+        return await library.run("purge_trash", Queue.LOW)
+
+
+async def test_after_thirty_days_a_deleted_file_is_gone_for_good(music: MusicLibrary) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3", "3.mp3")
+        await deleted(music, ids["1.mp3"])
+        await deleted(music, ids["2.mp3"])
+    await make_old(music, days=29)
+    assert result_of(await purge(music)) == {"purged": 0}
+    async with music.runtime.database.unit_of_work() as work:
+        await work.session.execute(
+            update(TrashEntry)
+            .where(TrashEntry.track_id == ids["1.mp3"])
+            .values(created_at=utc_now() - timedelta(days=31))
+        )
+    assert result_of(await purge(music)) == {"purged": 1}
+    assert in_trash(music) == [f"{ids['2.mp3']}-2.mp3"]
+    assert {track.id for track in (await music.tracks()).values()} == {ids["2.mp3"], ids["3.mp3"]}
+
+
+async def test_a_purge_goes_on_where_it_died_and_past_what_it_cannot_delete(music: MusicLibrary) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3", "3.mp3", "4.mp3")
+        for name in ("1.mp3", "2.mp3", "3.mp3"):
+            await deleted(music, ids[name])
+    await make_old(music, days=31)
+    by_track = {entry.track_id: os.fsdecode(entry.trash_path) for entry in await entries(music)}
+    os.unlink(by_track[ids["1.mp3"]])  # an earlier purge died here
+    os.unlink(by_track[ids["2.mp3"]])
+    os.mkdir(by_track[ids["2.mp3"]])  # nobody can unlink a folder
+    job = await purge(music)
+    assert (job.state, job.error_category) == ("failed", "admin_required")
+    assert str(job.error_message).startswith("1 files in the trash could not be deleted; the first: 2.mp3")
+    assert {entry.track_id for entry in await entries(music)} == {ids["2.mp3"]}
+    async with worker_of(music.runtime):
+        job = await restored(music, ids["2.mp3"])
+    assert job.error_message == "The track is purging just now"
+
+
+async def test_a_purge_leaves_the_trash_of_a_disk_that_is_away(music: MusicLibrary) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3")
+        await deleted(music, ids["1.mp3"])
+    await make_old(music, days=31)
+    os.rename(music.root, music.root.with_name("away"))
+    assert result_of(await purge(music)) == {"purged": 0}
+    os.rename(music.root.with_name("away"), music.root)
+    assert result_of(await purge(music)) == {"purged": 1}
+
+
+async def test_what_was_left_half_done_is_taken_up_by_the_daily_purge(music: MusicLibrary) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3")
+    target = await intend(music, ids["1.mp3"], "1.mp3")
+    os.rename(music.root / "1.mp3", target)
+    await make_old(music, days=1)
+    await purge(music)
+    [job] = await music.jobs("delete_track_by_id")
+    async with worker_of(music.runtime):
+        result_of(await music.ended(job.id))
+    assert (await by_id(music, ids["1.mp3"])).status == "TRASHED"
