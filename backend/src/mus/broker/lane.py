@@ -16,6 +16,7 @@ from datetime import UTC, datetime
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter
+from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectSendStream
 from coredis.exceptions import RedisError
 
@@ -73,6 +74,7 @@ class Lane(Worker[None]):
         self.prefetch = slots
         self._stopping = asyncio.Event()
         self._available = asyncio.Event()
+        self._consumers_run = asyncio.Event()
 
     # ------------------------------------------------------------- publishing
 
@@ -148,7 +150,7 @@ class Lane(Worker[None]):
         pause = _FIRST_PAUSE_SECONDS
         while not self._stopping.is_set():
             try:
-                await self.run_async()
+                await self.run_async(task_status=_Tells(self._consumers_run))
             except (*BROKER_ERRORS, BaseExceptionGroup) as error:
                 logger.warning("queue %s: the broker is out of reach: %r", self.priorities, _first(error))
             if self._stopping.is_set():
@@ -165,8 +167,7 @@ class Lane(Worker[None]):
         await self._stopping.wait()
         # Cancelled before its consumers run, streaQ would never end: they are what ends the loop that renews
         # idle timeouts, which is shielded from everything else.
-        while not self._running:
-            await asyncio.sleep(0.005)
+        await self._consumers_run.wait()
         scope.cancel()
 
     async def _read_streams_legacy(self, count: int, block: bool = False) -> Entries:  # noqa: FBT001, FBT002
@@ -219,7 +220,7 @@ class Lane(Worker[None]):
     def _renew(self) -> None:
         """A client and a lifespan serve once; take new ones for the next run."""
         self._redis = server_scripts.ScriptClient.from_url(self._url, decode_responses=True)
-        self._running = False
+        self._consumers_run.clear()
         self.lifespan = _lifespan()
 
 
@@ -229,6 +230,16 @@ async def _pause(ended: asyncio.Event, seconds: float) -> None:
             await ended.wait()
     except TimeoutError:
         return
+
+
+class _Tells(TaskStatus[None]):
+    """Sets an event when streaQ says that its consumers run."""
+
+    def __init__(self, event: asyncio.Event) -> None:
+        self._event = event
+
+    def started(self, value: None = None) -> None:
+        self._event.set()
 
 
 def _first(error: BaseException) -> BaseException:

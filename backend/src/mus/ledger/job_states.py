@@ -59,8 +59,3 @@ TRANSITIONS: tuple[JobTransition, ...] = (
         _S.WAITING, "last child ended after a cancel", _S.CANCELLED, "the last child's finish", "cancelled"
     ),
 )
-
-
-def may_become(source: JobState | None, target: JobState) -> bool:
-    """Whether any event leads from `source` to `target`."""
-    return any(row.source == source and row.target == target for row in TRANSITIONS)

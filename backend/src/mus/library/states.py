@@ -33,32 +33,31 @@ class Transition:
 
 
 _S = TrackState
+_READS = "read_files, finish_scan, process_file_*"
+_FINDS_GONE = "finish_scan, process_file_*"
+_OVERWRITES = "finish_scan, process_file_*, restore_track_by_id"
 TRANSITIONS: tuple[Transition, ...] = (
-    Transition(None, "new file read", _S.PENDING, "read_files, process_file_created", "track_added"),
-    Transition(None, "new file unreadable", _S.ERROR, "read_files, process_file_created", "track_added"),
+    Transition(None, "new file read", _S.PENDING, _READS, "track_added"),
+    Transition(None, "new file unreadable", _S.ERROR, _READS, "track_added"),
     Transition(_S.PENDING, "analysed", _S.COMPLETE, "process_slow_metadata", "track_updated"),
     Transition(_S.PENDING, "analysis failed", _S.ERROR, "process_slow_metadata", "track_updated"),
-    Transition(_S.PENDING, "file changed", _S.PENDING, "read_files, process_file_modified", "track_updated"),
-    Transition(_S.PENDING, "file unreadable", _S.ERROR, "read_files, process_file_modified", "track_updated"),
-    Transition(_S.COMPLETE, "file changed", _S.PENDING, "read_files, process_file_modified", "track_updated"),
-    Transition(_S.COMPLETE, "file unreadable", _S.ERROR, "read_files, process_file_modified", "track_updated"),
-    Transition(
-        _S.ERROR, "file changed or retried", _S.PENDING, "read_files, process_file_modified", "track_updated"
-    ),
-    Transition(_S.ERROR, "still unreadable", _S.ERROR, "read_files, process_file_modified", "track_updated"),
-    Transition(_S.PENDING, "file gone", _S.MISSING, "finish_scan, process_file_deletion", "track_deleted"),
-    Transition(_S.COMPLETE, "file gone", _S.MISSING, "finish_scan, process_file_deletion", "track_deleted"),
-    Transition(_S.ERROR, "file gone", _S.MISSING, "finish_scan, process_file_deletion", "track_deleted"),
-    Transition(_S.MISSING, "file back", _S.PENDING, "read_files, finish_scan, process_file_created", "track_added"),
-    Transition(_S.MISSING, "file back, unreadable", _S.ERROR, "read_files, process_file_created", "track_added"),
+    Transition(_S.PENDING, "file changed", _S.PENDING, _READS, "track_updated"),
+    Transition(_S.PENDING, "file unreadable", _S.ERROR, _READS, "track_updated"),
+    Transition(_S.COMPLETE, "file changed", _S.PENDING, _READS, "track_updated"),
+    Transition(_S.COMPLETE, "file unreadable", _S.ERROR, _READS, "track_updated"),
+    Transition(_S.ERROR, "file changed or retried", _S.PENDING, _READS, "track_updated"),
+    Transition(_S.ERROR, "still unreadable", _S.ERROR, _READS, "track_updated"),
+    Transition(_S.PENDING, "file gone", _S.MISSING, _FINDS_GONE, "track_deleted"),
+    Transition(_S.COMPLETE, "file gone", _S.MISSING, _FINDS_GONE, "track_deleted"),
+    Transition(_S.ERROR, "file gone", _S.MISSING, _FINDS_GONE, "track_deleted"),
+    Transition(_S.PENDING, "overwritten by another track's file", _S.MISSING, _OVERWRITES, "track_deleted"),
+    Transition(_S.COMPLETE, "overwritten by another track's file", _S.MISSING, _OVERWRITES, "track_deleted"),
+    Transition(_S.ERROR, "overwritten by another track's file", _S.MISSING, _OVERWRITES, "track_deleted"),
+    Transition(_S.MISSING, "file back", _S.PENDING, _READS, "track_added"),
+    Transition(_S.MISSING, "file back, unreadable", _S.ERROR, _READS, "track_added"),
     Transition(_S.PENDING, "deleted by a person", _S.TRASHED, "delete_track_by_id", "track_deleted"),
     Transition(_S.COMPLETE, "deleted by a person", _S.TRASHED, "delete_track_by_id", "track_deleted"),
     Transition(_S.ERROR, "deleted by a person", _S.TRASHED, "delete_track_by_id", "track_deleted"),
     Transition(_S.TRASHED, "restored", _S.PENDING, "restore_track_by_id", "track_added"),
     Transition(_S.TRASHED, "purged", None, "purge_trash", "track_deleted"),
 )
-
-
-def may_become(source: TrackState | None, target: TrackState | None) -> bool:
-    """Whether any event leads from `source` to `target`."""
-    return any(row.source == source and row.target == target for row in TRANSITIONS)

@@ -115,6 +115,8 @@ def _sort(
     report: WalkReport,
 ) -> None:
     name = entry.name
+    if name == TRASH_FOLDER and not prefix:
+        return  # our own: nothing that somebody put there was passed over
     is_dir = entry.is_dir(follow_symlinks=False)
     is_link = entry.is_symlink()
     reason = skip_reason(name, is_dir=is_dir or is_link)
