@@ -80,6 +80,19 @@ class Settings(BaseSettings):
             raise ValueError("has a port that is not a number from 0 to 65535") from None
         return value
 
+    @field_validator("scan_schedule")
+    @classmethod
+    def _five_fields(cls, value: str) -> str:
+        from crontab import CronTab
+
+        try:
+            comes = CronTab(value).next(default_utc=True) is not None
+        except ValueError as error:
+            raise ValueError(f"is no crontab of five fields: {error}") from None
+        if not comes:
+            raise ValueError(f"{value!r} never comes")
+        return value
+
     @field_validator("database_url")
     @classmethod
     def _database_scheme(cls, value: str | None) -> str | None:

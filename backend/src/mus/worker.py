@@ -130,8 +130,8 @@ class WorkerProcess:
     async def _stop_lost(self, reconciler: Reconciler) -> None:
         """Stop jobs whose cancel was not heard of, or that were moved on while this process stood still."""
         running = set(self._runner.running)
-        for job_id in await reconciler.check_own(self._heartbeat.worker_id, running):
-            self._runner.stop_job(job_id, StopReason.CANCEL)
+        for delivery_id in await reconciler.check_own(self._heartbeat.worker_id, running):
+            self._runner.stop_delivery(delivery_id, StopReason.CANCEL)
 
     async def _listen_for_cancels(self) -> None:
         while True:
@@ -157,13 +157,23 @@ async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:
 
 @asynccontextmanager
 async def worker_running(runtime: Runtime, queues: Sequence[Queue]) -> AsyncIterator[WorkerProcess]:
-    """A worker in this process for the block, drained at its end. The job modules are loaded already."""
+    """A worker in this process for the block, drained at its end. The job modules are loaded already.
+
+    A worker that fails ends the block, and what it failed of is raised.
+    """
     stopping = asyncio.Event()
     async with job_services(runtime):
         serving = WorkerProcess(runtime.settings, runtime.connection, queues)
         process = asyncio.create_task(serving.run(stopping))
+        body = asyncio.current_task()
+        assert body is not None
+        process.add_done_callback(lambda _: None if stopping.is_set() else body.cancel())
         try:
             yield serving
+        except asyncio.CancelledError:
+            if not process.done() or stopping.is_set():
+                raise
+            body.uncancel()  # not cancelled by anybody: the worker has failed
         finally:
             stopping.set()
             await process

@@ -275,6 +275,7 @@ def test_a_copy_between_disks_that_died_before_the_end_is_finished(tmp_path: Pat
     for start, finish in ((source, target), (target, source)):
         Path(os.fsdecode(source)).write_bytes(b"music")
         os.utime(source, ns=(10**18, 10**18))
+        Path(os.fsdecode(target)).unlink(missing_ok=True)
         trash_files._copy(source, target + b".part", target)  # and then the process died
         if start is source:
             trash_files.move_into_trash(source, target)
@@ -282,6 +283,19 @@ def test_a_copy_between_disks_that_died_before_the_end_is_finished(tmp_path: Pat
             trash_files.move_back(target, source, 7)
         assert not os.path.lexists(start)
         assert Path(os.fsdecode(finish)).read_bytes() == b"music"
+
+
+def test_a_file_that_appears_while_another_is_copied_to_its_place_is_not_replaced(
+    tmp_path: Path, other_disk: Path
+) -> None:
+    source, target = os.fsencode(other_disk / "7-1.mp3"), os.fsencode(tmp_path / "1.mp3")
+    Path(os.fsdecode(source)).write_bytes(b"old")
+    Path(os.fsdecode(target)).write_bytes(b"a newer download")
+    with pytest.raises(FileExistsError):
+        trash_files._copy(source, target + b".part", target)
+    assert os.listdir(tmp_path) == ["1.mp3"]
+    assert Path(os.fsdecode(target)).read_bytes() == b"a newer download"
+    assert Path(os.fsdecode(source)).read_bytes() == b"old"
 
 
 # ------------------------------------------------------------------ crashes

@@ -14,7 +14,7 @@ from fault_worker import endless, failing, leaf, slow_to_answer
 from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
-from mus.errors import ConfigurationError
+from mus.errors import BadRequestError, ConfigurationError
 from mus.ledger.deliveries import Delivery
 from mus.persistence.models import Job, utc_now
 from mus.worker import WorkerProcess, load_job_modules, worker_running
@@ -107,6 +107,37 @@ async def test_a_cancel_that_was_not_announced_is_seen_all_the_same(
     async with runtime.database.unit_of_work() as work:
         await work.session.execute(update(Job).where(Job.id == job_id).values(cancel_requested_at=utc_now()))
     assert (await ended(job_id)).state == "cancelled"
+
+
+async def test_an_attempt_that_was_moved_on_is_stopped_and_its_successor_here_goes_on(
+    runtime: Runtime, worker: WorkerProcess, ended: Ended, job_row: Ended
+) -> None:
+    job_id = await enqueue(runtime, endless)
+
+    async def at_it() -> Job | None:
+        job = await job_row(job_id)
+        return job if job.stage == "at it" else None
+
+    first = await until(at_it)
+    assert first.worker_id is not None
+    await runtime.connection.ledger.take_over(job_id, 1, first.worker_id)
+
+    async def second_runs() -> bool:
+        job = await job_row(job_id)
+        return job.attempt == 2 and job.stage == "at it"
+
+    await until(second_runs)
+    async with runtime.database.unit_of_work():
+        await runtime.connection.ledger.cancel(job_id)
+    assert (await ended(job_id, seconds=5)).state == "cancelled"
+
+
+async def test_a_worker_that_cannot_run_ends_the_block_that_relies_on_it(runtime: Runtime) -> None:
+    settings = runtime.settings.model_copy(update={"scan_schedule": "never"})
+    broken = Runtime(settings, runtime.database, runtime.connection)
+    with pytest.raises(BadRequestError, match="not a crontab"):
+        async with worker_running(broken, list(Queue)):
+            await asyncio.Event().wait()
 
 
 async def test_a_high_priority_job_does_not_wait_for_slots_that_low_ones_hold(

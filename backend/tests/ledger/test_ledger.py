@@ -184,6 +184,21 @@ async def test_a_temporary_failure_is_tried_four_times_in_all(
     assert (row.state, row.attempt, row.error_category) == ("failed", MAX_ATTEMPTS, "temporary")
 
 
+async def test_a_parent_that_failed_once_and_then_succeeded_still_gets_its_continuation(
+    runtime: Runtime, ledger: Ledger, worker_id: str, job_row: object
+) -> None:
+    async with runtime.database.unit_of_work():
+        parent_id = await broker.enqueue(Queue.HIGH, family, name="f", children=0)
+    await ledger.fail(await started(ledger, parent_id, worker_id), TEMPORARY)
+    assert (await job_row(parent_id)).error_message == "later"  # type: ignore[operator]
+    again = await started(ledger, parent_id, worker_id, "2.2")
+    assert await ledger.finish(again, result=None) is JobState.WAITING
+    (last,) = await children_of(runtime, parent_id)
+    await ledger.finish(await started(ledger, last.id, worker_id), result={"sum": 1})
+    row = await job_row(parent_id)  # type: ignore[operator]
+    assert (row.state, row.error_message, row.result) == ("succeeded", None, {"sum": 1})
+
+
 @pytest.mark.parametrize("category", [ErrorCategory.USER_FIXABLE, ErrorCategory.ADMIN_REQUIRED])
 async def test_other_failures_are_final_at_once(
     runtime: Runtime, ledger: Ledger, worker_id: str, category: ErrorCategory

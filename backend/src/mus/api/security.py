@@ -20,6 +20,7 @@ HEALTH_PATH = f"{API_PREFIX}/health"
 #: The OpenAPI name of the token.
 BEARER_SCHEME = "token"
 
+MOST_BODY_BYTES = 1024 * 1024
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: What a request with a good token carries in its scope.
 _AUTHORIZED = "mus.authorized"
@@ -68,6 +69,13 @@ class Gatekeeper:
         unsafe = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
         if unsafe and origin is not None and not _same_host(origin, host):
             return 403, "Requests of other sites' pages are refused", {}
+        if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS:
+            # No request of this API needs more, and a body of unknown length could fill the memory.
+            if "transfer-encoding" in headers:
+                return 411, "Say how long the body is, with Content-Length", {}
+            length = headers.get("content-length", "0")
+            if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
+                return 413, f"A request's body may have {MOST_BODY_BYTES} bytes", {}
         scope[_AUTHORIZED] = self._has_token(headers)
         if scope[_AUTHORIZED] or not scope["path"].startswith(API_PREFIX) or scope["path"] == HEALTH_PATH:
             return None

@@ -125,6 +125,7 @@ class JobRunner:
         self._ledger = ledger
         self._tasks = tasks
         self._worker_id = worker_id
+        #: By delivery: an attempt that was moved on while this process stood still may run beside its successor.
         self.running: dict[str, RunningJob] = {}
 
     async def deliver(self, delivery_id: str) -> None:
@@ -139,11 +140,11 @@ class JobRunner:
             logger.debug("delivery %s is a repeat", delivery_id)
             return
         job = RunningJob(self._ledger, started)
-        self.running[job.id] = job
+        self.running[delivery_id] = job
         try:
             await self._run(job)
         finally:
-            del self.running[job.id]
+            del self.running[delivery_id]
 
     async def _run(self, job: RunningJob) -> None:
         task = self._tasks[job.started.task]
@@ -223,7 +224,14 @@ class JobRunner:
             return
 
     def stop_job(self, job_id: str, reason: StopReason) -> None:
-        job = self.running.get(job_id)
+        """Stop every attempt of a job that runs here."""
+        for job in self.running.values():
+            if job.id == job_id:
+                job.stop(reason)
+
+    def stop_delivery(self, delivery_id: str, reason: StopReason) -> None:
+        """Stop one attempt."""
+        job = self.running.get(delivery_id)
         if job is not None:
             job.stop(reason)
 

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, read_settings
+from mus.cli.options import DataOption, JsonOption, WrongUsageError, read_settings
 
 if TYPE_CHECKING:
     from mus.cli.job_tables import JobAction
@@ -18,6 +18,7 @@ StateOption = Annotated[
 ]
 QueueOption = Annotated[str | None, typer.Option("--queue", metavar="NAME", help="Only jobs of this queue.")]
 LimitOption = Annotated[int, typer.Option("--limit", min=1, max=1000, help="At most so many, the newest first.")]
+_LIMIT = 20
 JobId = Annotated[str, typer.Argument(metavar="ID", help="The job's id, or its beginning if no other has that.")]
 
 
@@ -26,7 +27,7 @@ def jobs(
     context: typer.Context,
     state: StateOption = None,
     queue: QueueOption = None,
-    limit: LimitOption = 20,
+    limit: LimitOption = _LIMIT,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -41,13 +42,16 @@ def jobs(
     """
     if context.invoked_subcommand is None:
         list_jobs(state, queue, limit, data, as_json)
+    elif state or queue or data is not None or as_json or limit != _LIMIT:
+        name = context.invoked_subcommand
+        raise WrongUsageError(f"options come after the subcommand: mus jobs {name} … --data DIR")
 
 
 @app.command("list")
 def list_jobs(
     state: StateOption = None,
     queue: QueueOption = None,
-    limit: LimitOption = 20,
+    limit: LimitOption = _LIMIT,
     data: DataOption = None,
     as_json: JsonOption = False,
 ) -> None:

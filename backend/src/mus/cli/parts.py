@@ -26,7 +26,7 @@ PortOption = Annotated[
         "--port",
         min=0,
         max=65535,
-        help="Port of the API and the web page; 0 takes a free one (else MUS_PORT, 8780).",
+        help="Port of the API; 0 takes a free one (else MUS_PORT, 8780).",
     ),
 ]
 
@@ -51,7 +51,7 @@ def _know_the_music(settings: Settings) -> None:
 def serve(
     music: MusicOption = None, data: DataOption = None, host: HostOption = None, port: PortOption = None
 ) -> None:
-    """Serve the API and the web page, and nothing else.
+    """Serve the API, and nothing else.
 
     \b
     Example:

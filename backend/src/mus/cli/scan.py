@@ -114,14 +114,15 @@ def _tell(end: ScanEnd, *, as_json: bool) -> None:
     counts = end.counts()
     if end.state == "succeeded":
         changes = ", ".join(f"{counts[name]:,} {name}" for name in COUNTS[1:] if counts[name])
+        found = f"{counts['found']:,} files found" if counts["found"] else "no music found"
         print(
-            f"Scanned {end.library}: {counts['found']:,} files found: {changes} ({end.seconds:.1f} s)",
+            f"Scanned {end.library}: {found}{': ' if changes else ''}{changes} ({end.seconds:.1f} s)",
             flush=True,
         )
         for reason, number in sorted(end.skipped_reasons().items()):
             print(f"  skipped {number:,}: {reason}", flush=True)
         if counts["failed"]:
-            print(f"  {counts['failed']:,} files could not be read: see the errors in the web page", flush=True)
+            print(f"  {counts['failed']:,} files could not be read: GET /api/v1/errors says why", flush=True)
     elif end.state == "failed":
         error: dict[str, Any] = end.error or {}
         print(f"mus: the scan failed: {error.get('message')}", file=sys.stderr)

@@ -8,8 +8,8 @@ import os
 import signal
 import socket
 import time
-from collections.abc import AsyncIterator, Iterator
-from contextlib import AsyncExitStack, asynccontextmanager, contextmanager
+from collections.abc import Iterator
+from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 from pathlib import Path
@@ -38,6 +38,8 @@ _LOOK_SECONDS, _LOOK_AT_FIRST_SECONDS = 0.1, 0.01
 #: After Ctrl-C: how long the scan may take to stop.
 _CANCEL_SECONDS = 10.0
 #: The lanes that a scan asked for by a person needs; its slow phase is for the next `mus up`.
+#: How long a broker that does not answer is waited for.
+_BROKER_SECONDS = 10.0
 _SCAN_QUEUES = (Queue.HIGH, Queue.MEDIUM)
 
 
@@ -234,6 +236,7 @@ class _Follower:
         self._runtime = runtime
         self._job_id = job_id
         self._may_work = work
+        self._works_here = False
         self._interrupted = asyncio.Event()
 
     async def row(self) -> _Row:
@@ -248,6 +251,7 @@ class _Follower:
         """Until the job has ended, or Ctrl-C: then it is cancelled if it is ours."""
         began = time.monotonic()
         looked_for_workers = -1.0
+        broker_seen = now = 0.0
         # `first-scan` ends by a signal as any process does: the scan goes on without it.
         with self._signals_caught() if self._may_work else contextlib.nullcontext():
             while True:
@@ -262,10 +266,24 @@ class _Follower:
                 if self._may_work and now - looked_for_workers >= _PICK_UP_SECONDS:
                     waits = row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS
                     if waits or not await _somebody_works(self._runtime):
-                        await stack.enter_async_context(_working(self._runtime))
-                        self._may_work = False
+                        await stack.enter_async_context(worker_running(self._runtime, await self._queues()))
+                        self._may_work, self._works_here = False, True
                     looked_for_workers = now
+                if self._works_here and now - broker_seen > _BROKER_SECONDS:
+                    # Nobody else would run the scan; its row stands, and whoever works next takes it up.
+                    await self._runtime.connection.missing(["nothing"])
+                    broker_seen = now
                 await self._pause(_LOOK_AT_FIRST_SECONDS if now < 1.0 and bar is None else _LOOK_SECONDS)
+
+    async def _queues(self) -> list[Queue]:
+        """The queues to serve: a scan's own, and all where a scan of the background stands in its way."""
+        async with self._runtime.database.reading() as session:
+            in_the_way = await session.execute(
+                select(Job.id).where(
+                    Job.task == "scan_library", Job.queue == Queue.LOW, Job.state.not_in(TERMINAL_STATES)
+                )
+            )
+            return list(_SCAN_QUEUES if in_the_way.first() is None else Queue)
 
     async def _cancelled(self, row: _Row, *, cancels: bool) -> _Row:
         if not cancels:
@@ -321,9 +339,3 @@ def _process_exists(worker: WorkerRow) -> bool:
     except PermissionError:
         return True
     return True
-
-
-@asynccontextmanager
-async def _working(runtime: Runtime) -> AsyncIterator[None]:
-    async with worker_running(runtime, list(_SCAN_QUEUES)):
-        yield

@@ -54,14 +54,16 @@ def up(
     from mus.cli.event_loop import run
 
     log_to_stderr(settings.log_level)
-    run(_Up(settings).run())
+    run(_Up(settings, log_level or os.environ.get("MUS_LOG_LEVEL") or "WARNING").run())
 
 
 class _Up:
-    def __init__(self, settings: Settings) -> None:
+    def __init__(self, settings: Settings, log_level: str) -> None:
         from mus.cli.children import Output
 
         self._settings = settings
+        #: Of the parts. What goes well is shown or kept in the ledger: a person's terminal is for what does not.
+        self._log_level = log_level
         self._output: Output = Output()
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
@@ -128,8 +130,7 @@ class _Up:
             "MUS_DATA_DIR": str(settings.data_dir),
             "MUS_HOST": settings.host,
             "MUS_PORT": str(port),
-            # What goes well is shown here or kept in the ledger: a person's terminal is for what does not.
-            "MUS_LOG_LEVEL": os.environ.get("MUS_LOG_LEVEL") or "WARNING",
+            "MUS_LOG_LEVEL": self._log_level,
         }
         if settings.music_dir is not None:
             environment["MUS_MUSIC_DIR"] = str(settings.music_dir)

@@ -24,5 +24,6 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "restore_track_by_id": frozenset({Queue.HIGH}),
     "process_slow_metadata": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
+    "forget_workers": frozenset({Queue.LOW}),
     "scheduled_scans": frozenset({Queue.LOW}),
 }

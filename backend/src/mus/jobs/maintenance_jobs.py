@@ -13,6 +13,7 @@ from mus.jobs.scan_requests import scan_job
 from mus.jobs.services import services
 from mus.jobs.trash import purge_trash as purge
 from mus.ledger.schedules import ScheduleEntry
+from mus.ledger.workers import forget_gone_workers
 from mus.persistence.models import Library
 
 TRASH_DAYS = 30.0
@@ -22,6 +23,7 @@ def schedules(scan_crontab: str) -> list[ScheduleEntry]:
     """The rows that every installation has."""
     return [
         ScheduleEntry("quick scan", scan_crontab, "scheduled_scans", Queue.LOW),
+        ScheduleEntry("workers", "11 4 * * *", "forget_workers", Queue.LOW),
         ScheduleEntry("trash", "41 4 * * *", "purge_trash", Queue.LOW),
     ]
 
@@ -36,6 +38,12 @@ async def scheduled_scans() -> dict[str, Any]:
             [scan_job(library_id, queue=Queue.LOW, requested_by="schedule") for library_id in library_ids]
         )
     return {"scans": jobs}
+
+
+@broker.task("forget_workers")
+async def forget_workers() -> dict[str, Any]:
+    """Drop the rows of workers that left more than a day ago."""
+    return {"forgotten": await forget_gone_workers(services().database)}
 
 
 @broker.task("purge_trash")

@@ -51,7 +51,7 @@ def check_file_system(library: Library) -> None:
 
     To be asked only when none of the library's tracks was found: device numbers change by themselves too.
     """
-    if library.device is not None and _device(library) not in {None, library.device}:
+    if library.device is not None and device_of(library) not in {None, library.device}:
         raise _offline(
             f"Another disk than before is at the music folder {shown(library.root)}, and none of its tracks are "
             "on it. Is the right disk mounted?",
@@ -86,7 +86,12 @@ async def _last_judged(session: AsyncSession, library_id: int) -> datetime:
             Job.task == "scan_library", Job.state == JobState.SUCCEEDED, Job.finished_at > since
         )
     )
-    ends = [row.finished_at for row in scans if row.arguments.get("library_id") == library_id]
+    ends = [
+        row.finished_at
+        for row in scans
+        # A scan of one folder has judged nothing about the others.
+        if row.arguments.get("library_id") == library_id and not row.arguments.get("path")
+    ]
     return max(ends, default=since)
 
 
@@ -101,15 +106,17 @@ async def mark_offline(job: RunningJob, library_id: int, error: LibraryOfflineEr
         )
 
 
-async def mark_online(session: AsyncSession, library: Library) -> None:
+async def mark_online(session: AsyncSession, library: Library, *, device: int | None) -> None:
+    """`device` is the root's now, from `device_of`; None where it could not be told."""
     await session.execute(
         update(Library)
         .where(Library.id == library.id)
-        .values(online=True, offline_reason=None, device=_device(library) or library.device)
+        .values(online=True, offline_reason=None, device=device or library.device)
     )
 
 
-def _device(library: Library) -> int | None:
+def device_of(library: Library) -> int | None:
+    """The device of the library's root. Blocking."""
     try:
         return signed_64(os.stat(library.root).st_dev)
     except OSError:

@@ -12,7 +12,7 @@ from sqlalchemy import select
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.errors import AdminRequiredError, LibraryOfflineError
-from mus.jobs.mount_guard import check_losses, mark_offline, mark_online
+from mus.jobs.mount_guard import check_losses, device_of, mark_offline, mark_online
 from mus.jobs.moved_tracks import Moved, apply_moves
 from mus.jobs.scan_read import look_again_later, read
 from mus.jobs.scan_walk import CHUNK
@@ -105,13 +105,14 @@ async def finish(job: RunningJob) -> dict[str, Any]:
         await renumber_devices(work.session, library.id, walked.renumbered)
         await renew_looks(work.session, library.id)
     looked_at = utc_now()
+    device = await asyncio.to_thread(device_of, library)
     gone, overwritten = await _still_gone(library, walked, [*walked.missing, *chunks.gone])
     try:
         async with job.effect() as work:
             await check_losses(work.session, library.id, len(gone), confirmed=walked.confirmed)
             missing = overwritten + await mark_missing(work.session, gone, seen_before=looked_at)
             if not walked.path:
-                await mark_online(work.session, library)
+                await mark_online(work.session, library, device=device)
             outcome = {
                 "counts": _counts(walked, chunks, late, moved, missing)
                 | {"failed": await error_count(work.session, library.id, walked.path)},

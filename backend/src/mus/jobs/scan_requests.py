@@ -23,14 +23,15 @@ def scan_job(
 ) -> NewJob:
     """A scan to be enqueued, of the whole library or of a folder in it.
 
-    While it waits, an equal one answers with its id; while another scan of the library runs, it waits.
+    While it waits, an equal one on the same queue answers with its id. It waits while another scan of the library
+    runs.
     """
     folder = hashlib.sha256(path).hexdigest()[:32] if path else ""
     return broker.job(
         queue,
         TASK,
         Options(
-            dedupe_key=f"scan:{library_id}:{mode}:{int(confirm_missing)}:{folder}",
+            dedupe_key=f"scan:{library_id}:{queue}:{mode}:{int(confirm_missing)}:{folder}",
             exclusive_key=f"library:{library_id}",
             requested_by=requested_by,
         ),

@@ -119,6 +119,8 @@ def _copy(source: bytes, part: bytes, target: bytes) -> None:
         shutil.copy2(source, part, follow_symlinks=False)
         with open(part, "rb") as copied:
             os.fsync(copied.fileno())
+        if os.path.lexists(target):  # it appeared while a big file was copied
+            raise _os_error(errno.EEXIST, target)
         os.rename(part, target)
     except BaseException:
         with suppress(OSError):
@@ -129,6 +131,8 @@ def _copy(source: bytes, part: bytes, target: bytes) -> None:
 def _unlink_copied(source: bytes, copy: bytes) -> None:
     try:
         os.unlink(source)
+    except FileNotFoundError:
+        return  # somebody else removed it meanwhile: the copy is all there is
     except OSError:
         os.unlink(copy)
         raise

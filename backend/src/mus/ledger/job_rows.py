@@ -137,6 +137,10 @@ START = (
         started_at=bindparam("now"),
         run_after=None,
         stage=None,
+        # What an earlier attempt met is in the history; this one begins clean, and settles so.
+        error_category=None,
+        error_message=None,
+        error_details=None,
     )
     .returning(
         jobs.c.task, jobs.c.queue, jobs.c.arguments, jobs.c.parent_id, jobs.c.requested_by, jobs.c.checkpoint

@@ -48,8 +48,8 @@ logger = logging.getLogger(__name__)
 
 #: Attempts in all of a job whose failures are `temporary` (DESIGN §6), a worker's death included.
 MAX_ATTEMPTS = 4
-#: How long a job waits while another with the same `exclusive_key` runs.
-EXCLUSIVE_RETRY = timedelta(seconds=0.5)
+#: How long a job waits while another with the same `exclusive_key` runs: an eighth of its age, between these.
+_SHORTEST_HOLD, _LONGEST_HOLD = timedelta(seconds=0.5), timedelta(seconds=5)
 _BACKOFF_BASE_SECONDS = 2.0
 
 #: (job id, event, attempt, details) of a line in a job's history.
@@ -185,13 +185,21 @@ class Ledger:
 
     async def _hold_back_if_exclusive(self, work: UnitOfWork, fence: dict[str, Any]) -> None:
         now = utc_now()
+        created = (
+            await work.session.execute(
+                select(jobs.c.created_at).where(STARTABLE, jobs.c.exclusive_key.is_not(None)), fence
+            )
+        ).scalar_one_or_none()
+        if created is None:
+            return
+        hold = min(max((now - created) / 8, _SHORTEST_HOLD), _LONGEST_HOLD)
         row = (
             await work.session.execute(
                 update(jobs)
                 .where(STARTABLE, jobs.c.exclusive_key.is_not(None))
                 .values(
                     delivery=jobs.c.delivery + 1,
-                    run_after=now + EXCLUSIVE_RETRY,
+                    run_after=now + hold,
                     published_at=now,
                     stage="waits for another like it",
                 )
@@ -427,5 +435,6 @@ class Ledger:
             exclusive_key=job.exclusive_key,
             requested_by=requested_by,
             retry_of=job_id,
+            dedupe_key=f"retry-of:{job_id}",
         )
         return (await self.add([again]))[0]

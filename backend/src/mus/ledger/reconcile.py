@@ -41,13 +41,23 @@ class Reconciler:
 
     async def tick(self) -> None:
         """Look once: dead workers, their jobs, rows without a message, schedules that are due."""
+        for step in (
+            self._declare_dead,
+            self._take_over_orphans,
+            self._publish_lost,
+            lambda: fire_due(self._ledger),
+        ):
+            try:
+                await step()
+            except Exception:
+                # One that cannot be done now must not keep the others from being done.
+                logger.exception("a part of reconcile failed this time")
+
+    async def _declare_dead(self) -> None:
         beats = await living_beats(self._ledger.database)
         for worker_id in self._watch.look(beats):
             if await declare_dead(self._ledger.database, worker_id, at_beat=beats[worker_id]):
                 logger.warning("worker %s has not been heard of; its jobs move on", worker_id)
-        await self._take_over_orphans()
-        await fire_due(self._ledger)
-        await self._publish_lost()
 
     async def _take_over_orphans(self) -> None:
         async with self._ledger.database.reading() as session:
@@ -69,7 +79,7 @@ class Reconciler:
                 continue  # another reconcile was first
 
     async def check_own(self, worker_id: str, running: Collection[str]) -> set[str]:
-        """Jobs among `running` that this worker shall stop: cancelled, or no longer its own.
+        """Deliveries among `running` that this worker shall stop: cancelled, or no longer its own.
 
         A job that the ledger says this worker runs, but that it does not, is taken over like a dead worker's:
         how it ended could not be written.
@@ -77,16 +87,20 @@ class Reconciler:
         async with self._ledger.database.reading() as session:
             rows = (
                 await session.execute(
-                    select(Job.id, Job.attempt, Job.cancel_requested_at, Job.started_at).where(
+                    select(Job.id, Job.attempt, Job.delivery, Job.cancel_requested_at, Job.started_at).where(
                         Job.state == JobState.RUNNING, Job.worker_id == worker_id
                     )
                 )
             ).all()
-        for row in rows:
-            if row.id not in running and row.started_at < utc_now() - _UNTOLD_GRACE:
+        own = {f"{row.id}.{row.attempt}.{row.delivery}": row for row in rows}
+        for delivery_id, row in own.items():
+            if delivery_id not in running and row.started_at < utc_now() - _UNTOLD_GRACE:
                 await self._ledger.take_over(row.id, row.attempt, worker_id)
-        own = {row.id for row in rows if row.cancel_requested_at is None}
-        return set(running) - own
+        return {
+            delivery_id
+            for delivery_id in running
+            if delivery_id not in own or own[delivery_id].cancel_requested_at is not None
+        }
 
     async def _publish_lost(self) -> None:
         """Publish again what is due and has no live message."""

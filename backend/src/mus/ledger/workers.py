@@ -156,12 +156,11 @@ async def declare_process_dead(database: Database, pid: int) -> list[str]:
         return list(rows.scalars().all())
 
 
-async def forget_gone_workers(database: Database, *, older_than_seconds: float = 86_400) -> None:
-    """Drop the rows of workers that left long ago."""
+async def forget_gone_workers(database: Database, *, older_than_seconds: float = 86_400) -> int:
+    """Drop the rows of workers that left long ago. Returns how many."""
+    oldest = utc_now() - timedelta(seconds=older_than_seconds)
     async with database.unit_of_work() as work:
-        await work.session.execute(
-            delete(WorkerRow).where(
-                WorkerRow.state != "alive",
-                WorkerRow.beat_at < utc_now() - timedelta(seconds=older_than_seconds),
-            )
+        gone = await work.session.execute(
+            delete(WorkerRow).where(WorkerRow.state != "alive", WorkerRow.beat_at < oldest).returning(WorkerRow.id)
         )
+        return len(gone.all())

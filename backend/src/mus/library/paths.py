@@ -5,7 +5,8 @@ from __future__ import annotations
 import re
 from urllib.parse import unquote_to_bytes
 
-_INVALID = re.compile(r"[\udc80-\udcff]")
+#: What a terminal, a log line or a page must not be given: bytes that are no UTF-8, and control characters.
+_UNSHOWABLE = re.compile(r"[\udc80-\udcff\x00-\x1f\x7f-\x9f]")
 #: What would not survive JSON, a log line or the way back: lone surrogates, control characters, and `%` itself.
 _UNSAFE = re.compile(r"[\udc80-\udcff\x00-\x1f\x7f%]")
 
@@ -28,9 +29,9 @@ def is_parked(path: bytes) -> bool:
 
 
 def shown(path: bytes) -> str:
-    """A path for people: UTF-8 text as it is; bytes that are not UTF-8 percent-escaped."""
+    """A path for people: UTF-8 text as it is; control characters and bytes that are not UTF-8 percent-escaped."""
     path = path.partition(b"\0")[0]
-    return _INVALID.sub(_percent, path.decode("utf-8", "surrogateescape"))
+    return _UNSHOWABLE.sub(_percent, path.decode("utf-8", "surrogateescape"))
 
 
 def escaped(path: bytes) -> str:
