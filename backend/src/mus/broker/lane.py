@@ -148,11 +148,13 @@ class Lane(Worker[None]):
     async def serve(self) -> None:
         """Run until `stop`, whatever happens to the broker."""
         pause = _FIRST_PAUSE_SECONDS
+        level = logging.WARNING
         while not self._stopping.is_set():
             try:
                 await self.run_async(task_status=_Tells(self._consumers_run))
             except (*BROKER_ERRORS, BaseExceptionGroup) as error:
-                logger.warning("queue %s: the broker is out of reach: %r", self.priorities, _first(error))
+                logger.log(level, "%s: the broker is out of reach: %s", ", ".join(self.priorities), _first(error))
+                level = logging.DEBUG  # said once; it is tried again until it answers
             if self._stopping.is_set():
                 return
             await _pause(self._stopping, pause)

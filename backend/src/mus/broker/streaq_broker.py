@@ -19,6 +19,7 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec
+from urllib.parse import urlsplit
 
 import redis.asyncio
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -87,19 +88,27 @@ class Connection:
     def cancel_channel(self) -> str:
         return f"mus:{self.queue_name}:cancel"
 
+    def _unavailable(self, error: BaseException) -> BrokerUnavailableError:
+        parts = urlsplit(self.url)  # without its password
+        where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
+        return BrokerUnavailableError(
+            f"The broker at {where} does not answer: {error or type(error).__name__}",
+            recovery_actions=("Start it, or correct MUS_DRAGONFLY_URL",),
+        )
+
     async def publish(self, deliveries: list[Delivery]) -> None:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS + len(deliveries) / 1000):
                 await self._publisher.publish(deliveries)
         except BROKER_ERRORS as error:
-            raise BrokerUnavailableError(f"The broker does not answer: {error or type(error).__name__}") from error
+            raise self._unavailable(error) from error
 
     async def missing(self, delivery_ids: list[str]) -> set[str]:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
                 return await self._publisher.missing(delivery_ids)
         except BROKER_ERRORS as error:
-            raise BrokerUnavailableError(f"The broker does not answer: {error or type(error).__name__}") from error
+            raise self._unavailable(error) from error
 
     async def announce_cancel(self, job_id: str) -> None:
         try:
