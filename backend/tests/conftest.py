@@ -42,7 +42,8 @@ def settings(tmp_path: Path, broker_url: str, queue_name: str) -> Settings:
         dragonfly_url=broker_url,
         queue_name=queue_name,
         beat_seconds=0.1,
-        dead_after_seconds=1.0,
+        # Long enough that a worker on a busy machine is not taken for dead by mistake: it has four attempts.
+        dead_after_seconds=2.0,
         reconcile_seconds=0.1,
         drain_seconds=5.0,
     )

@@ -35,7 +35,11 @@ async def worker(runtime: Runtime) -> AsyncIterator[WorkerProcess]:
     async with runtime.database.unit_of_work() as work:
         await work.session.execute(text(CREATE_EFFECTS))
     load_job_modules([], list(Queue))
-    async with worker_running(runtime, list(Queue)) as worker:
+    # No test of this worker is about its death.
+    patient = Runtime(
+        runtime.settings.model_copy(update={"dead_after_seconds": 30.0}), runtime.database, runtime.connection
+    )
+    async with worker_running(patient, list(Queue)) as worker:
         yield worker
 
 
