@@ -173,7 +173,8 @@ async def test_an_owner_that_is_killed_leaves_no_server_behind(tmp_path: Path) -
         assert process_id is not None
         owner.kill()
         await until(lambda: not is_alive(process_id))
-        assert watcher.process_id is None
+        # The kernel lets go of a dead process's lock in a moment of its own.
+        await until(lambda: watcher.process_id is None)
 
 
 async def test_a_server_that_lives_on_is_adopted_and_never_doubled(tmp_path: Path) -> None:
