@@ -22,7 +22,7 @@ TRASH_DAYS = 30.0
 def schedules(scan_crontab: str) -> list[ScheduleEntry]:
     """The rows that every installation has."""
     return [
-        ScheduleEntry("quick scan", scan_crontab, "scheduled_scans", Queue.LOW),
+        ScheduleEntry("quick-scan", scan_crontab, "scheduled_scans", Queue.LOW),
         ScheduleEntry("workers", "11 4 * * *", "forget_workers", Queue.LOW),
         ScheduleEntry("trash", "41 4 * * *", "purge_trash", Queue.LOW),
     ]

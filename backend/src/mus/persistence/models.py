@@ -20,6 +20,7 @@ from sqlalchemy import (
     Text,
     UniqueConstraint,
     text,
+    true,
 )
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
@@ -187,6 +188,12 @@ class Job(Base):
         ),
         Index("ix_jobs_state_queue", "state", "queue"),
         Index("ix_jobs_parent", "parent_id"),
+        Index(
+            "ix_jobs_retry_of",
+            "retry_of",
+            sqlite_where=text("retry_of IS NOT NULL"),
+            postgresql_where=text("retry_of IS NOT NULL"),
+        ),
         Index("ix_jobs_task", "task", "id"),
         Index("ix_jobs_finished", "finished_at"),
     )
@@ -200,6 +207,8 @@ class Job(Base):
     #: Raised whenever a new attempt is granted; with `delivery` it fences every write of the job.
     attempt: Mapped[int] = mapped_column(Integer, default=1)
     delivery: Mapped[int] = mapped_column(Integer, default=1)
+    #: Attempts in all, a worker's death included; from the task's policy when the job was enqueued.
+    max_attempts: Mapped[int] = mapped_column(Integer, default=4, server_default=text("4"))
     progress: Mapped[float] = mapped_column(Float, default=0.0)
     stage: Mapped[str | None] = mapped_column(String(100))
     units_done: Mapped[int] = mapped_column(Integer, default=0)
@@ -209,6 +218,8 @@ class Job(Base):
     result: Mapped[dict[str, Any] | None]
     error_category: Mapped[str | None] = mapped_column(String(32))
     error_message: Mapped[str | None] = mapped_column(Text)
+    #: The message without what differs from case to case: failures are grouped by it.
+    error_reason: Mapped[str | None] = mapped_column(String(200))
     error_details: Mapped[dict[str, Any] | None]
     parent_id: Mapped[str | None] = mapped_column(String(32))
     children_open: Mapped[int] = mapped_column(Integer, default=0)
@@ -217,19 +228,37 @@ class Job(Base):
     continuation_queue: Mapped[str | None] = mapped_column(String(50))
     #: That last child, once it was enqueued.
     continuation_id: Mapped[str | None] = mapped_column(String(32))
+    #: The failed or cancelled job that a person asked to run again, by this one.
     retry_of: Mapped[str | None] = mapped_column(String(32))
+    #: How often a person has asked, 0 for a job that is no retry; `attempt` counts the automatic ones.
+    retry_number: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     requested_by: Mapped[str | None] = mapped_column(String(200))
     #: Unique among queued jobs.
     dedupe_key: Mapped[str | None] = mapped_column(String(200))
     #: Unique among running and waiting jobs: one scan a library.
     exclusive_key: Mapped[str | None] = mapped_column(String(200))
     run_after: Mapped[datetime | None]
+    #: How long `run_after` lay ahead when it was written: a clock that was set back must not prolong the wait.
+    delay_seconds: Mapped[float | None] = mapped_column(Float)
     cancel_requested_at: Mapped[datetime | None]
     worker_id: Mapped[str | None] = mapped_column(String(32))
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
     published_at: Mapped[datetime | None]
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
+    #: When a person cleared this failure away: lists pass over it, the history stays.
+    cleared_at: Mapped[datetime | None]
+
+
+class QueueRow(Base):
+    """What people have decided about a queue. A queue without a row is as it comes."""
+
+    __tablename__ = "queues"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    #: Set while no job of the queue may start.
+    paused_at: Mapped[datetime | None]
+    paused_by: Mapped[str | None] = mapped_column(String(200))
 
 
 class JobEvent(Base):
@@ -274,4 +303,8 @@ class Schedule(Base):
     #: Five fields, in UTC.
     crontab: Mapped[str] = mapped_column(String(100))
     next_due: Mapped[datetime]
+    enabled: Mapped[bool] = mapped_column(Boolean, default=True, server_default=true())
+    #: When a person changed it last: the defaults of the code and the settings no longer apply to it.
+    edited_at: Mapped[datetime | None]
     last_fired_at: Mapped[datetime | None]
+    last_job_id: Mapped[str | None] = mapped_column(String(32))
