@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -19,6 +19,7 @@ from mus.api.docs_page import install_docs_page
 from mus.api.problems import Problem, install_error_handlers
 from mus.api.routers import (
     errors_router,
+    event_router,
     health_router,
     job_router,
     library_router,
@@ -30,6 +31,7 @@ from mus.api.routers import (
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
+from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
 
 _ROUTERS = (
@@ -41,6 +43,7 @@ _ROUTERS = (
     errors_router,
     job_router,
     queue_router,
+    event_router,
 )
 
 
@@ -52,11 +55,12 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if runtime is not None:
-            yield
-            return
-        async with opened(settings) as own_runtime:
-            app.state.runtime = own_runtime
+        async with AsyncExitStack() as stack:
+            open_runtime = await stack.enter_async_context(opened(settings)) if runtime is None else runtime
+            app.state.runtime = open_runtime
+            connection = open_runtime.connection
+            app.state.hub = EventHub(open_runtime.database, connection.url, connection.queue_name)
+            stack.push_async_callback(app.state.hub.aclose)
             yield
 
     app = FastAPI(
@@ -70,7 +74,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.runtime = runtime
+    app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
     for module in _ROUTERS:
@@ -88,7 +92,8 @@ def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     methods: dict[str, set[str]] = {}
     for module in _ROUTERS:
         for route in module.router.routes:
-            assert isinstance(route, APIRoute)
+            if not isinstance(route, APIRoute):
+                continue  # a WebSocket
             methods.setdefault(API_PREFIX + route.path, set()).update(route.methods or ())
     return [(compile_path(path)[0], names) for path, names in methods.items()]
 

@@ -51,7 +51,7 @@ class Gatekeeper:
         if refusal is None:
             await self._app(scope, receive, _with_headers(send))
             return
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
             # Before it was accepted, a close is an answer with status 403.
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
             return

@@ -237,14 +237,11 @@ class Broker:
         connection = Connection(url, queue_name, None, client, feed, publisher)  # type: ignore[arg-type]
         connection.ledger = Ledger(database, connection, alert)
         self._connection = connection
-        telling = asyncio.create_task(feed.run(), name="mus-feed")
         try:
-            async with publisher.opened():
+            async with publisher.opened(), feed.telling():
                 yield connection
         finally:
             self._connection = None
-            telling.cancel()
-            await asyncio.wait({telling})
             await client.aclose()
 
 

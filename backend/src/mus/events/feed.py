@@ -11,8 +11,8 @@ import asyncio
 import json
 import logging
 import time
-from collections.abc import Iterable
-from contextlib import suppress
+from collections.abc import AsyncIterator, Iterable
+from contextlib import asynccontextmanager, suppress
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -80,23 +80,36 @@ class EventFeed:
             noted.add(message)
         self._news.set()
 
-    async def run(self) -> None:
-        """Tell, until cancelled; then what is left, if the broker takes it."""
+    @asynccontextmanager
+    async def telling(self) -> AsyncIterator[None]:
+        """Tell for the block, and what is left at its end, if the broker takes it within a second."""
+        closing = asyncio.Event()
+        task = asyncio.create_task(self._run(closing), name="mus-feed")
         try:
-            while True:
-                await self._news.wait()
-                await asyncio.sleep(_GATHER_SECONDS)
-                self._news.clear()
-                await self._tell(time.monotonic())
-                await asyncio.sleep(_LOOK_SECONDS - _GATHER_SECONDS)
-                if self._jobs or self._library:
-                    self._news.set()
+            yield
         finally:
-            with suppress(TimeoutError, asyncio.CancelledError):
-                async with asyncio.timeout(_CLOSE_SECONDS):
-                    self._told_jobs.clear()
-                    self._told_library = 0.0
-                    await self._tell(time.monotonic())
+            closing.set()
+            self._news.set()
+            # Ended by a word rather than by a cancel alone: redis-py answers one of those with an error of its own
+            # while it connects (seen on 8.1.0).
+            await asyncio.wait({task}, timeout=_CLOSE_SECONDS)
+            while not task.done():
+                task.cancel()
+                await asyncio.wait({task}, timeout=0.1)
+
+    async def _run(self, closing: asyncio.Event) -> None:
+        while not closing.is_set():
+            await self._news.wait()
+            if not closing.is_set():
+                await asyncio.sleep(_GATHER_SECONDS)
+            self._news.clear()
+            await self._tell(time.monotonic())
+            await _pause(closing, _LOOK_SECONDS - _GATHER_SECONDS)
+            if self._jobs or self._library:
+                self._news.set()
+        self._told_jobs.clear()
+        self._told_library = 0.0
+        await self._tell(time.monotonic())
 
     async def _tell(self, now: float) -> None:
         changed, self._jobs = self._jobs, {}
@@ -153,3 +166,9 @@ class EventFeed:
             if whole or library:
                 pipe.publish(self._all, encode_batch([*whole, *library]))
             await pipe.execute()
+
+
+async def _pause(ended: asyncio.Event, seconds: float) -> None:
+    with suppress(TimeoutError):
+        async with asyncio.timeout(seconds):
+            await ended.wait()

@@ -19,6 +19,7 @@ from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 from enum import StrEnum
+from typing import Any
 
 from redis.asyncio import Redis
 from redis.asyncio.client import PubSub
@@ -38,6 +39,7 @@ from mus.events.messages import (
     job_channel,
     job_messages,
 )
+from mus.ledger.deliveries import new_id
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.persistence.database import Database
 from mus.persistence.models import Job, utc_now
@@ -55,7 +57,7 @@ MOST_OPEN, MOST_QUEUED, MOST_ENDED = 500, 200, 500
 _LATELY = timedelta(minutes=1)
 _OVERLAP = timedelta(seconds=10)
 _REMEMBERED_JOBS = 10_000
-_PAUSE_SECONDS = 0.5
+_PAUSE_SECONDS, _SUBSCRIBE_SECONDS, _CLOSE_SECONDS = 0.5, 1.0, 2.0
 
 
 class EventKind(StrEnum):
@@ -147,7 +149,14 @@ class EventHub:
         self._known: OrderedDict[str, JobMessage] = OrderedDict()
         self._untold_jobs: dict[str, JobMessage] = {}
         self._untold_library: dict[tuple[str, int], LibraryMessage] = {}
-        self._pubsub: PubSub | None = None
+        #: Where this hub wakes its own listener.
+        self._own = f"{self._all}:{new_id()}"
+        #: While it is connected.
+        self._redis: Redis | None = None
+        self._broker_is_away = False
+        #: Channels that the broker has confirmed.
+        self._live: set[str] = set()
+        self._live_changed = asyncio.Event()
         self._loops: list[asyncio.Task[None]] = []
         self._closed = False
 
@@ -170,9 +179,10 @@ class EventHub:
             yield watch
         finally:
             self._watches.discard(watch)
-            await self._stop_listening_to(watch)
             if not self._watches:
                 await self._stop()
+            elif watch.job_ids is not None:
+                await self._wake_listener()
 
     async def aclose(self) -> None:
         """End every watch."""
@@ -249,6 +259,7 @@ class EventHub:
         if self._closed:
             raise RuntimeError("the hub is closed")
         if not self._loops:
+            self._broker_is_away = False
             self._loops = [
                 asyncio.create_task(self._listen(), name="mus-events"),
                 asyncio.create_task(self._look_now_and_then(), name="mus-events-rows"),
@@ -260,15 +271,16 @@ class EventHub:
         self._known.clear()
         self._untold_jobs.clear()
         self._untold_library.clear()
-        # redis-py answers a cancel while it connects with an error of its own (seen on 8.1.0).
+        # redis-py answers a cancel while it connects with an error of its own (seen on 8.1.0): once more, then. But
+        # not while it closes what it has open.
         while pending := [task for task in loops if not task.done()]:
             for task in pending:
                 task.cancel()
-            await asyncio.wait(pending, timeout=0.1)
+            await asyncio.wait(pending, timeout=_CLOSE_SECONDS)
 
     async def _listen(self) -> None:
+        """Only this task touches the subscription: redis-py's is not for two at once (seen on 8.1.0)."""
         lost = False
-        pubsub: PubSub | None = None
         while True:
             try:
                 # No second try inside the client: a connection that was lost has lost messages too.
@@ -276,21 +288,55 @@ class EventHub:
                     Redis.from_url(self._broker_url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as redis,
                     redis.pubsub() as pubsub,
                 ):
-                    channels = [job_channel(id_) for watch in self._watches for id_ in watch.job_ids or ()]
-                    await pubsub.subscribe(self._all, *channels)
-                    self._pubsub = pubsub
+                    await pubsub.subscribe(self._all, self._own, *self._wanted_channels())
+                    self._redis, self._broker_is_away = redis, False
                     if lost:
                         await self._show_all_again()
                     async for message in pubsub.listen():
-                        if message["type"] == "message":
-                            self._take(message["data"])
+                        await self._heard(pubsub, message)
             except (RedisError, OSError) as error:
                 logger.debug("listening for events was interrupted: %r", error)
             finally:
-                if self._pubsub is pubsub:
-                    self._pubsub = None
+                self._redis, self._broker_is_away = None, True
+                self._live.clear()
+                self._live_changed.set()
             lost = True
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _heard(self, pubsub: PubSub, message: dict[str, Any]) -> None:
+        kind, channel = message["type"], message["channel"]
+        if kind == "message" and channel == self._own:
+            wanted = self._wanted_channels()
+            subscribed = self._live - {self._all, self._own}
+            if new := wanted - subscribed:
+                await pubsub.subscribe(*new)
+            if old := subscribed - wanted:
+                await pubsub.unsubscribe(*old)
+        elif kind == "message":
+            self._take(message["data"])
+        elif kind == "subscribe":
+            self._live.add(channel)
+            self._live_changed.set()
+        elif kind == "unsubscribe":
+            self._live.discard(channel)
+
+    def _wanted_channels(self) -> set[str]:
+        return {job_channel(job_id) for watch in self._watches for job_id in watch.job_ids or ()}
+
+    async def _listen_to(self, watch: Watch) -> None:
+        """Return when what is told from now on is heard, or the broker turns out to be away."""
+        needed = {self._all, *map(job_channel, watch.job_ids or ())}
+        with suppress(TimeoutError):
+            async with asyncio.timeout(_SUBSCRIBE_SECONDS):
+                while not needed <= self._live and not self._broker_is_away:
+                    self._live_changed.clear()
+                    await self._wake_listener()
+                    await self._live_changed.wait()
+
+    async def _wake_listener(self) -> None:
+        if self._redis is not None and self._own in self._live:
+            with suppress(RedisError, OSError):
+                await self._redis.publish(self._own, "channels")
 
     def _take(self, text: str) -> None:
         for message in decode_batch(text):
@@ -301,24 +347,11 @@ class EventHub:
                 if noted is not message:
                     noted.add(message)
 
-    async def _listen_to(self, watch: Watch) -> None:
-        # Not connected (yet): `_listen` subscribes for all watches that there are.
-        if self._pubsub is not None and watch.job_ids:
-            with suppress(RedisError, OSError):
-                await self._pubsub.subscribe(*map(job_channel, watch.job_ids))
-
-    async def _stop_listening_to(self, watch: Watch) -> None:
-        others = {job_id for other in self._watches for job_id in other.job_ids or ()}
-        unheard = [job_channel(job_id) for job_id in watch.job_ids or () if job_id not in others]
-        if self._pubsub is not None and unheard:
-            with suppress(RedisError, OSError):
-                await self._pubsub.unsubscribe(*unheard)
-
     async def _look_now_and_then(self) -> None:
         last, looked = utc_now(), time.monotonic()
         while True:
             await asyncio.sleep(_LOOK_WITHOUT_BROKER_SECONDS)
-            if self._pubsub is not None and time.monotonic() - looked < _LOOK_SECONDS:
+            if not self._broker_is_away and time.monotonic() - looked < _LOOK_SECONDS:
                 continue
             since, last, looked = last - _OVERLAP, utc_now(), time.monotonic()
             try:
