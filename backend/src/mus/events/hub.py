@@ -85,6 +85,7 @@ class Watch:
         self.closed = asyncio.Event()
         self.was_too_slow = False
         self._open = set(job_ids or ())
+        self._shown: dict[str, JobMessage] = {}
         self._events: deque[Event] = deque()
         self._ready = asyncio.Event()
 
@@ -95,9 +96,12 @@ class Watch:
         """Put a snapshot in the place of everything that waits."""
         self._events.clear()
         self._put(Event(kind, tuple(messages)))
+        self._shown = {message.job_id: message for message in messages}
         self._open.difference_update(message.job_id for message in messages if message.is_last)
 
     def tell_job(self, message: JobMessage) -> None:
+        if self._shown.pop(message.job_id, None) is message:
+            return  # it stood in the snapshot
         self._put(Event(EventKind.JOB, (message,)))
         if message.is_last:
             self._open.discard(message.job_id)
