@@ -120,7 +120,7 @@ def _message(row: Any) -> JobMessage:
         timestamp=utc_now().isoformat(),
         state=state,
         progress=shown_progress(state, row.progress, row.units_done, row.units_total),
-        stage=row.stage,
+        stage=None if state in TERMINAL_STATES else row.stage,
         details=details,
         result=row.result if state is JobState.SUCCEEDED else None,
         error_category=row.error_category if failed else None,
