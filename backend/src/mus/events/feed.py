@@ -37,7 +37,7 @@ _GATHER_SECONDS, _LOOK_SECONDS = 0.02, 0.1
 #: Between two messages of one running job.
 _JOB_EVERY_SECONDS = 0.4
 #: Between two messages of one kind about one library.
-_LIBRARY_EVERY_SECONDS = 0.4
+_LIBRARY_EVERY_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
 _REMEMBERED_JOBS = 10_000
 
