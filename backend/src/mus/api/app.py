@@ -56,10 +56,8 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            open_runtime = await stack.enter_async_context(opened(settings)) if runtime is None else runtime
-            app.state.runtime = open_runtime
-            connection = open_runtime.connection
-            app.state.hub = EventHub(open_runtime.database, connection.url, connection.queue_name)
+            if runtime is None:
+                _use(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
             yield
 
@@ -74,6 +72,8 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    if runtime is not None:
+        _use(app, runtime)
     app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
@@ -85,6 +85,11 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     app.add_middleware(Gatekeeper, settings=settings)
     app.openapi = lambda: _described(app, with_token=settings.api_token is not None)  # type: ignore[method-assign]
     return app
+
+
+def _use(app: FastAPI, runtime: Runtime) -> None:
+    app.state.runtime = runtime
+    app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 
 def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
