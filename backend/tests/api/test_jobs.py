@@ -176,10 +176,12 @@ async def test_queues_tell_depth_running_oldest_wait_and_rate(client: Client, ru
     )
     high, medium, low = (await client.get("/queues")).json()["items"]
     assert high == {
-        "name": "high_priority", "depth": 0, "running": 0, "waiting": 0, "oldest_wait": None, "rate": 0.0
+        "name": "high_priority", "depth": 0, "running": 0, "waiting": 0, "oldest_wait": None, "rate": 0.0,
+        "failed": 0, "paused": False, "paused_at": None, "paused_by": None,
     }  # fmt: skip
     assert medium["name"] == "medium_priority"
     assert (low["depth"], low["running"], low["waiting"], low["rate"]) == (3, 1, 1, 2.0)
+    assert low["failed"] == 1
     assert low["oldest_wait"] == pytest.approx(50, abs=5)
 
 

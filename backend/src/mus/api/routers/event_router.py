@@ -36,6 +36,8 @@ _STREAM: dict[int | str, dict[str, Any]] = {
 
 @router.get(
     "/events",
+    # Told, as the class has no default that it could be read from.
+    status_code=200,
     responses={**problems(404, 503), **_STREAM},
     response_class=EventStream,
     summary="Live events, as a stream of server-sent events",
