@@ -292,20 +292,25 @@ class EventHub:
                     Redis.from_url(self._broker_url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as redis,
                     redis.pubsub() as pubsub,
                 ):
-                    await pubsub.subscribe(self._all, self._own, *self._wanted_channels())
-                    self._redis, self._broker_is_away = redis, False
-                    if lost:
-                        await self._show_all_again()
-                    async for message in pubsub.listen():
-                        await self._heard(pubsub, message)
+                    await self._listen_on(redis, pubsub, anew=lost)
             except (RedisError, OSError) as error:
                 logger.debug("listening for events was interrupted: %r", error)
-            finally:
-                self._redis, self._broker_is_away = None, True
-                self._live.clear()
-                self._live_changed.set()
-            lost = True
+            self._broker_is_away = lost = True
+            self._live_changed.set()
             await asyncio.sleep(_PAUSE_SECONDS)
+
+    async def _listen_on(self, redis: Redis, pubsub: PubSub, *, anew: bool) -> None:
+        try:
+            await pubsub.subscribe(self._all, self._own, *self._wanted_channels())
+            self._redis, self._broker_is_away = redis, False
+            if anew:
+                await self._show_all_again()
+            async for message in pubsub.listen():
+                await self._heard(pubsub, message)
+        finally:
+            # Before it is closed: what is sent on a closed client opens a connection that nobody closes.
+            self._redis = None
+            self._live.clear()
 
     async def _heard(self, pubsub: PubSub, message: dict[str, Any]) -> None:
         kind, channel = message["type"], message["channel"]
