@@ -7,6 +7,7 @@ from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
 from mus.broker.embedded_server import embedded_server
+from mus.broker.metrics_hash import flushed
 from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings
 from mus.errors import BrokerUnavailableError
@@ -42,4 +43,5 @@ async def opened(settings: Settings, *, wait_for_broker_seconds: float = 30.0) -
             except BrokerUnavailableError as error:
                 raise BrokerUnavailableError(f"The embedded broker did not start: {error.user_message}") from error
         connection = await stack.enter_async_context(broker.connected(database, url, settings.queue_name))
+        await stack.enter_async_context(flushed(connection))
         yield Runtime(settings, database, connection)

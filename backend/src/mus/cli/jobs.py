@@ -118,6 +118,6 @@ def _act(action: JobAction, job_id: str, data: DataOption, *, as_json: bool) -> 
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
 
-    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    log_to_stderr(settings.log_level, settings.log_format, part="jobs", at_least=logging.WARNING)
     answer = run(action(settings, job_id))
     print(json.dumps(answer) if as_json else f"Job {answer['id']} is {answer['state']}")

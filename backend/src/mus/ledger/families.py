@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from mus.ledger.job_counts import count_end
 from mus.ledger.job_rows import CHILD_ENDED, SETTLING, NewJob, jobs
 from mus.ledger.job_states import STARTABLE_STATES, TERMINAL_STATES, JobState
 from mus.persistence.models import Job, utc_now
@@ -38,6 +39,7 @@ async def settle(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:
         values["progress"] = 1.0
     await _set(work, job_id, **values)
     await ledger.record(work, [(job_id, state, job.attempt, None)])
+    await count_end(work, job_id, job.task, job.queue, state)
     if job.parent_id is not None:
         await child_ended(ledger, work, job.parent_id, job_id)
     return state

@@ -1,0 +1,48 @@
+"""What is true of the ledger at this moment, for `/metrics` and `/health`. Nothing here looks at ended jobs one by
+one: a page that is read every few seconds must not get slower with the years."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from sqlalchemy import select
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mus.ledger.job_states import JobState
+from mus.persistence.models import Job, QueueRow
+
+#: So many of the latest scans are looked at: enough to meet each library's last one.
+_LATEST_SCANS = 200
+
+
+@dataclass(frozen=True, slots=True)
+class LastScan:
+    """A library's last scan that succeeded."""
+
+    library_id: int
+    found: int
+    #: From its start to its end.
+    seconds: float
+
+
+async def paused_queues(session: AsyncSession) -> set[str]:
+    """Names of the queues of which no job may start."""
+    return set(await session.scalars(select(QueueRow.name).where(QueueRow.paused_at.is_not(None))))
+
+
+async def last_scans(session: AsyncSession) -> list[LastScan]:
+    """The last scan of each library."""
+    rows = await session.execute(
+        select(Job.state, Job.arguments, Job.result, Job.started_at, Job.finished_at)
+        .where(Job.task == "scan_library")
+        .order_by(Job.id.desc())
+        .limit(_LATEST_SCANS)
+    )
+    last: dict[int, LastScan] = {}
+    for row in rows:
+        library_id = row.arguments.get("library_id")
+        if row.state != JobState.SUCCEEDED or library_id in last or row.started_at is None:
+            continue
+        found = (row.result or {}).get("found", 0)
+        last[library_id] = LastScan(library_id, found, (row.finished_at - row.started_at).total_seconds())
+    return list(last.values())
