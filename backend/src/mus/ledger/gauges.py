@@ -12,7 +12,7 @@ from mus.ledger.job_states import JobState
 from mus.persistence.models import Job, QueueRow
 
 #: So many of the latest scans are looked at: enough to meet each library's last one.
-_LATEST_SCANS = 200
+_LATEST_SCANS = 50
 
 
 @dataclass(frozen=True, slots=True)
