@@ -85,5 +85,7 @@ def test_names_keep_to_prometheus_conventions() -> None:
         assert metric.name.startswith("mus_")
         assert metric.name.endswith("_total" if isinstance(metric, Counter) else "_seconds")
         assert metric.help.endswith(".")
+        if isinstance(metric, Counter):
+            assert len(metric.known) == len([label for label in metric.labels if label not in {"queue", "task"}])
         if not isinstance(metric, Counter):
             assert list(metric.buckets) == sorted(set(metric.buckets))

@@ -25,11 +25,16 @@ INFINITY = "+Inf"
 
 @dataclass(frozen=True, slots=True)
 class Counter:
-    """Something that only grows. `name` ends in `_total`."""
+    """Something that only grows. `name` ends in `_total`.
+
+    `known` are the values of its labels, queue and task left out. Each of their series is there from the start, at
+    0: Prometheus sees no increase in one that begins at 1, so an alert would miss the first failure.
+    """
 
     name: str
     help: str
     labels: tuple[str, ...] = ()
+    known: tuple[tuple[str, ...], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +71,7 @@ JOBS_FINISHED = Counter(
     "Ends of jobs and of their attempts. succeeded, failed, cancelled: the job is over. retrying, snoozed, "
     "handed_back (its worker stopped): the attempt is over, the job runs again.",
     (*_BY_JOB, "outcome"),
+    (("succeeded", "failed", "cancelled", "retrying", "snoozed", "handed_back"),),
 )
 JOB_DURATION = Histogram(
     "mus_job_duration_seconds",
@@ -84,6 +90,7 @@ JOB_RETRIES = Counter(
     "mus_job_retries_total",
     "Further attempts granted: automatic after a temporary failure, manual where a person asked.",
     (*_BY_JOB, "kind"),
+    (("automatic", "manual"),),
 )
 JOB_TAKEOVERS = Counter(
     "mus_job_takeovers_total",
@@ -103,17 +110,25 @@ WATCHER_EVENTS = Counter(
     "Changes noticed below the music folders, before they settle. added, modified, deleted: events of the file "
     "system; polled: seen by looking again.",
     ("kind",),
+    (("added", "modified", "deleted", "polled"),),
 )
 WATCHER_CHANGES = Counter(
     "mus_watcher_changes_total",
     "Settled changes handed on as jobs, in files; scan counts the quick scans asked for instead.",
     ("kind",),
+    (("created", "modified", "moved", "deleted", "scan"),),
 )
-SCANS = Counter("mus_scans_total", "Scans that ended, by outcome.", ("outcome", "mode"))
+SCANS = Counter(
+    "mus_scans_total",
+    "Scans that ended, by outcome.",
+    ("outcome", "mode"),
+    (("succeeded", "failed", "cancelled"), ("quick", "full")),
+)
 SCAN_FILES = Counter(
     "mus_scan_files_total",
     "Files that succeeded scans went through: added, updated, moved, unchanged, missing, skipped.",
     ("outcome",),
+    (("added", "updated", "moved", "unchanged", "missing", "skipped"),),
 )
 SCAN_DURATION = Histogram(
     "mus_scan_duration_seconds", "From the request of a scan to its successful end.", ("mode",), _SCAN_BUCKETS

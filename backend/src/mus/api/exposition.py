@@ -5,6 +5,7 @@ from __future__ import annotations
 import platform
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from itertools import product
 
 from prometheus_client.exposition import CONTENT_TYPE_PLAIN_0_0_4, generate_latest
 from prometheus_client.metrics_core import (
@@ -18,6 +19,7 @@ from prometheus_client.openmetrics.exposition import generate_latest as generate
 from prometheus_client.registry import Collector
 
 import mus
+from mus.jobs import TASK_QUEUES
 from mus.ledger.gauges import LastScan
 from mus.ledger.queries import QueueFigures, WorkerFigures
 from mus.metrics import COUNTED, SUM, Counter, Histogram, Key
@@ -183,13 +185,17 @@ def _counted(sums: Mapping[Key, float]) -> Iterator[Metric]:
 
 def _counter(metric: Counter, sums: Mapping[Key, float]) -> Metric:
     family = CounterMetricFamily(metric.name, metric.help, labels=metric.labels)
-    found: dict[Key, float] = {key[1:]: amount for key, amount in sums.items() if key[0] == metric.name}
-    if not metric.labels:
-        # A counter that exists from the start shows its first increase.
-        found.setdefault((), 0)
+    found = dict.fromkeys(_known_series(metric), 0.0)
+    found |= {key[1:]: amount for key, amount in sums.items() if key[0] == metric.name}
     for labels, amount in sorted(found.items()):
         family.add_metric(labels, amount)
     return family
+
+
+def _known_series(metric: Counter) -> list[Key]:
+    by_job = metric.labels[:2] == ("queue", "task")
+    jobs = [(str(queue), task) for task, queues in TASK_QUEUES.items() for queue in queues] if by_job else [()]
+    return [(*job, *others) for job in jobs for others in product(*metric.known)]
 
 
 def _histogram(metric: Histogram, sums: Mapping[Key, float]) -> Metric:

@@ -27,7 +27,6 @@ from mus.persistence.unit_of_work import UnitOfWork
 _OUTCOMES = {"failed for now": "retrying", "snoozed": "snoozed", "handed back at shutdown": "handed_back"}
 #: The one task with figures of its own: how scans went is what people ask first.
 _SCAN_TASK = "scan_library"
-_SCAN_FILES = ("added", "updated", "moved", "unchanged", "missing", "skipped")
 
 
 def _after_commit(work: UnitOfWork, counting: Callable[[], None]) -> None:
@@ -58,7 +57,7 @@ async def _count_scan(work: UnitOfWork, job_id: str, state: JobState) -> None:
         count(SCANS, state, mode)
         if state is JobState.SUCCEEDED:
             observe(SCAN_DURATION, mode, value=seconds)
-            for outcome in _SCAN_FILES:
+            for outcome in SCAN_FILES.known[0]:
                 count(SCAN_FILES, outcome, amount=files.get(outcome) or 0)
 
     _after_commit(work, counting)
