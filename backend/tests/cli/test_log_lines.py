@@ -19,6 +19,8 @@ import pytest
 from mus.cli.children import Output
 from mus.cli.console_logs import ConsoleLines
 from mus.cli.json_logs import MEMBERS, JsonLines
+from mus.config import load_settings
+from mus.errors import ConfigurationError
 from mus.log_context import JobFields, logged_as
 
 JOB = "0198c4f1aaaabbbbccccddddeeee1234"
@@ -164,3 +166,8 @@ def test_warnings_of_python_are_objects_too() -> None:
     line = json.loads(ran.stderr)
     assert (line["logger"], line["level"]) == ("py.warnings", "WARNING")
     assert "careful" in line["message"]
+
+
+def test_a_format_that_there_is_not_is_told_with_those_there_are() -> None:
+    with pytest.raises(ConfigurationError, match="MUS_LOG_FORMAT: Input should be 'console' or 'json'"):
+        load_settings(log_format="xml")

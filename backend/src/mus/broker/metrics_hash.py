@@ -56,7 +56,11 @@ async def _keep_flushing(connection: Connection, stopping: asyncio.Event) -> Non
                 await stopping.wait()
         except TimeoutError:
             pass
-        await flush(connection)
+        try:
+            await flush(connection)
+        except Exception:
+            # What is counted must never end the process that counts it.
+            logger.exception("counters could not be told this time")
 
 
 async def flush(connection: Connection, tally: Tally = TALLY, *, process: str = _PROCESS) -> bool:

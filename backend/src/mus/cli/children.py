@@ -44,9 +44,10 @@ class Output:
         self._is_json = log_format == "json"
         self._held: list[str] | None = None
 
-    def write(self, part: str, line: str) -> None:
+    def write(self, part: str, line: str, *, level: str = "WARNING") -> None:
+        """`level` is that of a line which does not tell its own."""
         if self._is_json:
-            text, is_routine, _ = _json_line(part, line)
+            text, is_routine, _ = _json_line(part, line, level)
         else:
             text, is_routine = f"{part:<7}| {one_line(line)}", _ROUTINE.search(line) is not None
         if self._held is None:
@@ -74,13 +75,13 @@ class Output:
             sys.stderr.flush()
 
 
-def _json_line(part: str, line: str) -> tuple[str, bool, str]:
+def _json_line(part: str, line: str, level: str = "WARNING") -> tuple[str, bool, str]:
     """The line as an object, whether it tells of nothing wrong, and its message."""
     from mus.cli.json_logs import parsed, wrapped  # not for those who log as text
 
     members = parsed(line)
     if members is None:
-        return wrapped(part, line, time.time()), False, line
+        return wrapped(part, line, level), False, line
     return line, members["level"] in {"DEBUG", "INFO"}, str(members["message"])
 
 

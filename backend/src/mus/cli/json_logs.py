@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import logging
+import time
 from datetime import UTC, datetime
 from typing import Any
 
@@ -40,10 +41,10 @@ class JsonLines(JsonFormatter):
         log_data.update((name, value) for name, value in extra.items() if name not in log_data)
 
 
-def wrapped(part: str, line: str, time: float) -> str:
+def wrapped(part: str, line: str, level: str) -> str:
     """A line that came as text, as by a native library, in the form of the others."""
     members: dict[str, Any] = dict.fromkeys(MEMBERS)
-    members |= {"time": _utc(time), "level": "WARNING", "logger": "output", "part": part, "message": line}
+    members |= {"time": _utc(time.time()), "level": level, "logger": "output", "part": part, "message": line}
     return json.dumps(members)
 
 

@@ -88,7 +88,7 @@ class _Up:
             stack.push_async_callback(self._stop_children)
             await self._unless_stopped(self._come_up(environment, port))
             await self._unless_stopped(asyncio.Event().wait())
-            self._output.write("up", "stopping")
+            self._output.write("up", "stopping", level="INFO")
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
