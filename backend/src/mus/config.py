@@ -60,6 +60,13 @@ class Settings(BaseSettings):
     #: How often a quick scan runs by itself, as a crontab in UTC.
     scan_schedule: str = "23 * * * *"
 
+    #: Called (POST, signed as standardwebhooks.com says) when a job fails and an admin must act.
+    admin_webhook_url: str | None = None
+    #: Signs the calls: any text, or `whsec_` and base64.
+    admin_webhook_secret: SecretStr | None = None
+    #: Addresses of proxies, comma-separated, that may say who the caller is (`X-Forwarded-For`).
+    trusted_proxies: str = ""
+
     guard_min_tracks: Annotated[int, Field(ge=1)] = 50
     guard_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
 
@@ -103,6 +110,23 @@ class Settings(BaseSettings):
         if not value.startswith(("sqlite+aiosqlite://", "postgresql+asyncpg://")):
             raise ValueError("must start with sqlite+aiosqlite:// or postgresql+asyncpg://")
         return value
+
+    @field_validator("admin_webhook_url")
+    @classmethod
+    def _webhook_scheme(cls, value: str | None) -> str | None:
+        if value is None or value == "":
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an address that starts with http:// or https://")
+        return value
+
+    @model_validator(mode="after")
+    def _webhook_is_signed(self) -> Settings:
+        secret = self.admin_webhook_secret.get_secret_value() if self.admin_webhook_secret else ""
+        if self.admin_webhook_url and not secret:
+            raise ValueError("MUS_ADMIN_WEBHOOK_URL needs MUS_ADMIN_WEBHOOK_SECRET, which signs the calls")
+        return self
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Settings:

@@ -138,12 +138,12 @@ async def test_a_running_job_is_told_to_stop(client: Client, runtime: Runtime) -
     await add(runtime, WorkerRow(id="w", host="h", pid=1, queues=[], state="alive"))
     assert await runtime.connection.ledger.start(f"{job_id}.1.1", "w") is not None
     async with runtime.connection.redis.pubsub() as messages:
-        await messages.subscribe(runtime.connection.cancel_channel)
+        await messages.subscribe(runtime.connection.control_channel)
         await messages.get_message(timeout=5)
         answer = await client.delete(f"/jobs/{job_id}")
         assert (answer.status_code, answer.json()["state"]) == (202, "running")
         message = await messages.get_message(ignore_subscribe_messages=True, timeout=5)
-    assert message["data"] == job_id
+    assert message["data"] == f"cancel {job_id}"
     assert (await client.get(f"/jobs/{job_id}")).json()["cancel_requested_at"] is not None
 
 

@@ -56,6 +56,8 @@ async def test_queues_are_shown_as_they_are(client: Client, runtime: Runtime) ->
         job(state="running"),
         job("scan_library", state="waiting"),
         job(state="succeeded", finished_at=now),
+        job(state="failed", finished_at=now),
+        job(state="failed", finished_at=now, cleared_at=now),
         QueueRow(name=QUEUE, paused_at=now),
     )
     page = await scrape(client)
@@ -64,7 +66,8 @@ async def test_queues_are_shown_as_they_are(client: Client, runtime: Runtime) ->
     assert page.get("mus_queue_waiting", queue=QUEUE) == 1
     assert 100 <= (page.get("mus_queue_oldest_wait_seconds", queue=QUEUE) or 0) < 160
     assert page.get("mus_queue_paused", queue=QUEUE) == 1
-    for name in ("depth", "running", "waiting", "oldest_wait_seconds", "paused"):
+    assert page.get("mus_queue_failed", queue=QUEUE) == 1
+    for name in ("depth", "running", "waiting", "oldest_wait_seconds", "paused", "failed"):
         assert page.get(f"mus_queue_{name}", queue="high_priority") == 0
 
 

@@ -16,6 +16,7 @@ from mus.broker.metrics_hash import flush, read_sums
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
+from mus.ledger import steering
 from mus.ledger.deliveries import Delivery
 from mus.ledger.ledger import Ledger
 from mus.metrics import Key
@@ -67,10 +68,10 @@ async def test_each_outcome_of_a_job_is_counted(runtime: Runtime, worker: Worker
     await until(outcomes, what="the counts")
     assert await counted(runtime, "mus_job_retries_total") == {("test_failing", "automatic"): 1}
     async with runtime.database.unit_of_work():
-        await runtime.connection.ledger.cancel(retried)
+        await steering.cancel(runtime.connection.ledger, retried)
     assert (await finished(runtime))[("test_failing", "cancelled")] == 1
     async with runtime.database.unit_of_work():
-        await runtime.connection.ledger.retry(retried, requested_by="test")
+        await steering.retry(runtime.connection.ledger, retried, requested_by="test")
     assert (await counted(runtime, "mus_job_retries_total"))[("test_failing", "manual")] == 1
 
 
@@ -89,7 +90,7 @@ async def test_a_cancelled_family_counts_each_of_its_jobs_once(runtime: Runtime,
         for number in range(2):
             await broker.enqueue(Queue.LOW, leaf, Options(parent_id=parent), name=str(number))
     async with runtime.database.unit_of_work():
-        await ledger.cancel(parent)
+        await steering.cancel(ledger, parent)
     assert await finished(runtime) == {("test_leaf", "cancelled"): 3}
 
 
@@ -97,7 +98,7 @@ async def test_what_is_rolled_back_is_not_counted(runtime: Runtime, ledger: Ledg
     job_id = await enqueue(runtime, leaf, name="x")
     with suppress(ZeroDivisionError):
         async with runtime.database.unit_of_work():
-            await ledger.cancel(job_id)
+            await steering.cancel(ledger, job_id)
             raise ZeroDivisionError
     assert await finished(runtime) == {}
 
@@ -130,7 +131,7 @@ async def test_a_delayed_job_waits_from_the_time_it_is_due(
     assert again.waited_seconds < 60
 
 
-async def test_a_repeat_is_counted_and_a_job_that_is_held_back_is_none(
+async def test_a_repeat_is_counted_and_a_job_that_is_held_back_or_paused_is_none(
     runtime: Runtime, ledger: Ledger, worker_id: str
 ) -> None:
     options = Options(exclusive_key="one at a time")
@@ -141,6 +142,11 @@ async def test_a_repeat_is_counted_and_a_job_that_is_held_back_is_none(
     assert await ledger.start(f"{second}.1.1", worker_id) is None
     assert await counted(runtime, "mus_deliveries_repeated_total") == {}
     assert await ledger.start(f"{first}.1.1", worker_id) is None
+    assert await counted(runtime, "mus_deliveries_repeated_total") == {(): 1}
+    third = await enqueue(runtime, leaf, name="c")
+    async with runtime.database.unit_of_work():
+        await steering.pause(ledger, Queue.LOW, paused_by=None)
+    assert await ledger.start(f"{third}.1.1", worker_id) is None
     assert await counted(runtime, "mus_deliveries_repeated_total") == {(): 1}
 
 

@@ -20,7 +20,7 @@ from prometheus_client.registry import Collector
 
 import mus
 from mus.jobs import TASK_QUEUES
-from mus.ledger.gauges import LastScan
+from mus.ledger.last_scans import LastScan
 from mus.ledger.queries import QueueFigures, WorkerFigures
 from mus.metrics import COUNTED, SUM, Counter, Histogram, Key
 from mus.persistence.models import Library
@@ -34,7 +34,6 @@ class Readings:
     """What one scrape found. `broker_seconds` and `sums` are None when the broker did not answer."""
 
     queues: Sequence[QueueFigures]
-    paused: set[str]
     workers: Sequence[WorkerFigures]
     libraries: Sequence[Library]
     #: Tracks by status.
@@ -147,7 +146,12 @@ def _queues(readings: Readings) -> Iterator[Metric]:
     yield gauge(
         "mus_queue_paused",
         "1 while a person has paused the queue: none of its jobs starts.",
-        {name: name in readings.paused for name in queues},
+        {name: queue.paused_at is not None for name, queue in queues.items()},
+    )
+    yield gauge(
+        "mus_queue_failed",
+        "Jobs that failed for good and that nobody has cleared away.",
+        {name: queue.failed for name, queue in queues.items()},
     )
 
 

@@ -18,6 +18,7 @@ from mus.api.schemas import (
     TrackItem,
 )
 from mus.errors import ErrorCategory
+from mus.events.messages import shown_progress
 from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.library.paths import shown, unescaped
 from mus.library.states import TrackState
@@ -108,10 +109,7 @@ def library_item(library: Library) -> LibraryItem:
 
 
 def _progress(job: Job) -> float:
-    """A parent's own progress stands still while its parts count theirs."""
-    if job.state in TERMINAL_STATES or not job.units_total:
-        return job.progress
-    return max(job.progress, min(1.0, job.units_done / job.units_total))
+    return shown_progress(job.state, job.progress, job.units_done, job.units_total)
 
 
 def _job_error(job: Job) -> JobError | None:

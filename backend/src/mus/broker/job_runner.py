@@ -208,7 +208,8 @@ class JobRunner:
                 elif job.stop_reason is StopReason.SUPERSEDED:
                     pass
                 elif failure is not None:
-                    await ledger.fail(started, failure)
+                    wait = self._tasks[started.task].wait_seconds(started.attempt)
+                    await ledger.fail(started, failure, wait_seconds=wait)
                 elif snoozed is not None:
                     await ledger.snooze(started, snoozed.seconds, snoozed.reason)
                 elif job.stop_reason is StopReason.SHUTDOWN:

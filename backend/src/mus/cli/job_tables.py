@@ -19,6 +19,7 @@ from mus.broker.queues import queue_named
 from mus.cli.options import WrongUsageError
 from mus.config import Settings
 from mus.errors import AdminRequiredError, BadRequestError, NotFoundError
+from mus.ledger import steering
 from mus.ledger.job_states import JobState
 from mus.ledger.queries import JobFilter, event_page, job_named, job_page
 from mus.persistence.database import Database
@@ -98,7 +99,7 @@ async def cancelled(settings: Settings, job_id: str) -> dict[str, Any]:
     async with opened(settings) as runtime:
         whole_id = await _whole_id(runtime.database, job_id)
         async with runtime.database.unit_of_work():
-            state = await broker.ledger.cancel(whole_id)
+            state = await steering.cancel(broker.ledger, whole_id)
         return {"id": whole_id, "state": state if state is JobState.CANCELLED else f"{state}, and stops soon"}
 
 
@@ -110,7 +111,7 @@ async def retried(settings: Settings, job_id: str) -> dict[str, Any]:
     async with opened(settings) as runtime:
         whole_id = await _whole_id(runtime.database, job_id)
         async with runtime.database.unit_of_work():
-            new_id = await broker.ledger.retry(whole_id, requested_by="mus jobs retry")
+            new_id = await steering.retry(broker.ledger, whole_id, requested_by="mus jobs retry")
         return {"id": new_id, "state": JobState.QUEUED, "retry_of": whole_id}
 
 

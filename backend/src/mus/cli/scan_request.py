@@ -25,6 +25,7 @@ from mus.cli.options import WrongUsageError
 from mus.config import Settings
 from mus.errors import ConflictError, NotFoundError
 from mus.jobs.scan_requests import scan_job
+from mus.ledger import steering
 from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.library.paths import escaped, shown, unescaped
 from mus.persistence.database import Database
@@ -290,7 +291,7 @@ class _Follower:
             return row
         with contextlib.suppress(ConflictError):  # it ended in this very moment
             async with self._runtime.database.unit_of_work():
-                await broker.ledger.cancel(self._job_id)
+                await steering.cancel(broker.ledger, self._job_id)
         for _ in range(round(_CANCEL_SECONDS / _LOOK_SECONDS)):
             row = await self.row()
             if row.ended:

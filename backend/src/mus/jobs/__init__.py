@@ -24,6 +24,7 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "restore_track_by_id": frozenset({Queue.HIGH}),
     "process_slow_metadata": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
+    "call_admin_webhook": frozenset({Queue.MEDIUM}),
     "forget_workers": frozenset({Queue.LOW}),
     "scheduled_scans": frozenset({Queue.LOW}),
 }

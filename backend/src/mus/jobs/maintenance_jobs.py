@@ -6,9 +6,11 @@ from typing import Any
 
 from sqlalchemy import select
 
+from mus.broker import admin_alert
 from mus.broker.job_runner import current_job
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import broker
+from mus.jobs.admin_webhook import call_webhook
 from mus.jobs.scan_requests import scan_job
 from mus.jobs.services import services
 from mus.jobs.trash import purge_trash as purge
@@ -38,6 +40,17 @@ async def scheduled_scans() -> dict[str, Any]:
             [scan_job(library_id, queue=Queue.LOW, requested_by="schedule") for library_id in library_ids]
         )
     return {"scans": jobs}
+
+
+@broker.task(
+    admin_alert.TASK,
+    timeout_seconds=60.0,
+    attempts=admin_alert.ATTEMPTS,
+    first_backoff_seconds=admin_alert.FIRST_BACKOFF_SECONDS,
+)
+async def call_admin_webhook(*, job_id: str) -> dict[str, Any] | None:
+    """Tell the admin's webhook that a job has failed."""
+    return await call_webhook(current_job(), job_id)
 
 
 @broker.task("forget_workers")

@@ -15,6 +15,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory
 from mus.jobs.services import find_library, services
+from mus.jobs.telling import tell_stored
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.paths import escaped
 from mus.library.scan_plan import KnownTrack
@@ -71,6 +72,7 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     fresh = [r for r in readings if not r.vanished and (full or not _is_stored(r, known.get(r.path)))]
     async with job.effect(parent_units=len(paths)) as work:
         stored = await store_readings(work.session, library_id, fresh)
+        tell_stored(work, library_id, stored)
         counts = {
             "added": stored.added,
             "updated": stored.updated,

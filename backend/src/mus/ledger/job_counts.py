@@ -2,12 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any
 
 from sqlalchemy import select
 
-from mus.ledger.job_rows import jobs
+from mus.ledger.job_rows import STARTABLE, jobs
 from mus.ledger.job_states import JobState
 from mus.metrics import (
     DELIVERIES_REPEATED,
@@ -37,7 +37,7 @@ def _after_commit(work: UnitOfWork, counting: Callable[[], None]) -> None:
 
 
 async def count_end(work: UnitOfWork, job_id: str, task: str, queue: str, state: JobState) -> None:
-    """A job has ended for good. Called where the terminal state is written, and so once for each job."""
+    """A job has ended for good. Called where a terminal state is written, and so once for each job."""
     _after_commit(work, lambda: count(JOBS_FINISHED, queue, task, state))
     if task == _SCAN_TASK:
         await _count_scan(work, job_id, state)
@@ -82,7 +82,9 @@ def count_takeover(work: UnitOfWork, task: str, queue: str) -> None:
     _after_commit(work, lambda: count(JOB_TAKEOVERS, queue, task))
 
 
-def count_repeat(work: UnitOfWork) -> None:
-    """A message started nothing. With a message in its place the job is only held back, and that is no repeat."""
-    if not work.outbox:
-        _after_commit(work, lambda: count(DELIVERIES_REPEATED))
+async def count_repeat(work: UnitOfWork, fence: Mapping[str, Any]) -> None:
+    """A message started nothing: a repeat, unless the job is held back, with a new message in this one's place, or
+    still waits, as on a paused queue."""
+    if work.outbox or (await work.session.execute(select(jobs.c.id).where(STARTABLE), fence)).first() is not None:
+        return
+    _after_commit(work, lambda: count(DELIVERIES_REPEATED))

@@ -17,6 +17,7 @@ from mus.ledger.deliveries import Delivery, Publisher
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.ledger.ledger import Ledger
 from mus.ledger.schedules import fire_due
+from mus.ledger.wall_clock import shorten_waits
 from mus.ledger.workers import DeadWorkerWatch, declare_dead, living_beats
 from mus.metrics import DELIVERIES_REPUBLISHED, count
 from mus.persistence.models import Job, WorkerRow, utc_now
@@ -46,6 +47,7 @@ class Reconciler:
             self._declare_dead,
             self._take_over_orphans,
             self._publish_lost,
+            lambda: shorten_waits(self._ledger),
             lambda: fire_due(self._ledger),
         ):
             try:

@@ -26,8 +26,7 @@ from mus.api.schemas import (
 from mus.api.security import is_authorized
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
-from mus.ledger.gauges import paused_queues
-from mus.ledger.queries import workers
+from mus.ledger.queries import paused_queues, workers
 from mus.persistence.libraries import all_libraries
 from mus.persistence.models import Library
 

@@ -13,6 +13,7 @@ from mus.api.problems import problems
 from mus.api.schemas import JobAccepted, JobDetail, JobEventItem, JobItem, Page
 from mus.api.views import job_detail, job_item
 from mus.broker.queues import Queue
+from mus.ledger import steering
 from mus.ledger.job_states import JobState
 from mus.ledger.queries import JobFilter, event_page, job_named, job_page
 
@@ -78,7 +79,7 @@ async def list_job_events(
 )
 async def retry_job(runtime: RuntimeDep, caller: CallerDep, response: Response, job_id: JobId) -> JobAccepted:
     async with runtime.database.unit_of_work():
-        new_id = await runtime.connection.ledger.retry(job_id, requested_by=requested_by(caller))
+        new_id = await steering.retry(runtime.connection.ledger, job_id, requested_by=requested_by(caller))
     response.headers["Location"] = f"/api/v1/jobs/{new_id}"
     return JobAccepted(job_id=new_id, state=JobState.QUEUED)
 
@@ -92,5 +93,5 @@ async def retry_job(runtime: RuntimeDep, caller: CallerDep, response: Response, 
 async def cancel_job(runtime: RuntimeDep, job_id: JobId) -> JobAccepted:
     """The state is `cancelled`, or still `running` or `waiting` for a moment."""
     async with runtime.database.unit_of_work():
-        state = await runtime.connection.ledger.cancel(job_id)
+        state = await steering.cancel(runtime.connection.ledger, job_id)
     return JobAccepted(job_id=job_id, state=state)

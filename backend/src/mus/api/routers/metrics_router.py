@@ -21,7 +21,7 @@ from mus.broker.metrics_hash import read_sums
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.errors import TemporaryError
-from mus.ledger.gauges import last_scans, paused_queues
+from mus.ledger.last_scans import last_scans
 from mus.ledger.queries import queue_figures, workers
 from mus.metrics import Key
 from mus.persistence.libraries import all_libraries
@@ -58,7 +58,6 @@ async def _read(runtime: Runtime) -> Readings:
             await session.execute(text("SELECT 1"))
             database_seconds = time.perf_counter() - began
             queues = await queue_figures(session, list(Queue))
-            paused = await paused_queues(session)
             found = await workers(session, dead_after_seconds=runtime.settings.dead_after_seconds)
             libraries = await all_libraries(session)
             tracks = await tracks_by_status(session)
@@ -69,7 +68,6 @@ async def _read(runtime: Runtime) -> Readings:
         broker_seconds, sums = await asking_broker
     return Readings(
         queues=queues,
-        paused=paused,
         workers=found,
         libraries=libraries,
         tracks=tracks,

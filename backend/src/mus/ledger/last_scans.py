@@ -1,5 +1,5 @@
-"""What is true of the ledger at this moment, for `/metrics` and `/health`. Nothing here looks at ended jobs one by
-one: a page that is read every few seconds must not get slower with the years."""
+"""How fast the last scan of each library was. Few of the ended jobs are looked at: a page that is read every few
+seconds must not get slower with the years."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.ledger.job_states import JobState
-from mus.persistence.models import Job, QueueRow
+from mus.persistence.models import Job
 
 #: So many of the latest scans are looked at: enough to meet each library's last one.
 _LATEST_SCANS = 50
@@ -23,11 +23,6 @@ class LastScan:
     found: int
     #: From its start to its end.
     seconds: float
-
-
-async def paused_queues(session: AsyncSession) -> set[str]:
-    """Names of the queues of which no job may start."""
-    return set(await session.scalars(select(QueueRow.name).where(QueueRow.paused_at.is_not(None))))
 
 
 async def last_scans(session: AsyncSession) -> list[LastScan]:
