@@ -6,7 +6,7 @@ import ipaddress
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8780
     api_token: SecretStr | None = None
     log_level: str = "INFO"
+    #: How log lines are written: for people, or one JSON object a line.
+    log_format: Literal["console", "json"] = "console"
 
     #: Name of the queue on the broker. Braces keep its keys in one DragonflyDB hash slot (DESIGN §3).
     queue_name: str = "{mus}"

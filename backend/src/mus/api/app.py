@@ -24,6 +24,7 @@ from mus.api.routers import (
     job_router,
     library_router,
     media_router,
+    metrics_router,
     queue_router,
     scan_router,
     track_router,
@@ -80,6 +81,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     for module in _ROUTERS:
         api.include_router(module.router)
     app.include_router(api)
+    app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
     install_error_handlers(app)
     app.add_middleware(Gatekeeper, settings=settings)
@@ -95,11 +97,11 @@ def _use(app: FastAPI, runtime: Runtime) -> None:
 def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     """The methods of every address, for `Allow`: the framework would name those of one route only."""
     methods: dict[str, set[str]] = {}
-    for module in _ROUTERS:
+    for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
         for route in module.router.routes:
             if not isinstance(route, APIRoute):
                 continue  # a WebSocket
-            methods.setdefault(API_PREFIX + route.path, set()).update(route.methods or ())
+            methods.setdefault(prefix + route.path, set()).update(route.methods or ())
     return [(compile_path(path)[0], names) for path, names in methods.items()]
 
 

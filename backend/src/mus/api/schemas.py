@@ -267,7 +267,7 @@ class WorkerItem(BaseModel):
 
 class HealthStatus(StrEnum):
     OK = "ok"
-    DEGRADED = "degraded"  # something is down; what works goes on working
+    DEGRADED = "degraded"  # broker, a library, or every worker of some queue is down; the rest goes on working
     UNAVAILABLE = "unavailable"  # the database cannot be used
 
 
@@ -308,4 +308,5 @@ class Health(BaseModel):
     database: DatabaseHealth | None = None
     broker: BrokerHealth | None = None
     workers: list[WorkerHealth] | None = None
+    paused_queues: list[str] | None = None
     libraries: list[LibraryHealth] | None = None

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 
 from mus.broker.admin_alert import alert_for
 from mus.broker.embedded_server import embedded_server
+from mus.broker.metrics_hash import flushed
 from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings
 from mus.errors import BrokerUnavailableError
@@ -45,4 +46,5 @@ async def opened(settings: Settings, *, wait_for_broker_seconds: float = 30.0) -
         connection = await stack.enter_async_context(
             broker.connected(database, url, settings.queue_name, alert=alert_for(settings))
         )
+        await stack.enter_async_context(flushed(connection))
         yield Runtime(settings, database, connection)

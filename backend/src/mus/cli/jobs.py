@@ -164,7 +164,7 @@ def watch_job(job_id: JobId, data: DataOption = None, as_json: JsonOption = Fals
     from mus.cli.event_loop import run
     from mus.cli.job_watch import watched
 
-    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    log_to_stderr(settings.log_level, settings.log_format, part="jobs", at_least=logging.WARNING)
     if not run(watched(settings, job_id, as_json=as_json, on_terminal=sys.stdout.isatty() and not as_json)):
         raise typer.Exit(1)
 
@@ -196,7 +196,7 @@ def _act(settings: Settings, action: JobAction, job_id: str) -> dict[str, Any]:
     from mus.cli.event_loop import run
     from mus.cli.job_tables import acted
 
-    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    log_to_stderr(settings.log_level, settings.log_format, part="jobs", at_least=logging.WARNING)
     return run(acted(settings, action, job_id))
 
 

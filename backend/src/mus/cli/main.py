@@ -47,7 +47,7 @@ def mus_command(
       mus up --music ~/Music
     and open the address it prints. Every option is a setting as well:
     MUS_MUSIC_DIR, MUS_DATA_DIR, MUS_HOST, MUS_PORT, MUS_API_TOKEN,
-    MUS_DRAGONFLY_URL, MUS_DATABASE_URL, MUS_LOG_LEVEL.
+    MUS_DRAGONFLY_URL, MUS_DATABASE_URL, MUS_LOG_LEVEL, MUS_LOG_FORMAT.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())

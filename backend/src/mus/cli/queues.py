@@ -97,6 +97,6 @@ def _act(action: QueueAction, queue: str, data: DataOption, text: str, *, as_jso
     from mus.cli.event_loop import run
     from mus.cli.queue_tables import acted
 
-    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    log_to_stderr(settings.log_level, settings.log_format, part="queues", at_least=logging.WARNING)
     answer: dict[str, Any] = run(acted(settings, action, queue))
     print(json.dumps(answer) if as_json else text.format(**answer))

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sqlalchemy import select, update
 
 from mus.errors import ErrorCategory
+from mus.ledger.job_counts import count_end
 from mus.ledger.job_rows import CHILD_ENDED, SETTLING, NewJob, jobs
 from mus.ledger.job_states import STARTABLE_STATES, TERMINAL_STATES, JobState
 from mus.persistence.models import Job, utc_now
@@ -39,6 +40,7 @@ async def settle(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:
         values["progress"] = 1.0
     await _set(work, job_id, **values)
     await ledger.record(work, [(job_id, state, job.attempt, _reason(job) if state is JobState.FAILED else None)])
+    await count_end(work, job_id, job.task, job.queue, state)
     if job.parent_id is not None:
         await child_ended(ledger, work, job.parent_id, job_id)
     elif (
@@ -133,11 +135,13 @@ async def _cancel_children(ledger: Ledger, work: UnitOfWork, parent_id: str) -> 
             update(Job)
             .where(Job.parent_id == parent_id, Job.state.in_(STARTABLE_STATES), Job.children_open == 0)
             .values(state=JobState.CANCELLED, cancel_requested_at=now, finished_at=now, worker_id=None)
-            .returning(Job.id, Job.attempt)
+            .returning(Job.id, Job.attempt, Job.task, Job.queue)
         )
     ).all()
     if waiting:
         await ledger.record(work, [(row.id, JobState.CANCELLED, row.attempt, None) for row in waiting])
+        for row in waiting:
+            await count_end(work, row.id, row.task, row.queue, JobState.CANCELLED)
         await work.session.execute(
             update(Job).where(Job.id == parent_id).values(children_open=Job.children_open - len(waiting))
         )

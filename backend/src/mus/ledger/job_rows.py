@@ -59,6 +59,8 @@ class StartedJob:
     parent_id: str | None
     requested_by: str | None
     checkpoint: dict[str, Any] | None
+    #: Between the moment it was due and its start.
+    waited_seconds: float
 
     @property
     def fence(self) -> dict[str, Any]:
@@ -66,7 +68,7 @@ class StartedJob:
         return {"f_id": self.id, "f_attempt": self.attempt, "f_delivery": self.delivery}
 
     @property
-    def log_context(self) -> dict[str, Any]:
+    def log_context(self) -> dict[str, str]:
         return {"job": self.id, "task": self.task, "delivery": f"{self.id}.{self.attempt}.{self.delivery}"}
 
 
@@ -164,6 +166,8 @@ START = (
         state=JobState.RUNNING,
         worker_id=bindparam("worker"),
         started_at=bindparam("now"),
+        # From here on the time it was due: a delayed message comes to its stream at `run_after`.
+        published_at=case((jobs.c.run_after > jobs.c.published_at, jobs.c.run_after), else_=jobs.c.published_at),
         run_after=None,
         stage=None,
         # What an earlier attempt met is in the history; this one begins clean, and settles so.
@@ -180,6 +184,8 @@ START = (
         jobs.c.requested_by,
         jobs.c.checkpoint,
         jobs.c.max_attempts,
+        jobs.c.published_at,
+        jobs.c.created_at,
     )
 )
 #: Lock the row and check the fence, changing nothing.
@@ -231,6 +237,7 @@ SETTLING = select(
     jobs.c.continuation,
     jobs.c.continuation_queue,
     jobs.c.continuation_id,
+    jobs.c.task,
     jobs.c.queue,
     jobs.c.attempt,
     jobs.c.parent_id,

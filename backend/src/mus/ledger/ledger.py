@@ -24,6 +24,7 @@ from sqlalchemy.exc import IntegrityError
 from mus.errors import BrokerUnavailableError, ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
 from mus.ledger.families import child_ended, settle, stop_family
+from mus.ledger.job_counts import count_end, count_repeat, count_requeue, count_takeover
 from mus.ledger.job_rows import (
     ADD_EVENTS,
     ADD_UNITS,
@@ -180,6 +181,7 @@ class Ledger:
                 ).one_or_none()
                 if row is None:
                     await self._hold_back_if_exclusive(work, fence)
+                    await count_repeat(work, fence)
                     return None
                 await self.record(work, [(job_id, "started", attempt, {"worker": worker_id})])
         except IntegrityError:
@@ -198,6 +200,7 @@ class Ledger:
             parent_id=row.parent_id,
             requested_by=row.requested_by,
             checkpoint=row.checkpoint,
+            waited_seconds=(utc_now() - (row.published_at or row.created_at)).total_seconds(),
         )
 
     async def _hold_back_if_exclusive(self, work: UnitOfWork, fence: dict[str, Any]) -> None:
@@ -280,6 +283,7 @@ class Ledger:
             ).one_or_none()
             if alone is not None:
                 await self.record(work, [(job.id, JobState.SUCCEEDED, job.attempt, None)])
+                await count_end(work, job.id, job.task, job.queue, JobState.SUCCEEDED)
                 if alone.parent_id is not None:
                     await child_ended(self, work, alone.parent_id, job.id)
                 return JobState.SUCCEEDED
@@ -360,11 +364,14 @@ class Ledger:
         async with self.database.unit_of_work() as work:
             row = (
                 await work.session.execute(
-                    select(jobs.c.cancel_requested_at, jobs.c.max_attempts).where(held).with_for_update()
+                    select(jobs.c.cancel_requested_at, jobs.c.max_attempts, jobs.c.task, jobs.c.queue)
+                    .where(held)
+                    .with_for_update()
                 )
             ).one_or_none()
             if row is None:
                 return
+            count_takeover(work, row.task, row.queue)
             if row.cancel_requested_at is None and attempt < row.max_attempts:
                 await self._requeue(
                     work,
@@ -419,4 +426,5 @@ class Ledger:
         if row is None:
             raise SupersededError
         await self.record(work, [(row.id, event[0], row.attempt, event[1])])
+        count_requeue(work, event[0], row.task, row.queue)
         self.hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, run_after))

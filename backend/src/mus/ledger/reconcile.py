@@ -19,6 +19,7 @@ from mus.ledger.ledger import Ledger
 from mus.ledger.schedules import fire_due
 from mus.ledger.wall_clock import shorten_waits
 from mus.ledger.workers import DeadWorkerWatch, declare_dead, living_beats
+from mus.metrics import DELIVERIES_REPUBLISHED, count
 from mus.persistence.models import Job, WorkerRow, utc_now
 
 logger = logging.getLogger(__name__)
@@ -178,3 +179,4 @@ class Reconciler:
         if fresh:
             logger.info("publishing %d jobs again whose messages were lost", len(fresh))
             await self._publisher.publish(fresh)
+            count(DELIVERIES_REPUBLISHED, amount=len(fresh))

@@ -13,6 +13,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mus.errors import ConflictError, NotFoundError
 from mus.ledger.deliveries import Delivery
 from mus.ledger.families import cancel_open
+from mus.ledger.job_counts import count_manual_retry
 from mus.ledger.job_rows import NewJob
 from mus.ledger.job_states import STARTABLE_STATES, TERMINAL_STATES, JobState
 from mus.ledger.ledger import Ledger
@@ -74,6 +75,7 @@ async def retry(ledger: Ledger, job_id: str, *, requested_by: str | None) -> str
         max_attempts=job.max_attempts,
     )
     (new_id,) = await ledger.add([again])
+    count_manual_retry(work, again.task, again.queue)
     await ledger.record(work, [(job_id, "retried by hand", job.attempt, {"as": new_id, "by": requested_by})])
     return new_id
 
