@@ -187,7 +187,7 @@ async def test_the_description_names_the_problems_of_every_call(client: Client) 
             assert call["responses"]["422"]["content"].keys() == {"application/problem+json"}, path
             if "{" in path:
                 assert "404" in call["responses"], path
-            if method in {"post", "delete"}:
+            if method in {"post", "delete"} and not path.endswith("/reset"):
                 assert "202" in call["responses"], path
 
 

@@ -25,6 +25,7 @@ from mus.api.routers import (
     media_router,
     queue_router,
     scan_router,
+    schedule_router,
     track_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
@@ -41,6 +42,7 @@ _ROUTERS = (
     errors_router,
     job_router,
     queue_router,
+    schedule_router,
 )
 
 

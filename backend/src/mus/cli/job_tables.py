@@ -3,22 +3,21 @@
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
 from sqlalchemy import select
 
 from mus.broker.queues import queue_named
+from mus.cli.existing_database import existing_database
 from mus.cli.options import WrongUsageError
+from mus.cli.terminal import local_time, table_console
 from mus.config import Settings
-from mus.errors import AdminRequiredError, BadRequestError, NotFoundError
+from mus.errors import BadRequestError, NotFoundError
 from mus.ledger.job_states import JobState
 from mus.ledger.queries import JobFilter, event_page, job_named, job_page
 from mus.persistence.database import Database
@@ -60,31 +59,16 @@ def job_filter(states: Sequence[str], queue: str | None) -> JobFilter:
         raise WrongUsageError(f"{error.user_message}: {', '.join(error.details['queues'])}") from None
 
 
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    """The database that is there. Raises AdminRequiredError when there is none: reading makes none."""
-    database = Database(settings.sqlalchemy_url)
-    try:
-        if database.is_sqlite and database.url.database and not Path(database.url.database).exists():
-            raise AdminRequiredError(
-                f"The data folder {str(settings.data_dir)!r} holds no library yet: `mus up` or `mus scan` makes it"
-            )
-        await database.migrate()
-        yield database
-    finally:
-        await database.close()
-
-
 async def listed(settings: Settings, wanted: JobFilter, limit: int) -> list[dict[str, Any]]:
     """The newest jobs."""
-    async with _database(settings) as database, database.reading() as session:
+    async with existing_database(settings) as database, database.reading() as session:
         page = await job_page(session, wanted, before=None, limit=limit)
         return [_record(job, _LISTED) for job in page.jobs]
 
 
 async def found(settings: Settings, job_id: str) -> ShownJob:
     """One job and its history. Raises NotFoundError."""
-    async with _database(settings) as database, database.reading() as session:
+    async with existing_database(settings) as database, database.reading() as session:
         whole_id = await _whole_id(database, job_id)
         events, _ = await event_page(session, whole_id, after=None, limit=_EVENTS)
         return ShownJob(_record(await job_named(session, whole_id), _SHOWN), [_event(event) for event in events])
@@ -165,7 +149,7 @@ def print_list(jobs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             _local(job["created_at"]),
             _took(job),
         )
-    _console().print(table)
+    table_console().print(table)
 
 
 def print_job(shown: ShownJob, *, as_json: bool) -> None:
@@ -177,20 +161,14 @@ def print_job(shown: ShownJob, *, as_json: bool) -> None:
         if value not in (None, 0, [], {}):
             text = json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict) else str(value)
             table.add_row(f"[bold]{name}[/]", escape(_local(text) if name.endswith(("_at", "_after")) else text))
-    _console().print(table)
+    table_console().print(table)
     for event in shown.events:
         details = f"  {json.dumps(event['details'], ensure_ascii=False)}" if event["details"] else ""
         print(f"  {_local(event['at'])}  attempt {event['attempt']}  {event['event']}{details}")
 
 
-def _console() -> Console:
-    # Into a pipe or a file: lines as long as they are, nothing cut.
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=250)
-
-
 def _local(moment: str) -> str:
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+    return local_time(datetime.fromisoformat(moment))
 
 
 def _took(job: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mus
-from mus.cli import doctor, jobs, migrate, parts, scan, up
+from mus.cli import doctor, jobs, migrate, parts, scan, schedules, up
 from mus.cli.options import WrongUsageError
 from mus.errors import BadRequestError, MusError
 
@@ -56,6 +56,7 @@ def mus_command(
 app.command("up")(up.up)
 app.command("scan")(scan.scan)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(schedules.app, name="schedules")
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.command("serve")(parts.serve)
