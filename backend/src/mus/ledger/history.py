@@ -67,17 +67,12 @@ async def next_step(session: AsyncSession, moment: datetime, after: Position | N
     jobs = (await session.execute(statement)).all()
     if not jobs:
         return None
-    events = dict(
-        (
-            await session.execute(
-                select(JobEvent.job_id, func.count())
-                .where(JobEvent.job_id.in_([job.id for job in jobs]))
-                .group_by(JobEvent.job_id)
-            )
-        )
-        .tuples()
-        .all()
+    counts = await session.execute(
+        select(JobEvent.job_id, func.count().label("events"))
+        .where(JobEvent.job_id.in_([job.id for job in jobs]))
+        .group_by(JobEvent.job_id)
     )
+    events: dict[str, int] = {row.job_id: row.events for row in counts}
     if events.get(jobs[0].id, 0) >= ROWS_PER_STEP:
         event_ids = await session.scalars(
             select(JobEvent.id).where(JobEvent.job_id == jobs[0].id).order_by(JobEvent.id).limit(ROWS_PER_STEP)

@@ -14,7 +14,9 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-#: Rows of an index that ANALYZE looks at: it takes a millisecond.
+#: Rows of an index that ANALYZE looks at: it takes a millisecond. Without a limit the planner learned that a state
+#: has 250,000 jobs on average, and walked all jobs for reconcile's look for lost messages, every few seconds: 50 ms
+#: instead of 0.1.
 ANALYSIS_LIMIT = 1000
 #: Pages of the search index that one merge writes: 30 ms.
 MERGE_PAGES = 100
