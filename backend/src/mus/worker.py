@@ -21,7 +21,7 @@ from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings, load_settings
 from mus.errors import ConfigurationError
 from mus.jobs import JOB_MODULES, TASK_QUEUES
-from mus.jobs.maintenance_jobs import schedules
+from mus.jobs.schedules import schedule_entries
 from mus.jobs.services import job_services
 from mus.ledger.queries import paused_queues
 from mus.ledger.reconcile import Reconciler
@@ -88,7 +88,7 @@ class WorkerProcess:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then drain: running jobs end, or are handed back in time."""
-        await ensure_schedules(self._connection.ledger, schedules(self._settings.scan_schedule))
+        await ensure_schedules(self._connection.ledger, schedule_entries(self._settings.scan_schedule))
         await self._heartbeat.start()
         try:
             async with asyncio.TaskGroup() as loops:

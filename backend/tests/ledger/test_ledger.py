@@ -18,9 +18,8 @@ from mus.ledger.deliveries import new_id, parse_delivery_id
 from mus.ledger.job_rows import MAX_ATTEMPTS, Failure, StartedJob
 from mus.ledger.job_states import TERMINAL_STATES, TRANSITIONS, JobState
 from mus.ledger.ledger import Ledger, backoff_seconds
-from mus.ledger.schedules import ScheduleEntry, ensure_schedules, fire_due, next_run
 from mus.ledger.workers import DeadWorkerWatch
-from mus.persistence.models import Job, JobEvent, Schedule, utc_now
+from mus.persistence.models import Job, JobEvent, utc_now
 
 TEMPORARY = Failure(ErrorCategory.TEMPORARY, "later", {})
 FOR_GOOD = Failure(ErrorCategory.USER_FIXABLE, "no", {})
@@ -385,36 +384,6 @@ async def test_a_retry_by_hand_is_a_new_job_linked_to_the_first(
     row = await job_row(again)  # type: ignore[operator]
     assert (row.state, row.attempt, row.retry_of, row.requested_by) == ("queued", 1, job_id, "me")
     assert row.arguments == {"name": "x", "seconds": 0.0}
-
-
-# ----------------------------------------------------------------- schedules
-
-
-async def test_a_missed_schedule_fires_once_however_many_look(runtime: Runtime, ledger: Ledger) -> None:
-    entry = ScheduleEntry("nightly", "0 3 * * *", "test_leaf", Queue.LOW, {"name": "night"})
-    await ensure_schedules(ledger, [entry])
-    async with runtime.database.unit_of_work() as work:
-        schedule = await work.session.get(Schedule, "nightly")
-        assert schedule is not None
-        schedule.next_due = utc_now() - timedelta(days=9)
-    fired = [job for jobs in await asyncio.gather(*(fire_due(ledger) for _ in range(4))) for job in jobs]
-    assert len(fired) == 1
-    assert await fire_due(ledger) == []
-    async with runtime.database.reading() as session:
-        schedule = await session.get(Schedule, "nightly")
-        assert schedule is not None
-        assert schedule.next_due == next_run("0 3 * * *", schedule.last_fired_at)  # type: ignore[arg-type]
-
-
-async def test_a_changed_crontab_is_followed_and_a_bad_one_refused(ledger: Ledger) -> None:
-    await ensure_schedules(ledger, [ScheduleEntry("s", "0 3 * * *", "test_leaf", Queue.LOW)])
-    await ensure_schedules(ledger, [ScheduleEntry("s", "*/5 * * * *", "test_leaf", Queue.LOW)])
-    async with ledger.database.reading() as session:
-        schedule = await session.get(Schedule, "s")
-    assert schedule is not None
-    assert schedule.next_due - utc_now() <= timedelta(minutes=5)
-    with pytest.raises(BadRequestError, match="not a crontab"):
-        next_run("every now and then", utc_now())
 
 
 # ------------------------------------------------------------------- workers

@@ -27,6 +27,7 @@ from mus.api.routers import (
     metrics_router,
     queue_router,
     scan_router,
+    schedule_router,
     track_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
@@ -45,6 +46,7 @@ _ROUTERS = (
     job_router,
     queue_router,
     event_router,
+    schedule_router,
 )
 
 

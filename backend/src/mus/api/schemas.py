@@ -262,6 +262,44 @@ class WorkerItem(BaseModel):
     running_jobs: int
 
 
+# ------------------------------------------------------------------------------------------------- schedules
+
+
+class ScheduleJob(BaseModel):
+    id: str
+    state: JobState
+
+
+class ScheduleItem(BaseModel):
+    name: str
+    description: str
+    task: str
+    queue: str
+    crontab: str = Field(description="Five fields, in UTC")
+    default_crontab: str
+    arguments: dict[str, Any] = Field(description="What its job is given")
+    enabled: bool
+    edited: bool = Field(description="A person changed it: defaults and settings do not reach it")
+    next_due: datetime | None = Field(description="Null when it is disabled")
+    last_fired_at: datetime | None = Field(description="When its job was last enqueued, by time or on request")
+    last_job: ScheduleJob | None = Field(description="Null before the first, and once retention has forgotten it")
+
+
+class ScheduleEdit(BaseModel):
+    """What is left out, or null, stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    crontab: Annotated[str, Field(max_length=100)] | None = Field(
+        default=None,
+        description="Five fields, in UTC: minute, hour, day of the month, month, weekday. A time must fit them all",
+    )
+    enabled: bool | None = None
+    arguments: dict[str, Any] | None = Field(
+        default=None, description="Those named here; they must fit the task, as `days` above 0"
+    )
+
+
 # ---------------------------------------------------------------------------------------------------- health
 
 

@@ -246,7 +246,7 @@ class Broker:
 
 
 def _argument_model(name: str, function: JobFunction[Any]) -> type[BaseModel]:
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:

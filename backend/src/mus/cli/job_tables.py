@@ -12,22 +12,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from mus.broker.queues import Queue, follow_up_queue
-from mus.cli.ledger_reading import (
-    check_exists,
-    console,
-    existing_database,
-    local,
-    plain,
-    queue_of,
-    whole_id,
-)
-from mus.cli.options import WrongUsageError
+from mus.cli.existing_database import existing_database, require_database, whole_id
+from mus.cli.options import WrongUsageError, queue_of
+from mus.cli.terminal import local_time, plain, table_console
 from mus.config import Settings
 from mus.ledger import steering
 from mus.ledger.job_states import JobState
 from mus.ledger.ledger import Ledger
 from mus.ledger.queries import JobFilter, event_page, failure_groups, job_named, job_page, latest_retry
-from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent
 
 JobAction = Callable[[Ledger, str], Coroutine[Any, Any, dict[str, Any]]]
@@ -114,7 +106,7 @@ async def acted(settings: Settings, action: JobAction, job_id: str) -> dict[str,
     """
     from mus.broker.runtime import opened
 
-    check_exists(settings, Database(settings.sqlalchemy_url))
+    require_database(settings)
     async with opened(settings) as runtime:
         job_id = await whole_id(runtime.database, job_id)
         async with runtime.database.unit_of_work():
@@ -169,17 +161,17 @@ def print_list(jobs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         if job["error_message"] and job["state"] in {JobState.FAILED, JobState.RETRYING}:
             state += f" {escape(job['error_message'])}"
         if job["state"] == JobState.RETRYING:
-            state += f" (attempt {job['attempt']} of {job['max_attempts']} at {local(job['run_after'])})"
+            state += f" (attempt {job['attempt']} of {job['max_attempts']} at {local_time(job['run_after'])})"
         table.add_row(
             job["id"],
             job["task"],
             job["queue"],
             state,
             f"{job['progress']:.0%}",
-            local(job["created_at"]),
+            local_time(job["created_at"]),
             _took(job),
         )
-    console().print(table)
+    table_console().print(table)
 
 
 def print_job(shown: ShownJob, *, as_json: bool) -> None:
@@ -190,11 +182,13 @@ def print_job(shown: ShownJob, *, as_json: bool) -> None:
     for name, value in shown.job.items():
         if value not in (None, 0, [], {}):
             text = json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict) else str(value)
-            table.add_row(f"[bold]{name}[/]", escape(local(text) if name.endswith(("_at", "_after")) else text))
-    console().print(table)
+            table.add_row(
+                f"[bold]{name}[/]", escape(local_time(text) if name.endswith(("_at", "_after")) else text)
+            )
+    table_console().print(table)
     for event in shown.events:
         details = f"  {json.dumps(event['details'], ensure_ascii=False)}" if event["details"] else ""
-        print(f"  {local(event['at'])}  attempt {event['attempt']}  {event['event']}{details}")
+        print(f"  {local_time(event['at'])}  attempt {event['attempt']}  {event['event']}{details}")
 
 
 def print_failures(groups: Sequence[dict[str, Any]], *, as_json: bool) -> None:
@@ -213,11 +207,11 @@ def print_failures(groups: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             group["task"],
             group["queue"],
             group["category"] or "",
-            local(group["last_at"]),
+            local_time(group["last_at"]),
             group["last_job"],
             escape(group["reason"] or group["message"] or ""),
         )
-    console().print(table)
+    table_console().print(table)
 
 
 def _took(job: dict[str, Any]) -> str:

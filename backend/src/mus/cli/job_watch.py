@@ -8,17 +8,17 @@ from rich.console import Console
 from rich.progress import BarColumn, Progress, SpinnerColumn, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
 from mus.broker.runtime import opened
-from mus.cli.ledger_reading import check_exists, local, whole_id
+from mus.cli.existing_database import require_database, whole_id
+from mus.cli.terminal import local_time
 from mus.config import Settings
 from mus.events.hub import EventHub, Watch
 from mus.events.messages import JobMessage
 from mus.ledger.job_states import JobState
-from mus.persistence.database import Database
 
 
 async def watched(settings: Settings, job_id: str, *, as_json: bool, on_terminal: bool) -> bool:
     """Print how the job stands until it ends; whether it succeeded. Raises NotFoundError."""
-    check_exists(settings, Database(settings.sqlalchemy_url))
+    require_database(settings)
     async with opened(settings) as runtime:
         job_id = await whole_id(runtime.database, job_id)
         hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
@@ -64,14 +64,14 @@ async def _drawn(watch: Watch) -> JobMessage | None:
 
 def line(message: JobMessage) -> str:
     """How a job stands, in one line."""
-    return f"{local(message.timestamp)}  {message.task}  {message.progress:4.0%}  {_standing(message)}"
+    return f"{local_time(message.timestamp)}  {message.task}  {message.progress:4.0%}  {_standing(message)}"
 
 
 def _standing(message: JobMessage) -> str:
     parts = [str(message.state)]
     details = message.details
     if message.state is JobState.RETRYING:
-        parts.append(f"attempt {details['attempt']} at {local(details['next_attempt_at'])}")
+        parts.append(f"attempt {details['attempt']} at {local_time(details['next_attempt_at'])}")
     elif message.stage and not message.is_last:
         parts.append(message.stage)
     if details["units_total"] and not message.is_last:

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, JsonOption, WrongUsageError, queue_of, read_settings
 
 if TYPE_CHECKING:
     from mus.cli.job_tables import JobAction
@@ -139,7 +139,6 @@ def move_job(
     """
     settings = read_settings(data_dir=data)
     from mus.cli.job_tables import move_to
-    from mus.cli.ledger_reading import queue_of
 
     answer = _act(settings, move_to(queue_of(queue)), job_id)
     _tell(answer, f"Job {answer['id']} is {answer['state']} on {answer['queue']}", as_json)

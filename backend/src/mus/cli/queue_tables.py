@@ -10,12 +10,13 @@ from typing import Any
 from rich.table import Table
 
 from mus.broker.queues import Queue
-from mus.cli.ledger_reading import check_exists, console, duration, existing_database, local, plain, queue_of
+from mus.cli.existing_database import existing_database, require_database
+from mus.cli.options import queue_of
+from mus.cli.terminal import duration, local_time, plain, table_console
 from mus.config import Settings
 from mus.ledger import steering
 from mus.ledger.ledger import Ledger
 from mus.ledger.queries import queue_figures, workers
-from mus.persistence.database import Database
 
 QueueAction = Callable[[Ledger, Queue], Coroutine[Any, Any, dict[str, Any]]]
 
@@ -38,7 +39,7 @@ async def acted(settings: Settings, action: QueueAction, name: str) -> dict[str,
     from mus.broker.runtime import opened
 
     queue = queue_of(name)
-    check_exists(settings, Database(settings.sqlalchemy_url))
+    require_database(settings)
     async with opened(settings) as runtime:
         done = await action(runtime.connection.ledger, queue)
         async with runtime.database.reading() as session:
@@ -72,7 +73,7 @@ def print_queues(queues: Sequence[dict[str, Any]], *, as_json: bool) -> None:
     for queue in queues:
         state = "[green]open[/]"
         if queue["paused_at"] is not None:
-            state = f"[yellow]paused[/] since {local(queue['paused_at'])}"
+            state = f"[yellow]paused[/] since {local_time(queue['paused_at'])}"
         table.add_row(
             queue["name"],
             state,
@@ -84,4 +85,4 @@ def print_queues(queues: Sequence[dict[str, Any]], *, as_json: bool) -> None:
             f"{queue['finished_per_minute']:.1f}",
             str(queue["workers"]),
         )
-    console().print(table)
+    table_console().print(table)

@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from mus.errors import AdminRequiredError, TemporaryError
+from mus.persistence.models import Base
 from mus.persistence.unit_of_work import UnitOfWork, entered
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -97,6 +98,18 @@ class Database:
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
+
+    async def analyse_tables(self) -> int:
+        """Renew what PostgreSQL's planner knows of the tables, one at a time; returns how many.
+
+        Each is a transaction of its own. The rest of a PostgreSQL's upkeep is its own autovacuum's.
+        """
+        preparer = self._writer.dialect.identifier_preparer
+        async with self._writer.connect() as connection:
+            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            for table in Base.metadata.sorted_tables:
+                await connection.execute(text(f"ANALYZE {preparer.format_table(table)}"))
+        return len(Base.metadata.sorted_tables)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
