@@ -88,6 +88,8 @@ class Member:
         status = await self.wait(seconds)
         if status is None:
             self.deaths.append(f"{self.name} did not stop within {seconds:.0f} s of SIGTERM")
+            self.send(signal.SIGUSR1)  # its stacks go to the log
+            await asyncio.sleep(0.5)
             await self.kill()
         elif status != 0:
             self.deaths.append(f"{self.name} ended with status {status} after SIGTERM")

@@ -62,7 +62,7 @@ class Batch:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """An HTTP request. `what` names a job, a file or a queue, as the kind needs. An API that is down is left out."""
+    """An HTTP request. `what` names a job, a file or a queue. Where the `first` API is down, the other is asked."""
 
     at: float
     kind: str

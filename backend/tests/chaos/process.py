@@ -8,7 +8,10 @@ Everything is done by wrapping the real classes from outside: the product has no
 from __future__ import annotations
 
 import asyncio
+import faulthandler
+import signal
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 from typing import Any
 
@@ -96,6 +99,19 @@ def shorten_backoff() -> None:
     ledger_module.backoff_seconds = lambda attempt: 0.1 * 3 ** (attempt - 1)
 
 
+async def _telling_where_it_stands(work: Coroutine[Any, Any, None]) -> None:
+    """On SIGUSR1, the stacks of all threads and tasks go to the log: for a process that does not stop."""
+    loop = asyncio.get_running_loop()
+
+    def tell() -> None:
+        faulthandler.dump_traceback(all_threads=True)
+        for task in asyncio.all_tasks(loop):
+            task.print_stack(file=sys.stderr)
+
+    loop.add_signal_handler(signal.SIGUSR1, tell)
+    await work
+
+
 def main() -> None:
     role, control_file = sys.argv[1:]
     block = ControlBlock(Path(control_file))
@@ -105,16 +121,18 @@ def main() -> None:
     settings = load_settings()
     stop_with_parent(settings.drain_seconds)
     log_to_stderr(settings.log_level)
+    work: Coroutine[Any, Any, None]
     if role == "worker":
         run_messages_twice(block)
         count_starts(block)
         shorten_backoff()
-        run(run_worker(settings, [], []))
+        work = run_worker(settings, [], [])
     elif role == "serve":
         add_route_for_jobs()
-        run(serve(settings))
+        work = serve(settings)
     else:
-        run(run_watcher(settings))
+        work = run_watcher(settings)
+    run(_telling_where_it_stands(work))
 
 
 if __name__ == "__main__":
