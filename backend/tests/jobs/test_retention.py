@@ -14,6 +14,7 @@ from upkeep_jobs import add_jobs, ended, enqueued, job_ids, low_worker, old_job,
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import Settings
+from mus.ledger import steering
 from mus.ledger.history import ROWS_PER_STEP, forget, next_step
 from mus.persistence.models import Job, JobEvent, utc_now
 from waiting import until
@@ -162,7 +163,7 @@ async def test_it_tells_its_progress_and_stops_when_it_is_cancelled(runtime: Run
         job_id = await enqueued(runtime, "prune_history")
         await until(lambda: _has_begun(runtime, job_id), what="the first step")
         async with runtime.database.unit_of_work():
-            await broker.ledger.cancel(job_id)
+            await steering.cancel(broker.ledger, job_id)
         job = await ended(runtime, job_id)
     assert job.state == "cancelled"
     assert job.units_total == 20_000

@@ -8,14 +8,14 @@ from datetime import timedelta
 from pathlib import Path
 
 import pytest
-from music_library import MusicLibrary, as_arguments, busy_file, result_of
+from music_library import MusicLibrary, as_arguments, busy_file, counts, counts_in, result_of
 from sqlalchemy import update
 
 from audio_files import make_audio
 from mus.broker.queues import Queue
 from mus.library.file_reading import FileStat, failed_reading
-from mus.persistence.batch_operations import unsettled
-from mus.persistence.models import Job
+from mus.persistence.batch_operations import last_writes, mark_missing, unsettled
+from mus.persistence.models import Job, Track, utc_now
 
 TASKS = ("process_file_created", "process_file_modified", "process_file_move", "process_file_deletion")
 
@@ -52,6 +52,33 @@ async def test_a_deleted_file_is_missing_and_back_by_itself(library: MusicLibrar
     (library.root / "1.mp3").write_bytes(kept)
     assert await library.change("process_file_created", "1.mp3") == outcome(updated=1)
     assert await library.identities() == before
+
+
+async def test_a_deleted_file_is_missing_also_after_the_clock_was_set_back(library: MusicLibrary) -> None:
+    library.write("1.mp3", "2.mp3")
+    await library.scan()
+    await library.set_tracks(updated_at=utc_now() + timedelta(hours=1))
+    (library.root / "1.mp3").unlink()
+    assert await library.change("process_file_deletion", "1.mp3") == outcome(missing=1)
+    (library.root / "2.mp3").rename(library.root / "3.mp3.part")
+    library.write("4.mp3")
+    assert counts_in(await library.scan()) == counts(found=1, added=1, missing=1)
+
+
+async def test_a_track_that_was_written_since_the_look_is_not_missing(library: MusicLibrary) -> None:
+    library.write("1.mp3", "2.mp3")
+    await library.scan()
+    ids = [track.id for track in (await library.tracks()).values()]
+    database = library.runtime.database
+    async with database.reading() as session:
+        last_written = await last_writes(session, ids)
+    await library.set_tracks(Track.id == ids[0], updated_at=utc_now() - timedelta(hours=1))
+    async with database.unit_of_work() as work:
+        assert await mark_missing(work.session, ids, last_written=last_written) == 1
+    assert {track.id: track.status for track in (await library.tracks()).values()} == {
+        ids[0]: "PENDING",
+        ids[1]: "MISSING",
+    }
 
 
 async def test_a_deleted_folder_takes_all_its_tracks_along_and_no_others(library: MusicLibrary) -> None:

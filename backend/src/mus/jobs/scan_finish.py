@@ -27,12 +27,13 @@ from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import (
     error_count,
+    last_writes,
     mark_missing,
     renumber_devices,
     store_readings,
     tracks_with_ids,
 )
-from mus.persistence.models import Job, Library, utc_now
+from mus.persistence.models import Job, Library
 
 _VANISHED = "vanished during the scan"
 
@@ -105,13 +106,15 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     async with job.effect(stage="finishing") as work:
         await renumber_devices(work.session, library.id, walked.renumbered)
         await renew_looks(work.session, library.id)
-    looked_at = utc_now()
     device = await asyncio.to_thread(device_of, library)
-    gone, overwritten = await _still_gone(library, walked, [*walked.missing, *chunks.gone])
+    unmet = [*walked.missing, *chunks.gone]
+    async with services().database.reading() as session:
+        last_written = await last_writes(session, unmet)
+    gone, overwritten = await _still_gone(library, walked, unmet)
     try:
         async with job.effect() as work:
             await check_losses(work.session, library.id, len(gone), confirmed=walked.confirmed)
-            missing = overwritten + await mark_missing(work.session, gone, seen_before=looked_at)
+            missing = overwritten + await mark_missing(work.session, gone, last_written=last_written)
             tell_tracks(work, DELETED, library.id, missing - overwritten, gone)
             if not walked.path:
                 await mark_online(work, library, device=device)

@@ -24,6 +24,7 @@ from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
 from mus.persistence.batch_operations import (
+    last_writes,
     live_count,
     mark_missing,
     store_readings,
@@ -31,7 +32,7 @@ from mus.persistence.batch_operations import (
     tracks_below,
     tracks_with_inodes,
 )
-from mus.persistence.models import Library, utc_now
+from mus.persistence.models import Library
 
 #: Analysis waits this long after a change, so that a burst becomes one job.
 _ANALYSE_AFTER_SECONDS = 1.0
@@ -109,16 +110,14 @@ async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> d
         "skipped": disk.skipped,
     }
     busy = await _read_and_store(job, library, [file.path for file in to_read], counts)
-    looked_at = utc_now()
     moved_ids = {move.track_id for move in moved.confirmed}
-    gone = await asyncio.to_thread(
-        _provably_gone,
-        library.root,
-        [track for track in named.values() if track.path not in disk.files and track.id not in moved_ids],
-    )
+    unmet = [track for track in named.values() if track.path not in disk.files and track.id not in moved_ids]
+    async with services().database.reading() as session:
+        last_written = await last_writes(session, [track.id for track in unmet])
+    gone = await asyncio.to_thread(_provably_gone, library.root, unmet)
     async with job.effect() as work:
         await check_losses(work.session, library.id, len(gone))
-        counts["missing"] = await mark_missing(work.session, gone, seen_before=looked_at)
+        counts["missing"] = await mark_missing(work.session, gone, last_written=last_written)
         tell_tracks(work, DELETED, library.id, counts["missing"], gone)
         await request_analysis(work.session, in_seconds=_ANALYSE_AFTER_SECONDS)
         if not busy:

@@ -190,20 +190,36 @@ def _row(library_id: int, reading: FileReading, now: datetime) -> dict[str, Any]
     return row
 
 
-async def mark_missing(session: AsyncSession, track_ids: Sequence[int], *, seen_before: datetime) -> int:
+async def last_writes(session: AsyncSession, track_ids: Sequence[int]) -> dict[int, datetime]:
+    """When these tracks were last written, to be read before the disk is looked at; see `mark_missing`."""
+    writes: dict[int, datetime] = {}
+    for start in range(0, len(track_ids), LOOKUP_BATCH):
+        rows = await session.execute(
+            select(Track.id, Track.updated_at).where(Track.id.in_(track_ids[start : start + LOOKUP_BATCH]))
+        )
+        writes.update({row.id: row.updated_at for row in rows})
+    return writes
+
+
+async def mark_missing(
+    session: AsyncSession, track_ids: Sequence[int], *, last_written: Mapping[int, datetime]
+) -> int:
     """Live tracks whose file is gone. Everything known of them is kept. Returns how many changed.
 
-    A track that was written since `seen_before`, when the look at its place began, has come back meanwhile.
+    `last_written` is from `last_writes`, before the look at the tracks' places: one that was written since has come
+    back meanwhile. The times are compared with themselves, never with a clock: a clock that was set back made every
+    track look as if it had just come back, and nothing went missing until it had caught up.
     """
     changed = 0
     for start in range(0, len(track_ids), LOOKUP_BATCH):
+        batch = track_ids[start : start + LOOKUP_BATCH]
+        rows = await session.execute(
+            select(Track.id, Track.updated_at).where(Track.id.in_(batch)).with_for_update()
+        )
+        unwritten = [row.id for row in rows if row.updated_at == last_written.get(row.id)]
         result = await session.execute(
             update(Track)
-            .where(
-                Track.id.in_(track_ids[start : start + LOOKUP_BATCH]),
-                Track.status.in_(LIVE_STATES),
-                Track.updated_at < seen_before,
-            )
+            .where(Track.id.in_(unwritten), Track.status.in_(LIVE_STATES))
             .values(status=TrackState.MISSING, updated_at=utc_now())
             .returning(Track.id)
         )
