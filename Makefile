@@ -42,6 +42,7 @@ ci: check
 
 bench: setup
 	$(BIN)/python benchmarks/first_light.py
+	$(BIN)/python benchmarks/priority.py
 
 back-lock:
 	$(UV) lock --upgrade

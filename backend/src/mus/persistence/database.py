@@ -22,6 +22,7 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from mus.errors import AdminRequiredError, TemporaryError
+from mus.persistence import sqlite_driver
 from mus.persistence.models import Base
 from mus.persistence.unit_of_work import UnitOfWork, entered
 
@@ -54,7 +55,7 @@ class Database:
             pool_size=1 if writes else 4,
             max_overflow=0,
             pool_timeout=120,
-            connect_args={"timeout": self._busy_timeout_seconds},
+            connect_args={"timeout": self._busy_timeout_seconds, "async_creator_fn": sqlite_driver.connect},
         )
         event.listen(engine.sync_engine, "connect", _set_pragmas)
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
@@ -163,11 +164,17 @@ def _set_pragmas(connection: DBAPIConnection, _record: Any) -> None:
 def _begin_immediate(connection: Connection) -> None:
     # A deferred transaction that turns into a writer fails at once when another wrote in between
     # (SQLITE_BUSY_SNAPSHOT, not subject to the busy timeout): take the write lock first.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _begin(connection, "BEGIN IMMEDIATE")
 
 
 def _begin_deferred(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    _begin(connection, "BEGIN")
+
+
+def _begin(connection: Connection, statement: str) -> None:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite_driver.OneHopConnection)
+    driver.begin_with_next(statement)
 
 
 def _upgrade(connection: Connection) -> None:
