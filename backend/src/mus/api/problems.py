@@ -181,6 +181,10 @@ def _printable(text: str) -> str:
 async def _on_http_exception(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, HTTPException)
     detail, headers = error.detail, dict(error.headers or {})
+    if error.status_code == 400:
+        # The framework's own, for a body that is not even text; JSON that is none comes as a validation error.
+        not_json = {"type": "json_invalid", "loc": ("body",), "msg": ""}
+        return await _on_invalid_request(request, RequestValidationError([not_json]))
     if error.status_code == 404:
         detail = f"There is nothing at {_printable(request.url.path)}"
     elif error.status_code == 405:
