@@ -393,9 +393,9 @@ async def test_a_worker_killed_between_intent_and_rename_is_succeeded_by_another
 # ------------------------------------------------------------------ for good
 
 
-async def purge(library: MusicLibrary) -> Job:
+async def purge(library: MusicLibrary, **arguments: int) -> Job:
     async with worker_of(library.runtime, [*Queue]):
-        return await library.run("purge_trash", Queue.LOW)
+        return await library.run("purge_trash", Queue.LOW, **arguments)
 
 
 async def test_after_thirty_days_a_deleted_file_is_gone_for_good(music: MusicLibrary) -> None:
@@ -414,6 +414,15 @@ async def test_after_thirty_days_a_deleted_file_is_gone_for_good(music: MusicLib
     assert result_of(await purge(music)) == {"purged": 1}
     assert in_trash(music) == [f"{ids['2.mp3']}-2.mp3"]
     assert {track.id for track in (await music.tracks()).values()} == {ids["2.mp3"], ids["3.mp3"]}
+
+
+async def test_how_long_the_trash_is_kept_is_an_argument(music: MusicLibrary) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3")
+        await deleted(music, ids["1.mp3"])
+    await make_old(music, days=8)
+    assert result_of(await purge(music, days=9)) == {"purged": 0}
+    assert result_of(await purge(music, days=7)) == {"purged": 1}
 
 
 async def test_a_purge_goes_on_where_it_died_and_past_what_it_cannot_delete(music: MusicLibrary) -> None:

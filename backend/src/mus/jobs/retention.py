@@ -65,15 +65,16 @@ class HistoryRetention:
         before = self._jobs
         position: Position | None = None
         while True:
+            give_way_to_shutdown(self._job)
             async with services().database.reading() as session:
                 step = await next_step(session, self._moment, position)
             if step is None:
                 return self._jobs > before
-            await self._take(step)
+            if step.job_ids or step.event_ids:
+                await self._take(step)
             position = step.position
 
     async def _take(self, step: Step) -> None:
-        give_way_to_shutdown(self._job)
         began = time.monotonic()
         done = min(self._jobs, self._total)
         async with self._job.effect(stage="forgetting old jobs", units_done=done, units_total=self._total) as work:

@@ -36,7 +36,7 @@ class Position:
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """What to delete next: whole jobs, or a part of one long history."""
+    """What to delete next: whole jobs, or a part of one long history; nothing where all that was seen must stay."""
 
     job_ids: Sequence[str]
     #: Set when a single job's history does not fit into a step: its first events, and no job yet.
@@ -52,9 +52,10 @@ async def ended_before(session: AsyncSession, moment: datetime) -> int:
 
 async def next_step(session: AsyncSession, moment: datetime, after: Position | None) -> Step | None:
     """The next jobs to forget among those that ended before `moment`; None at the end of the pass."""
+    # In two queries: PostgreSQL answers the conditions of one with a join over all jobs, for each step anew.
     statement = (
         select(Job.id, Job.finished_at)
-        .where(Job.finished_at < moment, _may_go())
+        .where(Job.finished_at < moment, _has_ended(Job))
         .order_by(Job.finished_at, Job.id)
         .limit(_JOBS_READ)
     )
@@ -64,9 +65,14 @@ async def next_step(session: AsyncSession, moment: datetime, after: Position | N
             Job.finished_at >= after.finished_at,
             or_(Job.finished_at > after.finished_at, Job.id > after.job_id),
         )
-    jobs = (await session.execute(statement)).all()
-    if not jobs:
+    seen = (await session.execute(statement)).all()
+    if not seen:
         return None
+    free = set((await session.scalars(select(Job.id).where(Job.id.in_([job.id for job in seen]), _may_go()))).all())
+    jobs = [job for job in seen if job.id in free]
+    end = Position(seen[-1].finished_at, seen[-1].id)
+    if not jobs:
+        return Step((), (), end)
     counts = await session.execute(
         select(JobEvent.job_id, func.count().label("events"))
         .where(JobEvent.job_id.in_([job.id for job in jobs]))
@@ -80,15 +86,15 @@ async def next_step(session: AsyncSession, moment: datetime, after: Position | N
         # The position stays: the job itself is next, once the rest of its history fits.
         return Step((), event_ids.all(), after or Position(jobs[0].finished_at, ""))
     chosen: list[str] = []
+    last = Position(jobs[0].finished_at, jobs[0].id)
     rows = 0
-    last = jobs[0]
     for job in jobs:
         rows += 1 + events.get(job.id, 0)
         if rows > ROWS_PER_STEP:
-            break
+            return Step(chosen, (), last)
         chosen.append(job.id)
-        last = job
-    return Step(chosen, (), Position(last.finished_at, last.id))
+        last = Position(job.finished_at, job.id)
+    return Step(chosen, (), end)
 
 
 async def forget(session: AsyncSession, step: Step) -> tuple[int, int]:
@@ -103,14 +109,16 @@ async def forget(session: AsyncSession, step: Step) -> tuple[int, int]:
 def _may_go() -> ColumnElement[bool]:
     other = aliased(Job)
     return and_(
-        # Not the index on states: nearly every job has ended, and the order by `finished_at` comes from its own.
-        func.coalesce(Job.state, None).in_(TERMINAL_STATES),
+        _has_ended(Job),
         ~exists().where(other.parent_id == Job.id),
         ~exists().where(other.id == Job.parent_id, other.state.not_in(TERMINAL_STATES)),
-        ~exists().where(
-            other.retry_of == Job.id, func.coalesce(other.state, None).not_in(TERMINAL_STATES)
-        ),
-    )  # fmt: skip
+        ~exists().where(other.retry_of == Job.id, ~_has_ended(other)),
+    )
+
+
+def _has_ended(job: type[Job]) -> ColumnElement[bool]:
+    # Not by the index on states: nearly every job has ended, and there are better ways to these few.
+    return func.coalesce(job.state, None).in_(TERMINAL_STATES)
 
 
 async def last_event_id(session: AsyncSession) -> int:
