@@ -9,7 +9,7 @@ PORT ?=
 # uv from the PATH, else from PyPI in an environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
-.PHONY: setup run test check ci format bench back-lock clean
+.PHONY: setup run test check ci format bench chaos back-lock clean
 
 setup: $(VENV)/.ready
 
@@ -42,6 +42,12 @@ ci: check
 
 bench: setup
 	$(BIN)/python benchmarks/first_light.py
+	$(BIN)/python benchmarks/priority.py
+
+# Thousands of jobs and scans while everything dies, freezes, forgets; then every promise is checked. A seed repeats it.
+SEED ?=
+chaos: setup
+	cd backend/tests && ../../$(BIN)/python -m chaos $(if $(SEED),--seed $(SEED)) $(CHAOS)
 
 back-lock:
 	$(UV) lock --upgrade

@@ -6,7 +6,7 @@ import ipaddress
 import os
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
@@ -37,6 +37,8 @@ class Settings(BaseSettings):
     port: Annotated[int, Field(ge=0, le=65535)] = 8780
     api_token: SecretStr | None = None
     log_level: str = "INFO"
+    #: How log lines are written: for people, or one JSON object a line.
+    log_format: Literal["console", "json"] = "console"
 
     #: Name of the queue on the broker. Braces keep its keys in one DragonflyDB hash slot (DESIGN §3).
     queue_name: str = "{mus}"
@@ -57,6 +59,13 @@ class Settings(BaseSettings):
     settle_seconds: Annotated[float, Field(gt=0)] = 0.25
     #: How often a quick scan runs by itself, as a crontab in UTC.
     scan_schedule: str = "23 * * * *"
+
+    #: Called (POST, signed as standardwebhooks.com says) when a job fails and an admin must act.
+    admin_webhook_url: str | None = None
+    #: Signs the calls: any text, or `whsec_` and base64.
+    admin_webhook_secret: SecretStr | None = None
+    #: Addresses of proxies, comma-separated, that may say who the caller is (`X-Forwarded-For`).
+    trusted_proxies: str = ""
 
     guard_min_tracks: Annotated[int, Field(ge=1)] = 50
     guard_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
@@ -101,6 +110,23 @@ class Settings(BaseSettings):
         if not value.startswith(("sqlite+aiosqlite://", "postgresql+asyncpg://")):
             raise ValueError("must start with sqlite+aiosqlite:// or postgresql+asyncpg://")
         return value
+
+    @field_validator("admin_webhook_url")
+    @classmethod
+    def _webhook_scheme(cls, value: str | None) -> str | None:
+        if value is None or value == "":
+            return None
+        parts = urlsplit(value)
+        if parts.scheme not in {"http", "https"} or not parts.hostname:
+            raise ValueError("must be an address that starts with http:// or https://")
+        return value
+
+    @model_validator(mode="after")
+    def _webhook_is_signed(self) -> Settings:
+        secret = self.admin_webhook_secret.get_secret_value() if self.admin_webhook_secret else ""
+        if self.admin_webhook_url and not secret:
+            raise ValueError("MUS_ADMIN_WEBHOOK_URL needs MUS_ADMIN_WEBHOOK_SECRET, which signs the calls")
+        return self
 
     @model_validator(mode="after")
     def _folders_apart(self) -> Settings:

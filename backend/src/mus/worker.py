@@ -7,7 +7,7 @@ import importlib
 import logging
 import signal
 from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from datetime import UTC
 
 from redis.exceptions import RedisError
@@ -21,8 +21,9 @@ from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings, load_settings
 from mus.errors import ConfigurationError
 from mus.jobs import JOB_MODULES, TASK_QUEUES
-from mus.jobs.maintenance_jobs import schedules
+from mus.jobs.schedules import schedule_entries
 from mus.jobs.services import job_services
+from mus.ledger.queries import paused_queues
 from mus.ledger.reconcile import Reconciler
 from mus.ledger.schedules import ensure_schedules
 from mus.ledger.workers import Heartbeat
@@ -65,6 +66,7 @@ class WorkerProcess:
         )
         self._runner = JobRunner(connection.ledger, broker.tasks, self._heartbeat.worker_id)
         self._lanes = [self._lane(queue) for queue in queues]
+        self._look_again = asyncio.Event()
 
     def _lane(self, queue: Queue) -> Lane:
         lane = Lane(
@@ -86,14 +88,15 @@ class WorkerProcess:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then drain: running jobs end, or are handed back in time."""
-        await ensure_schedules(self._connection.ledger, schedules(self._settings.scan_schedule))
+        await ensure_schedules(self._connection.ledger, schedule_entries(self._settings.scan_schedule))
         await self._heartbeat.start()
         try:
             async with asyncio.TaskGroup() as loops:
                 background = [
                     loops.create_task(self._reconcile(), name="mus-reconcile"),
-                    loops.create_task(self._listen_for_cancels(), name="mus-cancels"),
+                    loops.create_task(self._listen(), name="mus-control"),
                 ]
+                await self._mind_paused_queues()
                 lanes = [loops.create_task(lane.serve(), name=f"mus-lane {lane.id}") for lane in self._lanes]
                 logger.info("worker %s serves %s", self._heartbeat.worker_id, ", ".join(self._queues))
                 await stopping.wait()
@@ -120,12 +123,26 @@ class WorkerProcess:
             every_seconds=self._settings.reconcile_seconds,
         )
         while True:
+            self._look_again.clear()
             try:
+                await self._mind_paused_queues()
                 await reconciler.tick()
                 await self._stop_lost(reconciler)
             except Exception:
                 logger.exception("reconcile failed this time")
-            await asyncio.sleep(self._settings.reconcile_seconds)
+            with suppress(TimeoutError):
+                async with asyncio.timeout(self._settings.reconcile_seconds):
+                    await self._look_again.wait()
+
+    async def _mind_paused_queues(self) -> None:
+        """Take no messages of paused queues. The ledger starts none of their jobs either way."""
+        async with self._connection.ledger.database.reading() as session:
+            paused = await paused_queues(session)
+        for queue, lane in zip(self._queues, self._lanes, strict=True):
+            if queue in paused:
+                lane.pause()
+            else:
+                lane.resume()
 
     async def _stop_lost(self, reconciler: Reconciler) -> None:
         """Stop jobs whose cancel was not heard of, or that were moved on while this process stood still."""
@@ -133,17 +150,26 @@ class WorkerProcess:
         for delivery_id in await reconciler.check_own(self._heartbeat.worker_id, running):
             self._runner.stop_delivery(delivery_id, StopReason.CANCEL)
 
-    async def _listen_for_cancels(self) -> None:
+    async def _listen(self) -> None:
+        """Hear of cancels, and of queues that were paused or resumed, at once."""
         while True:
             try:
                 async with self._connection.redis.pubsub() as messages:
-                    await messages.subscribe(self._connection.cancel_channel)
+                    await messages.subscribe(self._connection.control_channel)
                     async for message in messages.listen():
                         if message["type"] == "message":
-                            self._runner.stop_job(message["data"], StopReason.CANCEL)
+                            self._told(message["data"])
             except (RedisError, OSError) as error:
-                logger.debug("listening for cancels was interrupted: %r", error)
+                logger.debug("listening was interrupted: %r", error)
             await asyncio.sleep(0.2)
+
+    def _told(self, message: str) -> None:
+        what, _, job_id = message.partition(" ")
+        if what == "cancel":
+            self._runner.stop_job(job_id, StopReason.CANCEL)
+        elif what == "queues":
+            # What was resumed is published again by the same look.
+            self._look_again.set()
 
 
 async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:

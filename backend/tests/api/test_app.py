@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import socket
+from datetime import timedelta
 from pathlib import Path
 
 import httpx
@@ -16,10 +17,11 @@ import mus
 from api.rows import add, calling
 from mus.api.routers.health_router import broker_kind
 from mus.api.server import serving
+from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.config import Settings
 from mus.errors import ConfigurationError
-from mus.persistence.models import Library, WorkerRow
+from mus.persistence.models import Library, QueueRow, WorkerRow, utc_now
 
 Client = httpx.AsyncClient
 TOKEN = "sésame"
@@ -35,7 +37,14 @@ def _bearer(token: str) -> dict[bytes, bytes]:
 
 
 async def test_health_tells_what_is_up(client: Client, runtime: Runtime, library: Library) -> None:
-    await add(runtime, WorkerRow(id="w", host="h", pid=1, queues=["low_priority"], state="alive"))
+    await add(
+        runtime,
+        WorkerRow(id="w", host="h", pid=1, queues=["high_priority", "low_priority"], state="alive"),
+        WorkerRow(id="x", host="h", pid=2, queues=["medium_priority"], state="alive"),
+        WorkerRow(id="y", host="h", pid=3, queues=["low_priority"], state="stopped"),
+        QueueRow(name="low_priority", paused_at=utc_now()),
+        QueueRow(name="high_priority", paused_at=None),
+    )
     key = f"mus:{runtime.connection.queue_name}:watch:{library.id}"
     await runtime.connection.redis.set(key, json.dumps({"mode": "polling"}), ex=60)
     answer = await client.get("/health")
@@ -46,8 +55,13 @@ async def test_health_tells_what_is_up(client: Client, runtime: Runtime, library
     assert (health["broker"]["ok"], health["broker"]["kind"]) == (True, "valkey")
     assert re.fullmatch(r"\d+\.\d+\.\d+", health["broker"]["version"])
     assert health["broker"]["latency_ms"] > 0
-    [worker] = health["workers"]
-    assert (worker["alive"], worker["queues"]) == (True, ["low_priority"])
+    assert {worker["id"]: (worker["alive"], worker["queues"]) for worker in health["workers"]} == {
+        "w": (True, ["high_priority", "low_priority"]),
+        "x": (True, ["medium_priority"]),
+    }
+    assert all(0 <= worker["last_beat_age"] < 60 for worker in health["workers"])
+    # Somebody paused it: nothing is down.
+    assert health["paused_queues"] == ["low_priority"]
     assert health["libraries"] == [
         {"id": library.id, "name": "Music", "online": True, "offline_reason": None, "watch_mode": "polling"}
     ]
@@ -57,8 +71,17 @@ async def test_without_a_worker_or_with_a_library_offline_mus_is_degraded(
     client: Client, runtime: Runtime, library: Library
 ) -> None:
     assert (await client.get("/health")).json()["status"] == "degraded"
-    await add(runtime, WorkerRow(id="w", host="h", pid=1, queues=[], state="alive"))
+    await add(runtime, WorkerRow(id="w", host="h", pid=1, queues=["high_priority"], state="alive"))
+    # Two queues that nobody serves: their jobs wait for ever.
+    assert (await client.get("/health")).json()["status"] == "degraded"
+    await add(runtime, WorkerRow(id="x", host="h", pid=2, queues=list(Queue), state="alive"))
     assert (await client.get("/health")).json()["status"] == "ok"
+    silent = {"beat_at": utc_now() - timedelta(seconds=60)}
+    async with runtime.database.unit_of_work() as work:
+        await work.session.execute(update(WorkerRow).where(WorkerRow.id == "x").values(**silent))
+    assert (await client.get("/health")).json()["status"] == "degraded"
+    async with runtime.database.unit_of_work() as work:
+        await work.session.execute(update(WorkerRow).values(beat_at=utc_now()))
     async with runtime.database.unit_of_work() as work:
         await work.session.execute(update(Library).values(online=False, offline_reason="Its folder is empty"))
     health = (await client.get("/health")).json()
@@ -188,7 +211,8 @@ async def test_the_description_names_the_problems_of_every_call(client: Client) 
             if "{" in path:
                 assert "404" in call["responses"], path
             if method in {"post", "delete"}:
-                assert "202" in call["responses"], path
+                # What is done at once answers 200, what becomes a job 202.
+                assert {"200", "202"} & set(call["responses"]), path
 
 
 async def test_the_description_asks_for_the_token_where_one_is_set(runtime: Runtime, with_token: Settings) -> None:

@@ -138,12 +138,12 @@ async def test_a_running_job_is_told_to_stop(client: Client, runtime: Runtime) -
     await add(runtime, WorkerRow(id="w", host="h", pid=1, queues=[], state="alive"))
     assert await runtime.connection.ledger.start(f"{job_id}.1.1", "w") is not None
     async with runtime.connection.redis.pubsub() as messages:
-        await messages.subscribe(runtime.connection.cancel_channel)
+        await messages.subscribe(runtime.connection.control_channel)
         await messages.get_message(timeout=5)
         answer = await client.delete(f"/jobs/{job_id}")
         assert (answer.status_code, answer.json()["state"]) == (202, "running")
         message = await messages.get_message(ignore_subscribe_messages=True, timeout=5)
-    assert message["data"] == job_id
+    assert message["data"] == f"cancel {job_id}"
     assert (await client.get(f"/jobs/{job_id}")).json()["cancel_requested_at"] is not None
 
 
@@ -176,10 +176,12 @@ async def test_queues_tell_depth_running_oldest_wait_and_rate(client: Client, ru
     )
     high, medium, low = (await client.get("/queues")).json()["items"]
     assert high == {
-        "name": "high_priority", "depth": 0, "running": 0, "waiting": 0, "oldest_wait": None, "rate": 0.0
+        "name": "high_priority", "depth": 0, "running": 0, "waiting": 0, "oldest_wait": None, "rate": 0.0,
+        "failed": 0, "paused": False, "paused_at": None, "paused_by": None,
     }  # fmt: skip
     assert medium["name"] == "medium_priority"
     assert (low["depth"], low["running"], low["waiting"], low["rate"]) == (3, 1, 1, 2.0)
+    assert low["failed"] == 1
     assert low["oldest_wait"] == pytest.approx(50, abs=5)
 
 

@@ -9,6 +9,7 @@ import httpx
 from sqlalchemy import select, update
 
 from api.rows import add, add_library, add_tracks, calling, track
+from mus.api.server import serving
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.ledger.deliveries import new_id
@@ -71,6 +72,42 @@ async def test_more_than_five_scans_in_five_minutes_are_too_many(
     other = httpx.ASGITransport(client._transport.app, client=("10.0.0.9", 1))  # type: ignore[attr-defined]
     async with httpx.AsyncClient(transport=other, base_url=client.base_url) as stranger:
         assert (await stranger.post("/scans", json={"mode": "full"})).status_code == 202
+
+
+async def test_scans_are_counted_across_api_processes_and_by_the_real_address(
+    runtime: Runtime, library: Library
+) -> None:
+    for name in "abcdef":
+        (Path(os.fsdecode(library.root)) / name).mkdir()
+    remaining: list[str] = []
+    async with (
+        serving(runtime.settings, runtime) as one,
+        serving(runtime.settings, runtime) as two,
+        httpx.AsyncClient(trust_env=False) as client,
+    ):
+        for number, name in enumerate("abcdef"):
+            address = (one, two)[number % 2]
+            # Whoever says to come from elsewhere is not believed: no proxy is trusted here.
+            headers = {"X-Forwarded-For": f"10.0.0.{number}", "Forwarded": f"for=10.0.0.{number}"}
+            answer = await client.post(f"{address}/api/v1/scans", json={"path": name}, headers=headers)
+            remaining.append(answer.headers["ratelimit-remaining"])
+    assert remaining == ["4", "3", "2", "1", "0", "0"]
+    assert answer.status_code == 429
+
+
+async def test_a_trusted_proxy_says_who_the_caller_is(runtime: Runtime, library: Library) -> None:
+    settings = runtime.settings.model_copy(update={"trusted_proxies": "127.0.0.1"})
+    async with serving(settings, runtime) as address, httpx.AsyncClient(trust_env=False) as client:
+        for number in range(7):
+            answer = await client.post(
+                f"{address}/api/v1/scans",
+                json={"mode": "full" if number % 2 else "quick"},
+                headers={"X-Forwarded-For": f"10.0.0.{number}"},
+            )
+            assert answer.status_code == 202
+    async with runtime.database.reading() as session:
+        asked = (await session.scalars(select(Job.requested_by).where(Job.task == "scan_library"))).all()
+    assert set(asked) == {"api 10.0.0.0", "api 10.0.0.1"}
 
 
 async def test_a_scan_is_accepted_while_the_broker_is_down(settings: Any, queue_name: str) -> None:

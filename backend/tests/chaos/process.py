@@ -22,12 +22,12 @@ from pydantic import BaseModel
 from chaos.control_block import ControlBlock, shift_clock
 from mus.api import server
 from mus.api.server import serve
+from mus.broker import streaq_broker
 from mus.broker.streaq_broker import Options, broker
 from mus.cli.console_logs import log_to_stderr
 from mus.cli.event_loop import run
 from mus.cli.parent_pipe import stop_with_parent
 from mus.config import load_settings
-from mus.ledger import ledger as ledger_module
 from mus.ledger.ledger import Ledger
 from mus.watcher.watcher import run_watcher
 from mus.worker import WorkerProcess, run_worker
@@ -95,8 +95,8 @@ def count_starts(block: ControlBlock) -> None:
 
 def shorten_backoff() -> None:
     """2, 8 and 32 s between attempts would be most of a run."""
-    assert hasattr(ledger_module, "backoff_seconds")
-    ledger_module.backoff_seconds = lambda attempt: 0.1 * 3 ** (attempt - 1)
+    assert hasattr(streaq_broker, "backoff_seconds")
+    streaq_broker.backoff_seconds = lambda attempt, **_: 0.1 * 3 ** (attempt - 1)
 
 
 async def _telling_where_it_stands(work: Coroutine[Any, Any, None]) -> None:
@@ -120,7 +120,7 @@ def main() -> None:
 
     settings = load_settings()
     stop_with_parent(settings.drain_seconds)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format, part=role)
     work: Coroutine[Any, Any, None]
     if role == "worker":
         run_messages_twice(block)

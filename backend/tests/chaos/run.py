@@ -30,6 +30,7 @@ from chaos.plan import APIS, WATCHER, Plan
 from mus.broker.streaq_broker import broker
 from mus.cli.migrate import prepared
 from mus.config import Settings, load_settings
+from mus.ledger import steering
 from mus.persistence.database import Database
 
 _TESTS = Path(__file__).parent.parent
@@ -205,7 +206,7 @@ class _Stage:
             for job in left:
                 if job["task"] == "chaos_endless" and job["cancel_requested_at"] is None:
                     async with self.database.unit_of_work():
-                        await broker.ledger.cancel(job["id"])
+                        await steering.cancel(broker.ledger, job["id"])
             await asyncio.sleep(0.2)
         return []
 

@@ -20,7 +20,7 @@ def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
     shown = mus(tmp_path)
     assert shown.returncode == 0
     assert shown.stdout == mus(tmp_path, "--help").stdout
-    for command in ("up", "scan", "jobs", "doctor", "migrate", "serve", "worker", "watch"):
+    for command in ("up", "scan", "jobs", "schedules", "doctor", "migrate", "serve", "worker", "watch"):
         assert re.search(rf"^  {command} ", shown.stdout, re.MULTILINE)
 
 
@@ -29,6 +29,8 @@ def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
     [
         *("up", "scan", "doctor", "migrate", "serve", "worker", "watch"),
         *("jobs", "jobs list", "jobs show", "jobs cancel", "jobs retry"),
+        *("schedules", "schedules list", "schedules show", "schedules set"),
+        *("schedules reset", "schedules run"),
     ],
 )
 def test_the_help_of_each_command_has_an_example(tmp_path: Path, command: str) -> None:

@@ -33,7 +33,7 @@ async def worker_of(runtime: Runtime, queues: Iterable[Queue] = FAST_QUEUES) -> 
     connection = runtime.connection
 
     async def listens() -> bool:
-        [(_, subscribers)] = await connection.redis.pubsub_numsub(connection.cancel_channel)
+        [(_, subscribers)] = await connection.redis.pubsub_numsub(connection.control_channel)
         return subscribers > 0
 
     async with worker_running(runtime, list(queues)):

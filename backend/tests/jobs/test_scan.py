@@ -13,6 +13,7 @@ from sqlalchemy import select
 from audio_files import SUFFIXES, make_audio
 from mus.broker.queues import Queue
 from mus.jobs.scan_read import _with_stats
+from mus.ledger import steering
 from mus.library.file_reading import FileStat, failed_reading
 from mus.library.paths import escaped, unescaped
 from mus.persistence.models import Job, Track
@@ -552,7 +553,7 @@ async def test_a_part_that_fails_makes_the_scan_fail_and_says_why(music: MusicLi
         scan_id = await music.walked_scan()
     async with music.runtime.database.unit_of_work() as work:
         chunk = (await work.session.execute(select(Job.id).where(Job.task == "read_files"))).scalar_one()
-        await music.runtime.connection.ledger.cancel(chunk)
+        await steering.cancel(music.runtime.connection.ledger, chunk)
     async with worker_of(music.runtime):
         job = await music.ended(scan_id)
         assert (job.state, job.error_category) == ("failed", "admin_required")

@@ -23,6 +23,7 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import Settings
+from mus.ledger import steering
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent, Track
@@ -250,7 +251,7 @@ async def temporary_reasons(library: MusicLibrary) -> set[str]:
 async def assert_cancelled_within_a_second(library: MusicLibrary, scan_id: str) -> None:
     began = time.monotonic()
     async with library.runtime.database.unit_of_work():
-        await library.runtime.connection.ledger.cancel(scan_id)
+        await steering.cancel(library.runtime.connection.ledger, scan_id)
     scan = await library.ended(scan_id)
     assert time.monotonic() - began < 1.0
     assert scan.state == "cancelled"

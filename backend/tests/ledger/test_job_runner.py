@@ -15,6 +15,7 @@ from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import BadRequestError, ConfigurationError
+from mus.ledger import steering
 from mus.ledger.deliveries import Delivery
 from mus.persistence.models import Job, utc_now
 from mus.worker import WorkerProcess, load_job_modules, worker_running
@@ -91,7 +92,7 @@ async def test_cancelling_a_running_job_stops_it_within_a_second(
 
     await until(at_it)
     async with runtime.database.unit_of_work():
-        await runtime.connection.ledger.cancel(job_id)
+        await steering.cancel(runtime.connection.ledger, job_id)
     assert (await ended(job_id, seconds=2)).state == "cancelled"
 
 
@@ -128,7 +129,7 @@ async def test_an_attempt_that_was_moved_on_is_stopped_and_its_successor_here_go
 
     await until(second_runs)
     async with runtime.database.unit_of_work():
-        await runtime.connection.ledger.cancel(job_id)
+        await steering.cancel(runtime.connection.ledger, job_id)
     assert (await ended(job_id, seconds=5)).state == "cancelled"
 
 
@@ -154,7 +155,7 @@ async def test_a_high_priority_job_does_not_wait_for_slots_that_low_ones_hold(
     assert job.state == "succeeded"
     for id_ in low:
         async with runtime.database.unit_of_work():
-            await runtime.connection.ledger.cancel(id_)
+            await steering.cancel(runtime.connection.ledger, id_)
 
 
 async def test_a_delayed_job_does_not_start_before_its_time(

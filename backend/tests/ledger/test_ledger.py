@@ -13,13 +13,13 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import BadRequestError, ConflictError, ErrorCategory, NotFoundError, SupersededError
+from mus.ledger import steering
 from mus.ledger.deliveries import new_id, parse_delivery_id
-from mus.ledger.job_rows import Failure, StartedJob
+from mus.ledger.job_rows import MAX_ATTEMPTS, Failure, StartedJob
 from mus.ledger.job_states import TERMINAL_STATES, TRANSITIONS, JobState
-from mus.ledger.ledger import MAX_ATTEMPTS, Ledger, backoff_seconds
-from mus.ledger.schedules import ScheduleEntry, ensure_schedules, fire_due, next_run
+from mus.ledger.ledger import Ledger, backoff_seconds
 from mus.ledger.workers import DeadWorkerWatch
-from mus.persistence.models import Job, JobEvent, Schedule, utc_now
+from mus.persistence.models import Job, JobEvent, utc_now
 
 TEMPORARY = Failure(ErrorCategory.TEMPORARY, "later", {})
 FOR_GOOD = Failure(ErrorCategory.USER_FIXABLE, "no", {})
@@ -314,7 +314,7 @@ async def test_cancelling_a_parent_cancels_its_children_and_skips_its_continuati
     running = await started(ledger, ids[0], worker_id)
     await ledger.finish(parent, result=None)
     async with runtime.database.unit_of_work():
-        assert await ledger.cancel(parent.id) is JobState.WAITING
+        assert await steering.cancel(ledger, parent.id) is JobState.WAITING
     assert [(await job_row(id_)).state for id_ in ids] == ["running", "cancelled", "cancelled"]  # type: ignore[operator]
     assert await ledger.stopped_after_cancel(running) is JobState.CANCELLED
     row = await job_row(parent.id)  # type: ignore[operator]
@@ -338,13 +338,13 @@ async def test_cancelling_what_waits_is_immediate_and_what_ended_is_a_conflict(
 ) -> None:
     job_id = await enqueued(runtime)
     async with runtime.database.unit_of_work():
-        assert await ledger.cancel(job_id) is JobState.CANCELLED
+        assert await steering.cancel(ledger, job_id) is JobState.CANCELLED
     assert await ledger.start(f"{job_id}.1.1", worker_id) is None
     async with runtime.database.unit_of_work():
         with pytest.raises(ConflictError, match="cancelled already"):
-            await ledger.cancel(job_id)
+            await steering.cancel(ledger, job_id)
         with pytest.raises(NotFoundError):
-            await ledger.cancel("nobody")
+            await steering.cancel(ledger, "nobody")
 
 
 async def test_a_job_that_is_held_back_by_another_can_be_cancelled(
@@ -353,7 +353,7 @@ async def test_a_job_that_is_held_back_by_another_can_be_cancelled(
     running = await started(ledger, await enqueued(runtime, exclusive_key="library:1"), worker_id)
     held_back = await enqueued(runtime, exclusive_key="library:1")
     async with runtime.database.unit_of_work():
-        assert await ledger.cancel(held_back) is JobState.CANCELLED
+        assert await steering.cancel(ledger, held_back) is JobState.CANCELLED
     assert await ledger.finish(running, result=None) is JobState.SUCCEEDED
 
 
@@ -364,7 +364,7 @@ async def test_a_parent_cancelled_between_two_attempts_ends_with_its_last_child(
     child = await started(ledger, ids[0], worker_id)
     await ledger.take_over(parent.id, 1, worker_id)
     async with runtime.database.unit_of_work():
-        assert await ledger.cancel(parent.id) is JobState.QUEUED
+        assert await steering.cancel(ledger, parent.id) is JobState.QUEUED
     assert await ledger.start(f"{parent.id}.2.2", worker_id) is None, "nothing starts it any more"
     await ledger.stopped_after_cancel(child)
     row = await job_row(parent.id)  # type: ignore[operator]
@@ -377,43 +377,13 @@ async def test_a_retry_by_hand_is_a_new_job_linked_to_the_first(
     job_id = await enqueued(runtime)
     async with runtime.database.unit_of_work():
         with pytest.raises(ConflictError, match="this one is queued"):
-            await ledger.retry(job_id, requested_by="me")
+            await steering.retry(ledger, job_id, requested_by="me")
     await ledger.fail(await started(ledger, job_id, worker_id), FOR_GOOD)
     async with runtime.database.unit_of_work():
-        again = await ledger.retry(job_id, requested_by="me")
+        again = await steering.retry(ledger, job_id, requested_by="me")
     row = await job_row(again)  # type: ignore[operator]
     assert (row.state, row.attempt, row.retry_of, row.requested_by) == ("queued", 1, job_id, "me")
     assert row.arguments == {"name": "x", "seconds": 0.0}
-
-
-# ----------------------------------------------------------------- schedules
-
-
-async def test_a_missed_schedule_fires_once_however_many_look(runtime: Runtime, ledger: Ledger) -> None:
-    entry = ScheduleEntry("nightly", "0 3 * * *", "test_leaf", Queue.LOW, {"name": "night"})
-    await ensure_schedules(ledger, [entry])
-    async with runtime.database.unit_of_work() as work:
-        schedule = await work.session.get(Schedule, "nightly")
-        assert schedule is not None
-        schedule.next_due = utc_now() - timedelta(days=9)
-    fired = [job for jobs in await asyncio.gather(*(fire_due(ledger) for _ in range(4))) for job in jobs]
-    assert len(fired) == 1
-    assert await fire_due(ledger) == []
-    async with runtime.database.reading() as session:
-        schedule = await session.get(Schedule, "nightly")
-        assert schedule is not None
-        assert schedule.next_due == next_run("0 3 * * *", schedule.last_fired_at)  # type: ignore[arg-type]
-
-
-async def test_a_changed_crontab_is_followed_and_a_bad_one_refused(ledger: Ledger) -> None:
-    await ensure_schedules(ledger, [ScheduleEntry("s", "0 3 * * *", "test_leaf", Queue.LOW)])
-    await ensure_schedules(ledger, [ScheduleEntry("s", "*/5 * * * *", "test_leaf", Queue.LOW)])
-    async with ledger.database.reading() as session:
-        schedule = await session.get(Schedule, "s")
-    assert schedule is not None
-    assert schedule.next_due - utc_now() <= timedelta(minutes=5)
-    with pytest.raises(BadRequestError, match="not a crontab"):
-        next_run("every now and then", utc_now())
 
 
 # ------------------------------------------------------------------- workers

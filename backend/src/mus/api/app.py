@@ -5,7 +5,7 @@ from __future__ import annotations
 import importlib
 import re
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
 from fastapi import APIRouter, Depends, FastAPI
@@ -19,17 +19,21 @@ from mus.api.docs_page import install_docs_page
 from mus.api.problems import Problem, install_error_handlers
 from mus.api.routers import (
     errors_router,
+    event_router,
     health_router,
     job_router,
     library_router,
     media_router,
+    metrics_router,
     queue_router,
     scan_router,
+    schedule_router,
     track_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
+from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
 
 _ROUTERS = (
@@ -41,6 +45,8 @@ _ROUTERS = (
     errors_router,
     job_router,
     queue_router,
+    event_router,
+    schedule_router,
 )
 
 
@@ -52,11 +58,10 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        if runtime is not None:
-            yield
-            return
-        async with opened(settings) as own_runtime:
-            app.state.runtime = own_runtime
+        async with AsyncExitStack() as stack:
+            if runtime is None:
+                _use(app, await stack.enter_async_context(opened(settings)))
+            stack.push_async_callback(app.state.hub.aclose)
             yield
 
     app = FastAPI(
@@ -70,12 +75,15 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
-    app.state.runtime = runtime
+    if runtime is not None:
+        _use(app, runtime)
+    app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
     api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
     for module in _ROUTERS:
         api.include_router(module.router)
     app.include_router(api)
+    app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
     install_error_handlers(app)
     app.add_middleware(Gatekeeper, settings=settings)
@@ -83,13 +91,19 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     return app
 
 
+def _use(app: FastAPI, runtime: Runtime) -> None:
+    app.state.runtime = runtime
+    app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
+
+
 def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     """The methods of every address, for `Allow`: the framework would name those of one route only."""
     methods: dict[str, set[str]] = {}
-    for module in _ROUTERS:
+    for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
         for route in module.router.routes:
-            assert isinstance(route, APIRoute)
-            methods.setdefault(API_PREFIX + route.path, set()).update(route.methods or ())
+            if not isinstance(route, APIRoute):
+                continue  # a WebSocket
+            methods.setdefault(prefix + route.path, set()).update(route.methods or ())
     return [(compile_path(path)[0], names) for path, names in methods.items()]
 
 

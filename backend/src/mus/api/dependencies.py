@@ -4,20 +4,21 @@ from __future__ import annotations
 
 from typing import Annotated
 
-from fastapi import Depends, Path, Query, Request
+from fastapi import Depends, Path, Query
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
+from starlette.requests import HTTPConnection
 
 from mus.api.cursor import LONGEST_CURSOR
 from mus.broker.runtime import Runtime
 
 
-def _runtime(request: Request) -> Runtime:
+def _runtime(request: HTTPConnection) -> Runtime:
     runtime: Runtime = request.app.state.runtime
     return runtime
 
 
-def _caller(request: Request) -> str:
+def _caller(request: HTTPConnection) -> str:
     return request.client.host if request.client else "unknown"
 
 
@@ -47,7 +48,7 @@ def requested_by(caller: str) -> str:
     return f"api {caller}"[:200]
 
 
-def refuse_unknown_query(request: Request) -> None:
+def refuse_unknown_query(request: HTTPConnection) -> None:
     """Answer 422 to a query parameter that the route does not have: a misspelt filter must not be ignored."""
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute):

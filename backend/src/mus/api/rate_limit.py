@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import math
 import secrets
-import time
 
 from redis.exceptions import RedisError
 
@@ -24,9 +23,12 @@ async def count_scan_request(connection: Connection, caller: str) -> dict[str, s
     Raises RateLimitedError for one too many. Nobody is limited while the broker is down.
     """
     key = f"mus:{connection.queue_name}:scan-requests:{caller}"
-    now, member = time.time(), secrets.token_hex(8)
+    member = secrets.token_hex(8)
     try:
         async with asyncio.timeout(_BROKER_TIMEOUT_SECONDS):
+            # The broker's clock: those of several machines differ, and one may be set while it counts.
+            seconds, microseconds = await connection.redis.time()
+            now = seconds + microseconds / 1_000_000
             async with connection.redis.pipeline(transaction=True) as pipe:
                 pipe.zremrangebyscore(key, 0, now - WINDOW_SECONDS)
                 pipe.zadd(key, {member: now})
@@ -38,7 +40,7 @@ async def count_scan_request(connection: Connection, caller: str) -> dict[str, s
                 await connection.redis.zrem(key, member)
     except (RedisError, OSError, TimeoutError):
         return {}
-    reset = max(1, math.ceil(float(counted[0][1]) + WINDOW_SECONDS - now))
+    reset = min(max(1, math.ceil(float(counted[0][1]) + WINDOW_SECONDS - now)), WINDOW_SECONDS)
     headers = {
         "RateLimit-Limit": str(SCANS),
         "RateLimit-Remaining": str(max(0, SCANS - 1 - place)),

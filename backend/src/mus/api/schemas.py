@@ -8,6 +8,7 @@ from typing import Annotated, Any, Generic, Literal, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from mus.broker.queues import Queue
 from mus.errors import ErrorCategory
 from mus.ledger.job_states import JobState
 from mus.library.states import TrackState
@@ -121,7 +122,8 @@ class JobItem(BaseModel):
     task: str
     queue: str
     state: JobState
-    attempt: int
+    attempt: int = Field(description="Automatic attempts so far; those of retries by hand are `retry_number`")
+    max_attempts: int
     progress: float = Field(description="0 to 1")
     stage: str | None
     units_done: int
@@ -129,22 +131,52 @@ class JobItem(BaseModel):
     error: JobError | None
     parent: str | None
     children_open: int
-    retry_of: str | None
+    retry_of: str | None = Field(description="The failed job that a person had run again as this one")
+    retry_number: int
     requested_by: str | None
     run_after: datetime | None
+    next_attempt_at: datetime | None = Field(description="Of a job that is retrying")
     cancel_requested_at: datetime | None
     created_at: datetime
     published_at: datetime | None
     started_at: datetime | None
     finished_at: datetime | None
+    cleared_at: datetime | None = Field(description="When this failure was cleared off the lists")
 
 
 class JobDetail(JobItem):
     arguments: dict[str, Any]
     result: dict[str, Any] | None
     error_details: dict[str, Any] | None = Field(description="Technical, for whoever runs mus")
+    retried_as: str | None = Field(description="The latest retry by hand of this job")
     delivery: int
     worker: str | None
+
+
+class QueueName(BaseModel):
+    """Where a job is to wait."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    queue: Queue
+
+
+class FailureItem(BaseModel):
+    """Failed jobs of one queue and task, for one reason."""
+
+    queue: str
+    task: str
+    category: ErrorCategory | None
+    reason: str | None = Field(description="The message, with … where it differs from job to job")
+    count: int
+    first_at: datetime | None
+    last_at: datetime | None
+    last_job: JobItem = Field(description="The newest of them")
+
+
+class FailuresCleared(BaseModel):
+    queue: str
+    count: int = Field(description="Failed jobs that are on the lists no more")
 
 
 class JobEventItem(BaseModel):
@@ -211,6 +243,10 @@ class QueueItem(BaseModel):
     waiting: int = Field(description="Jobs that wait for their parts; they hold no slot")
     oldest_wait: float | None = Field(description="Seconds; null when no job is due")
     rate: float = Field(description="Jobs ended per minute, over the last five minutes")
+    failed: int = Field(description="Failed jobs that nobody cleared off the lists")
+    paused: bool
+    paused_at: datetime | None
+    paused_by: str | None
 
 
 class WorkerItem(BaseModel):
@@ -226,12 +262,50 @@ class WorkerItem(BaseModel):
     running_jobs: int
 
 
+# ------------------------------------------------------------------------------------------------- schedules
+
+
+class ScheduleJob(BaseModel):
+    id: str
+    state: JobState
+
+
+class ScheduleItem(BaseModel):
+    name: str
+    description: str
+    task: str
+    queue: str
+    crontab: str = Field(description="Five fields, in UTC")
+    default_crontab: str
+    arguments: dict[str, Any] = Field(description="What its job is given")
+    enabled: bool
+    edited: bool = Field(description="A person changed it: defaults and settings do not reach it")
+    next_due: datetime | None = Field(description="Null when it is disabled")
+    last_fired_at: datetime | None = Field(description="When its job was last enqueued, by time or on request")
+    last_job: ScheduleJob | None = Field(description="Null before the first, and once retention has forgotten it")
+
+
+class ScheduleEdit(BaseModel):
+    """What is left out, or null, stays as it is."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    crontab: Annotated[str, Field(max_length=100)] | None = Field(
+        default=None,
+        description="Five fields, in UTC: minute, hour, day of the month, month, weekday. A time must fit them all",
+    )
+    enabled: bool | None = None
+    arguments: dict[str, Any] | None = Field(
+        default=None, description="Those named here; they must fit the task, as `days` above 0"
+    )
+
+
 # ---------------------------------------------------------------------------------------------------- health
 
 
 class HealthStatus(StrEnum):
     OK = "ok"
-    DEGRADED = "degraded"  # something is down; what works goes on working
+    DEGRADED = "degraded"  # broker, a library, or every worker of some queue is down; the rest goes on working
     UNAVAILABLE = "unavailable"  # the database cannot be used
 
 
@@ -272,4 +346,5 @@ class Health(BaseModel):
     database: DatabaseHealth | None = None
     broker: BrokerHealth | None = None
     workers: list[WorkerHealth] | None = None
+    paused_queues: list[str] | None = None
     libraries: list[LibraryHealth] | None = None

@@ -17,6 +17,8 @@ from mus.config import Settings
 
 API_PREFIX = "/api/v1"
 HEALTH_PATH = f"{API_PREFIX}/health"
+#: Where Prometheus looks unless it is told otherwise.
+METRICS_PATH = "/metrics"
 #: The OpenAPI name of the token.
 BEARER_SCHEME = "token"
 
@@ -51,7 +53,7 @@ class Gatekeeper:
         if refusal is None:
             await self._app(scope, receive, _with_headers(send))
             return
-        if scope["type"] == "websocket":
+        if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
             # Before it was accepted, a close is an answer with status 403.
             await send({"type": "websocket.close", "code": 1008, "reason": refusal[1]})
             return
@@ -77,7 +79,9 @@ class Gatekeeper:
             if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
                 return 413, f"A request's body may have {MOST_BODY_BYTES} bytes", {}
         scope[_AUTHORIZED] = self._has_token(headers)
-        if scope[_AUTHORIZED] or not scope["path"].startswith(API_PREFIX) or scope["path"] == HEALTH_PATH:
+        path = scope["path"]
+        is_open = path == HEALTH_PATH or not path.startswith((API_PREFIX, METRICS_PATH))
+        if scope[_AUTHORIZED] or is_open:
             return None
         return 401, "A valid token is needed", {"WWW-Authenticate": 'Bearer realm="mus"'}
 

@@ -13,8 +13,11 @@ from typing import Any
 from urllib.parse import urlunsplit
 
 import uvicorn
+from starlette.types import ASGIApp, Receive, Scope, Send
+from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 
 from mus.api.app import create_app
+from mus.api.live import PEER
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.errors import ConfigurationError
@@ -34,6 +37,14 @@ class _Server(uvicorn.Server):
         await super().startup(sockets)
         self.answers.set()
 
+    def hang_up(self, scope: Scope) -> None:
+        """Cut the connection that a request came by, whatever is still to be sent on it."""
+        for connection in list(self.server_state.connections):
+            # All its kinds of connections have these two.
+            client, transport = getattr(connection, "client", None), getattr(connection, "transport", None)
+            if client is not None and transport is not None and client == scope.get(PEER):
+                transport.abort()
+
     @contextmanager
     def capture_signals(self) -> Iterator[None]:
         yield
@@ -46,17 +57,21 @@ async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
     Raises ConfigurationError when the address cannot be listened on.
     """
     app = create_app(settings, runtime=runtime)
+    # Its types and Starlette's for the same thing differ.
+    asgi: Any = app
+    trusted = [address for address in settings.trusted_proxies.replace(",", " ").split() if address]
     listener = await _listen(settings.host, settings.port)
     config = uvicorn.Config(
-        app,
+        _with_peer(ProxyHeadersMiddleware(asgi, trusted) if trusted else asgi),
         log_config=None,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,
-        # Only a proxy on this machine may say who the caller is.
-        forwarded_allow_ips="127.0.0.1,::1",
+        # Whom else the caller may be said to be is for `trusted` alone.
+        proxy_headers=False,
     )
     server = _Server(config)
+    app.state.hang_up = server.hang_up
     task = asyncio.create_task(server.serve(sockets=[listener]), name="mus-api")
     try:
         await _first_of(server.answers.wait(), task)
@@ -65,9 +80,22 @@ async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
             raise RuntimeError("the server ended before it had started")
         yield _address(settings.host, listener.getsockname()[1])
     finally:
+        if server.started:
+            # Streams without an end would be waited for.
+            await app.state.hub.aclose()
         server.should_exit = True
         await task
         listener.close()
+
+
+def _with_peer(app: Any) -> ASGIApp:
+    """Note who is at the other end, before a proxy's word for it takes its place."""
+
+    async def noted(scope: Scope, receive: Receive, send: Send) -> None:
+        scope[PEER] = scope.get("client")
+        await app(scope, receive, send)
+
+    return noted
 
 
 async def serve(settings: Settings, runtime: Runtime | None = None) -> None:

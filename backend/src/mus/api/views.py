@@ -7,10 +7,12 @@ from typing import Any
 
 from mus.api.schemas import (
     ErrorItem,
+    FailureItem,
     JobDetail,
     JobError,
     JobItem,
     LibraryItem,
+    QueueItem,
     ScanItem,
     ScanMode,
     TrackDetail,
@@ -18,7 +20,9 @@ from mus.api.schemas import (
     TrackItem,
 )
 from mus.errors import ErrorCategory
+from mus.events.messages import shown_progress
 from mus.ledger.job_states import TERMINAL_STATES, JobState
+from mus.ledger.queries import FailureGroup, QueueFigures
 from mus.library.paths import shown, unescaped
 from mus.library.states import TrackState
 from mus.persistence.models import Job, Library, Track
@@ -108,10 +112,7 @@ def library_item(library: Library) -> LibraryItem:
 
 
 def _progress(job: Job) -> float:
-    """A parent's own progress stands still while its parts count theirs."""
-    if job.state in TERMINAL_STATES or not job.units_total:
-        return job.progress
-    return max(job.progress, min(1.0, job.units_done / job.units_total))
+    return shown_progress(job.state, job.progress, job.units_done, job.units_total)
 
 
 def _job_error(job: Job) -> JobError | None:
@@ -135,13 +136,17 @@ def _job_fields(job: Job) -> dict[str, Any]:
         "parent": job.parent_id,
         "children_open": job.children_open,
         "retry_of": job.retry_of,
+        "retry_number": job.retry_number,
+        "max_attempts": job.max_attempts,
         "requested_by": job.requested_by,
         "run_after": job.run_after,
+        "next_attempt_at": job.run_after if job.state == JobState.RETRYING else None,
         "cancel_requested_at": job.cancel_requested_at,
         "created_at": job.created_at,
         "published_at": job.published_at,
         "started_at": job.started_at,
         "finished_at": job.finished_at,
+        "cleared_at": job.cleared_at,
     }
 
 
@@ -149,14 +154,43 @@ def job_item(job: Job) -> JobItem:
     return JobItem(**_job_fields(job))
 
 
-def job_detail(job: Job) -> JobDetail:
+def job_detail(job: Job, *, retried_as: str | None) -> JobDetail:
     return JobDetail(
         **_job_fields(job),
         arguments=job.arguments,
         result=job.result,
         error_details=job.error_details,
+        retried_as=retried_as,
         delivery=job.delivery,
         worker=job.worker_id,
+    )
+
+
+def failure_item(group: FailureGroup) -> FailureItem:
+    return FailureItem(
+        queue=group.queue,
+        task=group.task,
+        category=ErrorCategory(group.category) if group.category else None,
+        reason=group.reason,
+        count=group.count,
+        first_at=group.first_at,
+        last_at=group.last_at,
+        last_job=job_item(group.last),
+    )
+
+
+def queue_item(queue: QueueFigures) -> QueueItem:
+    return QueueItem(
+        name=queue.name,
+        depth=queue.depth,
+        running=queue.running,
+        waiting=queue.waiting,
+        oldest_wait=queue.oldest_wait_seconds,
+        rate=queue.finished_per_minute,
+        failed=queue.failed,
+        paused=queue.paused_at is not None,
+        paused_at=queue.paused_at,
+        paused_by=queue.paused_by,
     )
 
 

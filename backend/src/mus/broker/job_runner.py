@@ -22,6 +22,8 @@ from mus.broker.streaq_broker import Task
 from mus.errors import ErrorCategory, MusError, Snooze, SupersededError, TemporaryError
 from mus.ledger.job_rows import Failure, StartedJob
 from mus.ledger.ledger import Ledger
+from mus.log_context import logged_as
+from mus.metrics import JOB_DURATION, JOB_WAIT, observe
 from mus.persistence.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -141,8 +143,10 @@ class JobRunner:
             return
         job = RunningJob(self._ledger, started)
         self.running[delivery_id] = job
+        observe(JOB_WAIT, started.queue, started.task, value=started.waited_seconds)
         try:
-            await self._run(job)
+            with logged_as(started.log_context):
+                await self._run(job)
         finally:
             del self.running[delivery_id]
 
@@ -181,6 +185,7 @@ class JobRunner:
             )
         with CancelScope(shield=True):
             await self._tell(job, result, failure, snoozed)
+        observe(JOB_DURATION, job.started.queue, job.started.task, value=time.monotonic() - began)
         ended = failure.message if failure else (job.stop_reason.value if job.stop_reason else "done")
         logger.log(
             # What went well is in the ledger; a person's terminal need not scroll for it.
@@ -203,7 +208,8 @@ class JobRunner:
                 elif job.stop_reason is StopReason.SUPERSEDED:
                     pass
                 elif failure is not None:
-                    await ledger.fail(started, failure)
+                    wait = self._tasks[started.task].wait_seconds(started.attempt)
+                    await ledger.fail(started, failure, wait_seconds=wait)
                 elif snoozed is not None:
                     await ledger.snooze(started, snoozed.seconds, snoozed.reason)
                 elif job.stop_reason is StopReason.SHUTDOWN:

@@ -75,6 +75,8 @@ class Lane(Worker[None]):
         self._stopping = asyncio.Event()
         self._available = asyncio.Event()
         self._consumers_run = asyncio.Event()
+        self._open = asyncio.Event()
+        self._open.set()
 
     # ------------------------------------------------------------- publishing
 
@@ -145,6 +147,13 @@ class Lane(Worker[None]):
         """Take no more messages; `serve` returns when the running jobs have ended."""
         self._stopping.set()
 
+    def pause(self) -> None:
+        """Take no more messages until `resume`; running jobs go on."""
+        self._open.clear()
+
+    def resume(self) -> None:
+        self._open.set()
+
     async def serve(self) -> None:
         """Run until `stop`, whatever happens to the broker."""
         pause = _FIRST_PAUSE_SECONDS
@@ -173,6 +182,7 @@ class Lane(Worker[None]):
         scope.cancel()
 
     async def _read_streams_legacy(self, count: int, block: bool = False) -> Entries:  # noqa: FBT001, FBT002
+        await self._open.wait()
         if not block:
             return await super()._read_streams_legacy(count)
         return await self.redis.xreadgroup(REDIS_GROUP, self.id, self._streams, block=_BLOCK_MS, count=count)

@@ -6,7 +6,9 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from dataclasses import dataclass
 
+from mus.broker.admin_alert import alert_for
 from mus.broker.embedded_server import embedded_server
+from mus.broker.metrics_hash import flushed
 from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings
 from mus.errors import BrokerUnavailableError
@@ -41,5 +43,8 @@ async def opened(settings: Settings, *, wait_for_broker_seconds: float = 30.0) -
                 await server.ready(wait_for_broker_seconds)
             except BrokerUnavailableError as error:
                 raise BrokerUnavailableError(f"The embedded broker did not start: {error.user_message}") from error
-        connection = await stack.enter_async_context(broker.connected(database, url, settings.queue_name))
+        connection = await stack.enter_async_context(
+            broker.connected(database, url, settings.queue_name, alert=alert_for(settings))
+        )
+        await stack.enter_async_context(flushed(connection))
         yield Runtime(settings, database, connection)

@@ -15,9 +15,9 @@ import asyncio
 import inspect
 import logging
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec
 from urllib.parse import urlsplit
 
@@ -28,9 +28,10 @@ from redis.exceptions import RedisError as RedisPackageError
 from mus.broker.lane import BROKER_ERRORS, Lane
 from mus.broker.queues import Queue, follow_up_queue, queue_named
 from mus.errors import BadRequestError, BrokerUnavailableError
+from mus.events.feed import EventFeed
 from mus.ledger.deliveries import Delivery
-from mus.ledger.job_rows import NewJob
-from mus.ledger.ledger import Ledger
+from mus.ledger.job_rows import MAX_ATTEMPTS, NewJob
+from mus.ledger.ledger import Alert, Ledger, backoff_seconds
 from mus.persistence.database import Database
 
 logger = logging.getLogger(__name__)
@@ -51,6 +52,13 @@ class Task(Generic[P]):
     timeout_seconds: float
     continuation: str | None
     arguments: type[BaseModel]
+    attempts: int = MAX_ATTEMPTS
+    #: Before the second attempt; later pauses grow from it (`backoff_seconds`).
+    first_backoff_seconds: float = 2.0
+
+    def wait_seconds(self, attempt: int) -> float:
+        """The pause after this attempt failed for now."""
+        return backoff_seconds(attempt, first_seconds=self.first_backoff_seconds)
 
     def checked(self, given: dict[str, Any]) -> dict[str, Any]:
         """JSON-ready arguments. Raises BadRequestError naming the first that does not fit."""
@@ -81,12 +89,13 @@ class Connection:
     queue_name: str
     ledger: Ledger
     redis: redis.asyncio.Redis
+    feed: EventFeed
     _publisher: Lane
-    _closing: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
-    def cancel_channel(self) -> str:
-        return f"mus:{self.queue_name}:cancel"
+    def control_channel(self) -> str:
+        """Where workers hear `cancel <job id>` and `queues` (one was paused or resumed)."""
+        return f"mus:{self.queue_name}:control"
 
     def _unavailable(self, error: BaseException) -> BrokerUnavailableError:
         parts = urlsplit(self.url)  # without its password
@@ -111,10 +120,20 @@ class Connection:
             raise self._unavailable(error) from error
 
     async def announce_cancel(self, job_id: str) -> None:
+        await self._announce(f"cancel {job_id}")
+
+    async def announce_queues(self) -> None:
+        await self._announce("queues")
+
+    async def _announce(self, what: str) -> None:
         try:
-            await self.redis.publish(self.cancel_channel, job_id)
-        except (RedisPackageError, OSError) as error:
-            logger.warning("the cancel of %s was not announced, reconcile will see it: %s", job_id, error)
+            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                await self.redis.publish(self.control_channel, what)
+        except (RedisPackageError, OSError, TimeoutError) as error:
+            logger.warning("%r was not announced, reconcile will see it: %s", what, error)
+
+    def jobs_changed(self, job_ids: Iterable[str]) -> None:
+        self.feed.jobs_changed(job_ids)
 
 
 class Broker:
@@ -125,18 +144,32 @@ class Broker:
         self._connection: Connection | None = None
 
     def task(
-        self, name: str, *, timeout_seconds: float = 3600.0, continuation: str | None = None
+        self,
+        name: str,
+        *,
+        timeout_seconds: float = 3600.0,
+        continuation: str | None = None,
+        attempts: int = MAX_ATTEMPTS,
+        first_backoff_seconds: float = 2.0,
     ) -> Callable[[JobFunction[P]], Task[P]]:
         """Register an async function as the task `name`; renaming the function orphans no waiting job.
 
         `timeout_seconds` ends an attempt (as `temporary`). `continuation` names the task that runs as the last
-        child once the others have ended.
+        child once the others have ended. What fails for now is tried `attempts` times in all, with growing pauses.
         """
 
         def register(function: JobFunction[P]) -> Task[P]:
             if name in self.tasks:
                 raise ValueError(f"a task named {name} is registered already")
-            task = Task(name, function, timeout_seconds, continuation, _argument_model(name, function))
+            task = Task(
+                name,
+                function,
+                timeout_seconds,
+                continuation,
+                _argument_model(name, function),
+                attempts,
+                first_backoff_seconds,
+            )
             self.tasks[name] = task
             return task
 
@@ -181,6 +214,7 @@ class Broker:
             exclusive_key=options.exclusive_key,
             run_after=options.delay_until,
             requested_by=options.requested_by,
+            max_attempts=registered.attempts,
         )
 
     async def enqueue_many(self, jobs: list[NewJob]) -> list[str]:
@@ -188,17 +222,23 @@ class Broker:
         return await self.ledger.add(jobs)
 
     @asynccontextmanager
-    async def connected(self, database: Database, url: str, queue_name: str) -> AsyncIterator[Connection]:
-        """Open the connection for the block. The broker need not answer: jobs then wait in their rows."""
+    async def connected(
+        self, database: Database, url: str, queue_name: str, *, alert: Alert | None = None
+    ) -> AsyncIterator[Connection]:
+        """Open the connection for the block. The broker need not answer: jobs then wait in their rows.
+
+        `alert` makes the job that tells an admin of one that failed.
+        """
         if self._connection is not None:
             raise RuntimeError("the broker is connected already")
         client = redis.asyncio.from_url(url, decode_responses=True)
         publisher = Lane(url, queue_name, [*Queue], slots=1)
-        connection = Connection(url, queue_name, None, client, publisher)  # type: ignore[arg-type]
-        connection.ledger = Ledger(database, connection)
+        feed = EventFeed(database, client, queue_name)
+        connection = Connection(url, queue_name, None, client, feed, publisher)  # type: ignore[arg-type]
+        connection.ledger = Ledger(database, connection, alert)
         self._connection = connection
         try:
-            async with publisher.opened():
+            async with publisher.opened(), feed.telling():
                 yield connection
         finally:
             self._connection = None
@@ -206,7 +246,7 @@ class Broker:
 
 
 def _argument_model(name: str, function: JobFunction[Any]) -> type[BaseModel]:
-    hints = typing.get_type_hints(function)
+    hints = typing.get_type_hints(function, include_extras=True)
     fields: dict[str, Any] = {}
     for parameter in inspect.signature(function).parameters.values():
         if parameter.kind is not inspect.Parameter.KEYWORD_ONLY:

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mus.cli import parent_pipe
+from mus.cli.console_logs import one_line
 from mus.errors import AdminRequiredError
 
 #: A child that lived this long had come up; its death is no failed start.
@@ -33,17 +34,30 @@ _ROUTINE = re.compile(r"^\S+ \S+ (DEBUG|INFO) ")
 
 
 class Output:
-    """Where the children's lines go: stderr, each with its part's name before it."""
+    """Where the children's lines go: stderr, each with its part's name before it.
 
-    def __init__(self) -> None:
+    With JSON logs the lines name their part themselves and go on as they are; what came as plain text, such as a
+    native library's complaint or this process's own words, is wrapped, so that each line is one object.
+    """
+
+    def __init__(self, log_format: str = "console") -> None:
+        self._is_json = log_format == "json"
         self._held: list[str] | None = None
 
-    def write(self, part: str, line: str) -> None:
-        text = f"{part:<7}| {line}\n"
+    def write(self, part: str, line: str, *, level: str = "WARNING") -> None:
+        """`level` is that of a line which does not tell its own."""
+        if self._is_json:
+            text, is_routine, _ = _json_line(part, line, level)
+        else:
+            text, is_routine = f"{part:<7}| {one_line(line)}", _ROUTINE.search(line) is not None
         if self._held is None:
-            self._print(text)
-        elif len(self._held) < _HELD_LINES and not _ROUTINE.search(line):
-            self._held.append(text)
+            self._print(text + "\n")
+        elif len(self._held) < _HELD_LINES and not is_routine:
+            self._held.append(text + "\n")
+
+    def message_of(self, part: str, line: str) -> str:
+        """What a line says, for people."""
+        return _json_line(part, line)[2] if self._is_json else line
 
     def hold(self) -> None:
         """Keep lines back while a progress bar has the terminal, and drop those that it stands for."""
@@ -59,6 +73,16 @@ class Output:
         with contextlib.suppress(OSError, ValueError):
             sys.stderr.write(text)
             sys.stderr.flush()
+
+
+def _json_line(part: str, line: str, level: str = "WARNING") -> tuple[str, bool, str]:
+    """The line as an object, whether it tells of nothing wrong, and its message."""
+    from mus.cli.json_logs import parsed, wrapped  # not for those who log as text
+
+    members = parsed(line)
+    if members is None:
+        return wrapped(part, line, level), False, line
+    return line, members["level"] in {"DEBUG", "INFO"}, str(members["message"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +207,7 @@ class Child:
     def _say(self, line: bytes) -> None:
         text = line.decode(errors="replace").rstrip()
         if text:
-            self._last_line = text.removeprefix("mus: ")
+            self._last_line = self._output.message_of(self.part.name, text).removeprefix("mus: ")
             self._output.write(self.part.name, text)
 
     async def _pause(self, seconds: float) -> None:

@@ -35,7 +35,7 @@ def doctor(music: MusicOption = None, data: DataOption = None, as_json: JsonOpti
         settings = load_settings(music_dir=music, data_dir=data)
     except ConfigurationError as error:
         raise WrongUsageError(error.user_message) from None
-    log_to_stderr("WARNING", at_least=logging.ERROR)
+    log_to_stderr("WARNING", settings.log_format, part="doctor", at_least=logging.ERROR)
     checks = run(all_checks(settings))
     if as_json:
         _print_json(checks)

@@ -23,7 +23,7 @@ from mus.cli.migrate import schema_revision
 from mus.config import Settings
 from mus.errors import MusError
 from mus.ledger.job_states import STARTABLE_STATES, JobState
-from mus.ledger.queries import workers
+from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import file_system_type, is_remote
 from mus.library.paths import shown
 from mus.persistence.database import Database
@@ -181,7 +181,12 @@ async def _jobs(database: Database, settings: Settings) -> list[Check]:
             .outerjoin(WorkerRow, WorkerRow.id == Job.worker_id)
             .where(Job.state == JobState.RUNNING, or_(WorkerRow.id.is_(None), WorkerRow.state != "alive"))
         )
+        paused = sorted(await paused_queues(session))
     checks = []
+    if paused:
+        checks.append(
+            Check("queues", "warn", f"paused: {', '.join(paused)}; `mus queues resume {paused[0]}` lets it go on")
+        )
     if alive:
         served = sorted({queue for worker in alive for queue in worker.row.queues})
         checks.append(Check("workers", "ok", f"{len(alive)} alive, serving {', '.join(served)}"))

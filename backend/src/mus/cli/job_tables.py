@@ -1,35 +1,33 @@
-"""The ledger read for people, as tables, and for programs, as JSON."""
+"""Jobs for people, as tables, and for programs, as JSON; and what is done with them."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import AsyncIterator, Callable, Coroutine, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import asdict, dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Table
-from sqlalchemy import select
 
-from mus.broker.queues import queue_named
-from mus.cli.options import WrongUsageError
+from mus.broker.queues import Queue, follow_up_queue
+from mus.cli.existing_database import existing_database, require_database, whole_id
+from mus.cli.options import WrongUsageError, queue_of
+from mus.cli.terminal import local_time, plain, table_console
 from mus.config import Settings
-from mus.errors import AdminRequiredError, BadRequestError, NotFoundError
+from mus.ledger import steering
 from mus.ledger.job_states import JobState
-from mus.ledger.queries import JobFilter, event_page, job_named, job_page
-from mus.persistence.database import Database
+from mus.ledger.ledger import Ledger
+from mus.ledger.queries import JobFilter, event_page, failure_groups, job_named, job_page, latest_retry
 from mus.persistence.models import Job, JobEvent
 
-JobAction = Callable[[Settings, str], Coroutine[Any, Any, dict[str, Any]]]
+JobAction = Callable[[Ledger, str], Coroutine[Any, Any, dict[str, Any]]]
 
 _LISTED = [
-    *("id", "task", "queue", "state", "attempt", "progress", "stage", "units_done", "units_total"),
-    *("error_category", "error_message", "parent_id", "retry_of", "requested_by"),
-    *("run_after", "created_at", "started_at", "finished_at"),
+    *("id", "task", "queue", "state", "attempt", "max_attempts", "progress", "stage", "units_done", "units_total"),
+    *("error_category", "error_message", "parent_id", "retry_of", "retry_number", "requested_by"),
+    *("run_after", "created_at", "started_at", "finished_at", "cleared_at"),
 ]
 _SHOWN = [*_LISTED, "arguments", "result", "error_details", "children_open", "worker_id", "cancel_requested_at"]
 _COLOURS = {
@@ -48,95 +46,101 @@ class ShownJob:
     events: list[dict[str, Any]]
 
 
-def job_filter(states: Sequence[str], queue: str | None) -> JobFilter:
+def job_filter(
+    states: Sequence[str], queue: str | None, task: str | None = None, *, cleared: bool = False
+) -> JobFilter:
     """Raises WrongUsageError for a state or a queue that there is not."""
     try:
         wanted = tuple(sorted({JobState(state) for state in states}))
     except ValueError:
         raise WrongUsageError(f"--state is one of {', '.join(JobState)}") from None
-    try:
-        return JobFilter(states=wanted, queue=None if queue is None else queue_named(queue))
-    except BadRequestError as error:
-        raise WrongUsageError(f"{error.user_message}: {', '.join(error.details['queues'])}") from None
-
-
-@asynccontextmanager
-async def _database(settings: Settings) -> AsyncIterator[Database]:
-    """The database that is there. Raises AdminRequiredError when there is none: reading makes none."""
-    database = Database(settings.sqlalchemy_url)
-    try:
-        if database.is_sqlite and database.url.database and not Path(database.url.database).exists():
-            raise AdminRequiredError(
-                f"The data folder {str(settings.data_dir)!r} holds no library yet: `mus up` or `mus scan` makes it"
-            )
-        await database.migrate()
-        yield database
-    finally:
-        await database.close()
+    return JobFilter(states=wanted, queue=None if queue is None else queue_of(queue), task=task, cleared=cleared)
 
 
 async def listed(settings: Settings, wanted: JobFilter, limit: int) -> list[dict[str, Any]]:
     """The newest jobs."""
-    async with _database(settings) as database, database.reading() as session:
+    async with existing_database(settings) as database, database.reading() as session:
         page = await job_page(session, wanted, before=None, limit=limit)
         return [_record(job, _LISTED) for job in page.jobs]
 
 
 async def found(settings: Settings, job_id: str) -> ShownJob:
     """One job and its history. Raises NotFoundError."""
-    async with _database(settings) as database, database.reading() as session:
-        whole_id = await _whole_id(database, job_id)
-        events, _ = await event_page(session, whole_id, after=None, limit=_EVENTS)
-        return ShownJob(_record(await job_named(session, whole_id), _SHOWN), [_event(event) for event in events])
+    async with existing_database(settings) as database, database.reading() as session:
+        job = await job_named(session, await whole_id(database, job_id))
+        events, _ = await event_page(session, job.id, after=None, limit=_EVENTS)
+        retried_as = await latest_retry(session, job.id)
+        return ShownJob(_record(job, _SHOWN) | {"retried_as": retried_as}, [_event(event) for event in events])
 
 
-async def cancelled(settings: Settings, job_id: str) -> dict[str, Any]:
-    """Cancel; returns the id and the state it is in now. Raises NotFoundError and ConflictError."""
+async def failed(settings: Settings, queue: str | None, limit: int) -> list[dict[str, Any]]:
+    """The failed jobs nobody cleared away, by reason."""
+    wanted = None if queue is None else queue_of(queue)
+    async with existing_database(settings) as database, database.reading() as session:
+        groups = await failure_groups(session, queue=wanted, limit=limit)
+    return [
+        {
+            "count": group.count,
+            "queue": group.queue,
+            "task": group.task,
+            "category": group.category,
+            "reason": group.reason,
+            "first_at": plain(group.first_at),
+            "last_at": plain(group.last_at),
+            "last_job": group.last.id,
+            "message": group.last.error_message,
+            "attempts": group.last.attempt,
+            "details": group.last.error_details,
+        }
+        for group in groups
+    ]
+
+
+# ------------------------------------------------------------ acting
+
+
+async def acted(settings: Settings, action: JobAction, job_id: str) -> dict[str, Any]:
+    """Do something with a job, through the broker that runs or one of our own; returns what `action` does.
+
+    Raises NotFoundError and ConflictError.
+    """
     from mus.broker.runtime import opened
-    from mus.broker.streaq_broker import broker
 
+    require_database(settings)
     async with opened(settings) as runtime:
-        whole_id = await _whole_id(runtime.database, job_id)
+        job_id = await whole_id(runtime.database, job_id)
         async with runtime.database.unit_of_work():
-            state = await broker.ledger.cancel(whole_id)
-        return {"id": whole_id, "state": state if state is JobState.CANCELLED else f"{state}, and stops soon"}
+            return await action(runtime.connection.ledger, job_id)
 
 
-async def retried(settings: Settings, job_id: str) -> dict[str, Any]:
-    """Enqueue again; returns the new job's id. Raises NotFoundError and ConflictError."""
-    from mus.broker.runtime import opened
-    from mus.broker.streaq_broker import broker
-
-    async with opened(settings) as runtime:
-        whole_id = await _whole_id(runtime.database, job_id)
-        async with runtime.database.unit_of_work():
-            new_id = await broker.ledger.retry(whole_id, requested_by="mus jobs retry")
-        return {"id": new_id, "state": JobState.QUEUED, "retry_of": whole_id}
+async def cancel(ledger: Ledger, job_id: str) -> dict[str, Any]:
+    """The id, and the state it is in now."""
+    state = await steering.cancel(ledger, job_id)
+    return {"id": job_id, "state": state, "stops_soon": state is not JobState.CANCELLED}
 
 
-async def _whole_id(database: Database, beginning: str) -> str:
-    """The one id that begins so. Raises NotFoundError, and WrongUsageError when several do."""
-    async with database.reading() as session:
-        ids = (
-            await session.scalars(select(Job.id).where(Job.id.startswith(beginning, autoescape=True)).limit(2))
-        ).all()
-    if not ids:
-        raise NotFoundError(f"There is no job {beginning}")
-    if len(ids) > 1:
-        raise WrongUsageError(f"several jobs begin with {beginning}: give more of the id")
-    return ids[0]
+async def retry(ledger: Ledger, job_id: str) -> dict[str, Any]:
+    """The new job's id."""
+    new_id = await steering.retry(ledger, job_id, requested_by="mus jobs retry")
+    return {"id": new_id, "state": JobState.QUEUED, "retry_of": job_id}
+
+
+def move_to(queue: Queue) -> JobAction:
+    """Moves a job to the queue."""
+
+    async def move(ledger: Ledger, job_id: str) -> dict[str, Any]:
+        state = await steering.move(ledger, job_id, queue, continuation_queue=follow_up_queue(queue))
+        return {"id": job_id, "state": state, "queue": queue}
+
+    return move
 
 
 def _record(job: Job, names: Sequence[str]) -> dict[str, Any]:
-    return {name: _plain(getattr(job, name)) for name in names}
+    return {name: plain(getattr(job, name)) for name in names}
 
 
 def _event(event: JobEvent) -> dict[str, Any]:
-    return {name: _plain(getattr(event, name)) for name in ("at", "event", "attempt", "details")}
-
-
-def _plain(value: Any) -> Any:
-    return value.isoformat() if isinstance(value, datetime) else value
+    return {name: plain(getattr(event, name)) for name in ("at", "event", "attempt", "details")}
 
 
 # ------------------------------------------------------------ printing
@@ -156,16 +160,18 @@ def print_list(jobs: Sequence[dict[str, Any]], *, as_json: bool) -> None:
         state = f"[{_COLOURS.get(job['state'], 'default')}]{job['state']}[/]"
         if job["error_message"] and job["state"] in {JobState.FAILED, JobState.RETRYING}:
             state += f" {escape(job['error_message'])}"
+        if job["state"] == JobState.RETRYING:
+            state += f" (attempt {job['attempt']} of {job['max_attempts']} at {local_time(job['run_after'])})"
         table.add_row(
             job["id"],
             job["task"],
             job["queue"],
             state,
             f"{job['progress']:.0%}",
-            _local(job["created_at"]),
+            local_time(job["created_at"]),
             _took(job),
         )
-    _console().print(table)
+    table_console().print(table)
 
 
 def print_job(shown: ShownJob, *, as_json: bool) -> None:
@@ -176,21 +182,36 @@ def print_job(shown: ShownJob, *, as_json: bool) -> None:
     for name, value in shown.job.items():
         if value not in (None, 0, [], {}):
             text = json.dumps(value, ensure_ascii=False, indent=1) if isinstance(value, dict) else str(value)
-            table.add_row(f"[bold]{name}[/]", escape(_local(text) if name.endswith(("_at", "_after")) else text))
-    _console().print(table)
+            table.add_row(
+                f"[bold]{name}[/]", escape(local_time(text) if name.endswith(("_at", "_after")) else text)
+            )
+    table_console().print(table)
     for event in shown.events:
         details = f"  {json.dumps(event['details'], ensure_ascii=False)}" if event["details"] else ""
-        print(f"  {_local(event['at'])}  attempt {event['attempt']}  {event['event']}{details}")
+        print(f"  {local_time(event['at'])}  attempt {event['attempt']}  {event['event']}{details}")
 
 
-def _console() -> Console:
-    # Into a pipe or a file: lines as long as they are, nothing cut.
-    console = Console(highlight=False)
-    return console if console.is_terminal else Console(highlight=False, width=250)
-
-
-def _local(moment: str) -> str:
-    return datetime.fromisoformat(moment).astimezone().strftime("%Y-%m-%d %H:%M:%S")
+def print_failures(groups: Sequence[dict[str, Any]], *, as_json: bool) -> None:
+    if as_json:
+        print(json.dumps({"items": list(groups)}))
+        return
+    if not groups:
+        print("No failed jobs")
+        return
+    table = Table(box=None, header_style="bold", pad_edge=False)
+    for name in ("count", "task", "queue", "who acts", "last", "last job", "reason"):
+        table.add_column(name, no_wrap=name != "reason", justify="right" if name == "count" else "left")
+    for group in groups:
+        table.add_row(
+            f"{group['count']:,}",
+            group["task"],
+            group["queue"],
+            group["category"] or "",
+            local_time(group["last_at"]),
+            group["last_job"],
+            escape(group["reason"] or group["message"] or ""),
+        )
+    table_console().print(table)
 
 
 def _took(job: dict[str, Any]) -> str:

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mus
-from mus.cli import doctor, jobs, migrate, parts, scan, up
+from mus.cli import doctor, jobs, migrate, parts, queues, scan, schedules, up
 from mus.cli.options import WrongUsageError
 from mus.errors import BadRequestError, MusError
 
@@ -47,7 +47,7 @@ def mus_command(
       mus up --music ~/Music
     and open the address it prints. Every option is a setting as well:
     MUS_MUSIC_DIR, MUS_DATA_DIR, MUS_HOST, MUS_PORT, MUS_API_TOKEN,
-    MUS_DRAGONFLY_URL, MUS_DATABASE_URL, MUS_LOG_LEVEL.
+    MUS_DRAGONFLY_URL, MUS_DATABASE_URL, MUS_LOG_LEVEL, MUS_LOG_FORMAT.
     """
     if context.invoked_subcommand is None:
         print(context.get_help())
@@ -56,6 +56,8 @@ def mus_command(
 app.command("up")(up.up)
 app.command("scan")(scan.scan)
 app.add_typer(jobs.app, name="jobs")
+app.add_typer(queues.app, name="queues")
+app.add_typer(schedules.app, name="schedules")
 app.command("doctor")(doctor.doctor)
 app.command("migrate")(migrate.migrate)
 app.command("serve")(parts.serve)

@@ -8,9 +8,10 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.errors import ConfigurationError, UserFixableError
+from mus.errors import BadRequestError, ConfigurationError, UserFixableError
 
 if TYPE_CHECKING:
+    from mus.broker.queues import Queue
     from mus.config import Settings
 
 MusicOption = Annotated[
@@ -74,3 +75,13 @@ def _check_music_dir(folder: Path) -> None:
         raise WrongUsageError(f"the music folder {str(folder)!r} is a file, not a folder") from None
     except OSError as error:
         raise WrongUsageError(f"the music folder {str(folder)!r} cannot be read: {error.strerror}") from None
+
+
+def queue_of(name: str) -> Queue:
+    """Raises WrongUsageError, with the names there are, for any other."""
+    from mus.broker.queues import queue_named
+
+    try:
+        return queue_named(name)
+    except BadRequestError as error:
+        raise WrongUsageError(f"{error.user_message}: {', '.join(error.details['queues'])}") from None

@@ -31,12 +31,12 @@ PortOption = Annotated[
 ]
 
 
-def _begin(settings: Settings) -> None:
+def _begin(settings: Settings, part: str) -> None:
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.parent_pipe import stop_with_parent
 
     stop_with_parent(settings.drain_seconds)
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format, part=part)
 
 
 def _know_the_music(settings: Settings) -> None:
@@ -58,7 +58,7 @@ def serve(
       mus serve --data /srv/mus --port 8780
     """
     settings = read_settings(music_dir=music, data_dir=data, host=host, port=port)
-    _begin(settings)
+    _begin(settings, "api")
     from mus.api.server import serve as serve_api
     from mus.cli.event_loop import run
 
@@ -84,7 +84,7 @@ def worker(
       mus worker mus.jobs.metadata_jobs --queue low_priority
     """
     settings = read_settings(data_dir=data)
-    _begin(settings)
+    _begin(settings, "worker")
     from mus.broker.queues import Queue, queue_named
     from mus.cli.event_loop import run
     from mus.worker import load_job_modules, run_worker
@@ -108,7 +108,7 @@ def watch(music: MusicOption = None, data: DataOption = None) -> None:
       mus watch --data /srv/mus
     """
     settings = read_settings(music_dir=music, data_dir=data)
-    _begin(settings)
+    _begin(settings, "watcher")
     from mus.cli.event_loop import run
     from mus.watcher.watcher import run_watcher
 

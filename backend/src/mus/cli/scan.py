@@ -54,7 +54,7 @@ def scan(
     require_music(settings)
     from mus.cli.console_logs import log_to_stderr
 
-    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
     with _broker_starting(settings):
         from mus.cli.event_loop import run
         from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
@@ -78,7 +78,7 @@ def first_scan(data: DataOption = None) -> None:
     from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
 
     stop_with_parent(0.0)
-    log_to_stderr(settings.log_level, at_least=logging.WARNING)
+    log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
     load_scan_jobs()
     request = ScanRequest(requested_by="mus up", join=True, work=False)
     _tell(run(request_scan(settings, request, on_terminal=sys.stdout.isatty())), as_json=False)

@@ -7,6 +7,7 @@ import contextlib
 import os
 import signal
 import socket
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import AsyncExitStack, contextmanager
@@ -25,7 +26,9 @@ from mus.cli.options import WrongUsageError
 from mus.config import Settings
 from mus.errors import ConflictError, NotFoundError
 from mus.jobs.scan_requests import scan_job
+from mus.ledger import steering
 from mus.ledger.job_states import TERMINAL_STATES, JobState
+from mus.ledger.queries import paused_queues
 from mus.library.paths import escaped, shown, unescaped
 from mus.persistence.database import Database
 from mus.persistence.models import Job, Library, WorkerRow, utc_now
@@ -237,6 +240,8 @@ class _Follower:
         self._job_id = job_id
         self._may_work = work
         self._works_here = False
+        #: Why the scan does not begin, where its queue is paused.
+        self._paused = ""
         self._interrupted = asyncio.Event()
 
     async def row(self) -> _Row:
@@ -258,11 +263,13 @@ class _Follower:
                 row = await self.row()
                 now = time.monotonic() - began
                 if bar is not None:
-                    bar.show(row.stage or row.state, row.units_done, row.units_total)
+                    bar.show(self._paused or row.stage or row.state, row.units_done, row.units_total)
                 if row.ended:
                     return row, self._interrupted.is_set()
                 if self._interrupted.is_set():
                     return await self._cancelled(row, cancels=cancels), True
+                if row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS:
+                    await self._mind_pause(told=bar is not None)
                 if self._may_work and now - looked_for_workers >= _PICK_UP_SECONDS:
                     waits = row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS
                     if waits or not await _somebody_works(self._runtime):
@@ -274,6 +281,15 @@ class _Follower:
                     await self._runtime.connection.missing(["nothing"])
                     broker_seen = now
                 await self._pause(_LOOK_AT_FIRST_SECONDS if now < 1.0 and bar is None else _LOOK_SECONDS)
+
+    async def _mind_pause(self, *, told: bool) -> None:
+        """Say why nothing happens when the scan's queue is paused; once, unless a bar says it all the time."""
+        async with self._runtime.database.reading() as session:
+            queue = await session.scalar(select(Job.queue).where(Job.id == self._job_id))
+            is_paused = queue in await paused_queues(session)
+        said, self._paused = self._paused, f"{queue} is paused: mus queues resume {queue}" if is_paused else ""
+        if self._paused and not said and not told:
+            print(f"mus: the scan waits, {self._paused}", file=sys.stderr, flush=True)
 
     async def _queues(self) -> list[Queue]:
         """The queues to serve: a scan's own, and all where a scan of the background stands in its way."""
@@ -290,7 +306,7 @@ class _Follower:
             return row
         with contextlib.suppress(ConflictError):  # it ended in this very moment
             async with self._runtime.database.unit_of_work():
-                await broker.ledger.cancel(self._job_id)
+                await steering.cancel(broker.ledger, self._job_id)
         for _ in range(round(_CANCEL_SECONDS / _LOOK_SECONDS)):
             row = await self.row()
             if row.ended:

@@ -53,7 +53,7 @@ def up(
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
 
-    log_to_stderr(settings.log_level)
+    log_to_stderr(settings.log_level, settings.log_format, part="up")
     run(_Up(settings, log_level or os.environ.get("MUS_LOG_LEVEL") or "WARNING").run())
 
 
@@ -64,7 +64,7 @@ class _Up:
         self._settings = settings
         #: Of the parts. What goes well is shown or kept in the ledger: a person's terminal is for what does not.
         self._log_level = log_level
-        self._output: Output = Output()
+        self._output: Output = Output(settings.log_format)
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
         self._broker: EmbeddedServer | None = None
@@ -88,7 +88,7 @@ class _Up:
             stack.push_async_callback(self._stop_children)
             await self._unless_stopped(self._come_up(environment, port))
             await self._unless_stopped(asyncio.Event().wait())
-            self._output.write("up", "stopping")
+            self._output.write("up", "stopping", level="INFO")
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()

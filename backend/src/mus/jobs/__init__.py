@@ -24,6 +24,10 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "restore_track_by_id": frozenset({Queue.HIGH}),
     "process_slow_metadata": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
+    "call_admin_webhook": frozenset({Queue.MEDIUM}),
+    "prune_history": frozenset({Queue.LOW}),
+    "prune_thumbnails": frozenset({Queue.LOW}),
+    "database_upkeep": frozenset({Queue.LOW}),
     "forget_workers": frozenset({Queue.LOW}),
     "scheduled_scans": frozenset({Queue.LOW}),
 }

@@ -11,12 +11,14 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mus.broker.job_runner import RunningJob
 from mus.errors import LibraryOfflineError
 from mus.jobs.services import services
+from mus.jobs.telling import tell_library
 from mus.ledger.job_states import JobState
 from mus.library.file_reading import signed_64
 from mus.library.paths import shown
 from mus.library.walk import skip_reason
 from mus.persistence.batch_operations import live_count, missing_since_count
 from mus.persistence.models import Job, Library, utc_now
+from mus.persistence.unit_of_work import UnitOfWork
 
 #: Deletions that the watcher reports in several jobs count together within this time.
 _LATELY = timedelta(minutes=10)
@@ -104,11 +106,14 @@ async def mark_offline(job: RunningJob, library_id: int, error: LibraryOfflineEr
         await work.session.execute(
             update(Library).where(Library.id == library_id).values(online=False, offline_reason=error.user_message)
         )
+        tell_library(work, library_id, offline_reason=error.user_message)
 
 
-async def mark_online(session: AsyncSession, library: Library, *, device: int | None) -> None:
+async def mark_online(work: UnitOfWork, library: Library, *, device: int | None) -> None:
     """`device` is the root's now, from `device_of`; None where it could not be told."""
-    await session.execute(
+    if not library.online:
+        tell_library(work, library.id, offline_reason=None)
+    await work.session.execute(
         update(Library)
         .where(Library.id == library.id)
         .values(online=True, offline_reason=None, device=device or library.device)

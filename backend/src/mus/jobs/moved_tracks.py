@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 
 from mus.broker.job_runner import RunningJob
 from mus.jobs.services import services
+from mus.jobs.telling import UPDATED, tell_tracks
 from mus.library.scan_plan import Move
 from mus.library.second_look import SecondLook
 from mus.library.walk import FoundFile
@@ -40,7 +41,9 @@ async def apply_moves(job: RunningJob, library: Library, moves: Sequence[Move]) 
     moved = await asyncio.to_thread(_confirm, library.root, origins, moves)
     for batch in in_batches(moved.confirmed, origins):
         async with job.effect() as work:
-            moved.count += await move_tracks(work.session, library.id, batch, origins)
+            count = await move_tracks(work.session, library.id, batch, origins)
+            tell_tracks(work, UPDATED, library.id, count, [move.track_id for move in batch])
+        moved.count += count
     return moved
 
 

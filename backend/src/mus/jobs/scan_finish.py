@@ -18,6 +18,7 @@ from mus.jobs.scan_read import look_again_later, read
 from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import renew_looks, request_analysis
+from mus.jobs.telling import DELETED, tell_stored, tell_tracks
 from mus.ledger.job_states import JobState
 from mus.library.paths import is_parked, unescaped
 from mus.library.scan_plan import KnownTrack, Move
@@ -114,8 +115,9 @@ async def finish(job: RunningJob) -> dict[str, Any]:
         async with job.effect() as work:
             await check_losses(work.session, library.id, len(gone), confirmed=walked.confirmed)
             missing = overwritten + await mark_missing(work.session, gone, last_written=last_written)
+            tell_tracks(work, DELETED, library.id, missing - overwritten, gone)
             if not walked.path:
-                await mark_online(work.session, library, device=device)
+                await mark_online(work, library, device=device)
             outcome = {
                 "counts": _counts(walked, chunks, late, moved, missing)
                 | {"failed": await error_count(work.session, library.id, walked.path)},
@@ -208,6 +210,7 @@ async def _read_late(job: RunningJob, library: Library, walked: _Walked, moved: 
         readings = await read(library, part)
         async with job.effect() as work:
             stored = await store_readings(work.session, library.id, readings)
+            tell_stored(work, library.id, stored)
             await look_again_later(library.id, readings, or_if_temporary=True)
             late["read"] += len(part)
             if counted:

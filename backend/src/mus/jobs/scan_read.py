@@ -15,6 +15,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory
 from mus.jobs.services import find_library, services
+from mus.jobs.telling import tell_stored
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.file_systems import has_stable_inodes
 from mus.library.paths import escaped, is_parked
@@ -73,6 +74,7 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     elsewhere = await _tracks_elsewhere(library, fresh, known)
     async with job.effect(parent_units=len(paths)) as work:
         stored = await store_readings(work.session, library_id, [r for r in fresh if r.path not in elsewhere])
+        tell_stored(work, library_id, stored)
         counts = {
             "added": stored.added,
             "updated": stored.updated,

@@ -18,6 +18,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory, TemporaryError
 from mus.jobs.services import services
+from mus.jobs.telling import UPDATED, tell_tracks
 from mus.library.analysis import ANALYSIS_VERSION, Analysis
 from mus.library.states import TrackState
 from mus.persistence.models import Library, Track, utc_now
@@ -104,8 +105,14 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
             file_timeout_seconds=services().settings.file_timeout_seconds,
         )
         async with job.effect(stage="analysing") as work:
+            changed: dict[int, list[int]] = {}
             for row, analysis in zip(batch, found, strict=True):
-                counts[await _store(work.session, row, analysis)] += 1
+                outcome = await _store(work.session, row, analysis)
+                counts[outcome] += 1
+                if outcome != "superseded":
+                    changed.setdefault(row.library_id, []).append(row.id)
+            for library_id, track_ids in changed.items():
+                tell_tracks(work, UPDATED, library_id, len(track_ids), track_ids)
         _raise_if_all_temporary(found)
     async with job.effect() as work:
         if (await work.session.execute(_work(part).limit(1))).first() is not None:
@@ -113,9 +120,9 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
     return counts
 
 
-def _work(part: int) -> Select[int, bytes, int, int, bytes]:
+def _work(part: int) -> Select[int, bytes, int, int, bytes, int]:
     return (
-        select(Track.id, Track.path, Track.size, Track.mtime_ns, Library.root)
+        select(Track.id, Track.path, Track.size, Track.mtime_ns, Library.root, Track.library_id)
         .join(Library, Library.id == Track.library_id)
         .where(or_(_is_outdated(), _is_new()), Track.id % PARTS == part, Library.online)
     )
@@ -127,7 +134,7 @@ def _raise_if_all_temporary(found: Sequence[Analysis]) -> None:
         raise TemporaryError(f"Nothing can be analysed now: {found[0].error_message}")
 
 
-async def _store(session: AsyncSession, row: Row[int, bytes, int, int, bytes], analysis: Analysis) -> str:
+async def _store(session: AsyncSession, row: Row[int, bytes, int, int, bytes, int], analysis: Analysis) -> str:
     """Write what was found, if the track still is about the version that was analysed."""
     brought_nothing = (
         analysis.vanished or analysis.changed_while_reading or analysis.error_category == ErrorCategory.TEMPORARY

@@ -25,6 +25,7 @@ from mus.errors import AdminRequiredError, ConflictError, MusError, NotFoundErro
 from mus.jobs.mount_guard import check_root
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
+from mus.jobs.telling import ADDED, DELETED, tell_tracks
 from mus.jobs.trash_files import move_back, move_into_trash, place_in_trash, remove_for_good
 from mus.library.file_reading import FileStat
 from mus.library.paths import escaped, parked, shown
@@ -66,6 +67,7 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
             .where(Track.id == track.id)
             .values(status=TrackState.TRASHED, path=parked(entry.original_path, track.id), updated_at=utc_now())
         )
+        tell_tracks(work, DELETED, library.id, 1, [track.id])
         if taken_again:
             # This track's row stood in the way of the new file's own.
             await broker.enqueue(
@@ -150,6 +152,7 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
                 updated_at=utc_now(),
             )
         )
+        tell_tracks(work, ADDED, library.id, 1, [track.id])
         await request_analysis(work.session)
     return {"restored": shown(entry.original_path)}
 
@@ -234,9 +237,13 @@ async def _purge(job: RunningJob, entry: TrashEntry) -> bool:
         return False
     async with job.effect() as work:
         await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
-        await work.session.execute(
-            delete(Track).where(Track.id == entry.track_id, Track.status == TrackState.TRASHED)
+        purged = await work.session.execute(
+            delete(Track)
+            .where(Track.id == entry.track_id, Track.status == TrackState.TRASHED)
+            .returning(Track.library_id)
         )
+        for library_id in purged.scalars():
+            tell_tracks(work, DELETED, library_id, 1, [entry.track_id])
     return True
 
 

@@ -16,6 +16,7 @@ from mus.jobs.scan_read import look_again_later, read
 from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
+from mus.jobs.telling import DELETED, tell_stored, tell_tracks
 from mus.library.file_reading import FileReading
 from mus.library.file_systems import has_stable_inodes
 from mus.library.scan_plan import KnownTrack, ScanPlan
@@ -117,6 +118,7 @@ async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> d
     async with job.effect() as work:
         await check_losses(work.session, library.id, len(gone))
         counts["missing"] = await mark_missing(work.session, gone, last_written=last_written)
+        tell_tracks(work, DELETED, library.id, counts["missing"], gone)
         await request_analysis(work.session, in_seconds=_ANALYSE_AFTER_SECONDS)
         if not busy:
             await job.keep(work, counts)
@@ -148,6 +150,7 @@ async def _read_and_store(
         readings = await read(library, paths[start : start + CHUNK])
         async with job.effect() as work:
             stored = await store_readings(work.session, library.id, readings)
+            tell_stored(work, library.id, stored)
             await look_again_later(library.id, readings)
         counts["added"] += stored.added
         counts["updated"] += stored.updated

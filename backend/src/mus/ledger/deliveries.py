@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
+from collections.abc import Iterable
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -47,3 +48,9 @@ class Publisher(Protocol):
 
     async def announce_cancel(self, job_id: str) -> None:
         """Tell all workers that a running job shall stop. Best effort: reconcile looks as well."""
+
+    async def announce_queues(self) -> None:
+        """Tell all workers that a queue was paused or resumed. Best effort: reconcile looks as well."""
+
+    def jobs_changed(self, job_ids: Iterable[str]) -> None:
+        """The rows of these jobs have changed, and that is committed: tell whoever watches, soon."""

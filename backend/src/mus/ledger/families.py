@@ -10,6 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sqlalchemy import select, update
 
+from mus.errors import ErrorCategory
+from mus.ledger.job_counts import count_end
 from mus.ledger.job_rows import CHILD_ENDED, SETTLING, NewJob, jobs
 from mus.ledger.job_states import STARTABLE_STATES, TERMINAL_STATES, JobState
 from mus.persistence.models import Job, utc_now
@@ -37,10 +39,22 @@ async def settle(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:
     if state is JobState.SUCCEEDED:
         values["progress"] = 1.0
     await _set(work, job_id, **values)
-    await ledger.record(work, [(job_id, state, job.attempt, None)])
+    await ledger.record(work, [(job_id, state, job.attempt, _reason(job) if state is JobState.FAILED else None)])
+    await count_end(work, job_id, job.task, job.queue, state)
     if job.parent_id is not None:
         await child_ended(ledger, work, job.parent_id, job_id)
+    elif (
+        state is JobState.FAILED and job.error_category == ErrorCategory.ADMIN_REQUIRED and ledger.alert is not None
+    ):
+        # Of a part, its parent tells.
+        alert = ledger.alert(job_id, job.task, job.error_reason or "")
+        if alert is not None:
+            await ledger.add([alert])
     return state
+
+
+def _reason(job: Any) -> dict[str, Any]:
+    return {"error_category": job.error_category, "error_message": job.error_message}
 
 
 async def child_ended(ledger: Ledger, work: UnitOfWork, parent_id: str, child_id: str) -> None:
@@ -56,9 +70,14 @@ async def child_ended(ledger: Ledger, work: UnitOfWork, parent_id: str, child_id
 async def _end_like(work: UnitOfWork, parent_id: str, child_id: str) -> None:
     child = (
         await work.session.execute(
-            select(Job.state, Job.result, Job.error_category, Job.error_message, Job.error_details).where(
-                Job.id == child_id
-            )
+            select(
+                Job.state,
+                Job.result,
+                Job.error_category,
+                Job.error_message,
+                Job.error_reason,
+                Job.error_details,
+            ).where(Job.id == child_id)
         )
     ).one()
     values: dict[str, Any] = {"result": child.result}
@@ -66,6 +85,7 @@ async def _end_like(work: UnitOfWork, parent_id: str, child_id: str) -> None:
         values |= {
             "error_category": child.error_category,
             "error_message": child.error_message,
+            "error_reason": child.error_reason,
             "error_details": child.error_details,
         }
     elif child.state == JobState.CANCELLED:
@@ -100,12 +120,31 @@ async def cancel_open(ledger: Ledger, work: UnitOfWork, job_id: str) -> None:
         return
     await ledger.record(work, [(job_id, "cancel requested", row.attempt, None)])
     if row.state == JobState.WAITING:
-        await _cancel_children(ledger, work, job_id)
+        await stop_family(ledger, work, job_id)
     else:
         work.after_commit(lambda: ledger.publisher.announce_cancel(job_id))
+        # What it still enqueues before it stops is cancelled when it has stopped.
+        await _cancel_children(ledger, work, job_id)
 
 
 async def _cancel_children(ledger: Ledger, work: UnitOfWork, parent_id: str) -> None:
+    # A scan may have hundreds that wait: those end by one statement.
+    now = utc_now()
+    waiting = (
+        await work.session.execute(
+            update(Job)
+            .where(Job.parent_id == parent_id, Job.state.in_(STARTABLE_STATES), Job.children_open == 0)
+            .values(state=JobState.CANCELLED, cancel_requested_at=now, finished_at=now, worker_id=None)
+            .returning(Job.id, Job.attempt, Job.task, Job.queue)
+        )
+    ).all()
+    if waiting:
+        await ledger.record(work, [(row.id, JobState.CANCELLED, row.attempt, None) for row in waiting])
+        for row in waiting:
+            await count_end(work, row.id, row.task, row.queue, JobState.CANCELLED)
+        await work.session.execute(
+            update(Job).where(Job.id == parent_id).values(children_open=Job.children_open - len(waiting))
+        )
     children = await work.session.execute(
         select(Job.id).where(Job.parent_id == parent_id, Job.state.not_in(TERMINAL_STATES)).order_by(Job.id)
     )

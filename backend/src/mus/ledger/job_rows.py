@@ -6,6 +6,7 @@ here, with named parameters.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
@@ -15,7 +16,14 @@ from sqlalchemy import Table, and_, bindparam, case, exists, insert, or_, select
 from mus.errors import ErrorCategory
 from mus.ledger.deliveries import new_id
 from mus.ledger.job_states import STARTABLE_STATES, JobState
-from mus.persistence.models import Job, JobEvent, WorkerRow
+from mus.persistence.models import Job, JobEvent, QueueRow, WorkerRow
+
+#: Attempts in all of a job whose failures are `temporary` (DESIGN §6), a worker's death included, unless its task
+#: has a number of its own.
+MAX_ATTEMPTS = 4
+_LONGEST_REASON = 200
+#: What differs between failures of one kind: quoted names, paths, ids, numbers.
+_VARIABLE = re.compile(r"""'[^']*'|"[^"]*"|(?<!\w)/\S+|\b[0-9a-f]{12,}\b|\d+(?:[.,]\d+)*""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -33,6 +41,8 @@ class NewJob:
     run_after: datetime | None = None
     requested_by: str | None = None
     retry_of: str | None = None
+    retry_number: int = 0
+    max_attempts: int = MAX_ATTEMPTS
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -44,10 +54,13 @@ class StartedJob:
     queue: str
     arguments: dict[str, Any]
     attempt: int
+    max_attempts: int
     delivery: int
     parent_id: str | None
     requested_by: str | None
     checkpoint: dict[str, Any] | None
+    #: Between the moment it was due and its start.
+    waited_seconds: float
 
     @property
     def fence(self) -> dict[str, Any]:
@@ -55,7 +68,7 @@ class StartedJob:
         return {"f_id": self.id, "f_attempt": self.attempt, "f_delivery": self.delivery}
 
     @property
-    def log_context(self) -> dict[str, Any]:
+    def log_context(self) -> dict[str, str]:
         return {"job": self.id, "task": self.task, "delivery": f"{self.id}.{self.attempt}.{self.delivery}"}
 
 
@@ -72,8 +85,19 @@ class Failure:
         return {
             "error_category": self.category,
             "error_message": self.message,
+            "error_reason": reason_of(self.message),
             "error_details": self.details,
         }
+
+
+def reason_of(message: str) -> str:
+    """The message without what differs from case to case, so that failures with one cause group together."""
+    return _VARIABLE.sub("…", message)[:_LONGEST_REASON]
+
+
+def delay_until(moment: datetime | None, now: datetime) -> float | None:
+    """Seconds from `now` to a moment that a job waits for; None without one."""
+    return None if moment is None else max(0.0, (moment - now).total_seconds())
 
 
 def new_row(job: NewJob, now: datetime) -> dict[str, Any]:
@@ -90,8 +114,11 @@ def new_row(job: NewJob, now: datetime) -> dict[str, Any]:
         "dedupe_key": job.dedupe_key,
         "exclusive_key": job.exclusive_key,
         "run_after": job.run_after,
+        "delay_seconds": delay_until(job.run_after, now),
         "requested_by": job.requested_by,
         "retry_of": job.retry_of,
+        "retry_number": job.retry_number,
+        "max_attempts": job.max_attempts,
         "created_at": now,
         # Published right after the commit; if that fails, reconcile finds the message missing.
         "published_at": now,
@@ -101,6 +128,7 @@ def new_row(job: NewJob, now: datetime) -> dict[str, Any]:
 # The tables, not the mapped classes: the ORM's own handling of an update costs twice what the database does.
 jobs = cast("Table", Job.__table__)
 workers = cast("Table", WorkerRow.__table__)
+queues = cast("Table", QueueRow.__table__)
 
 #: The fence: this attempt, this delivery, still running.
 OWNED = and_(
@@ -117,14 +145,17 @@ STARTABLE = and_(
     jobs.c.state.in_(STARTABLE_STATES),
     jobs.c.cancel_requested_at.is_(None),
 )
+#: The job's queue is paused.
+PAUSED = exists().where(queues.c.name == jobs.c.queue, queues.c.paused_at.is_not(None))
 ACTIVE_STATES = (JobState.RUNNING, JobState.WAITING)
 _other = jobs.alias()
 
-#: Make a delivery's job the worker's own. No row: a repeat, or held back.
+#: Make a delivery's job the worker's own. No row: a repeat, held back, or its queue is paused.
 START = (
     update(jobs)
     .where(
         STARTABLE,
+        ~PAUSED,
         exists().where(workers.c.id == bindparam("worker"), workers.c.state == "alive"),
         or_(
             jobs.c.exclusive_key.is_(None),
@@ -135,15 +166,26 @@ START = (
         state=JobState.RUNNING,
         worker_id=bindparam("worker"),
         started_at=bindparam("now"),
+        # From here on the time it was due: a delayed message comes to its stream at `run_after`.
+        published_at=case((jobs.c.run_after > jobs.c.published_at, jobs.c.run_after), else_=jobs.c.published_at),
         run_after=None,
         stage=None,
         # What an earlier attempt met is in the history; this one begins clean, and settles so.
         error_category=None,
         error_message=None,
+        error_reason=None,
         error_details=None,
     )
     .returning(
-        jobs.c.task, jobs.c.queue, jobs.c.arguments, jobs.c.parent_id, jobs.c.requested_by, jobs.c.checkpoint
+        jobs.c.task,
+        jobs.c.queue,
+        jobs.c.arguments,
+        jobs.c.parent_id,
+        jobs.c.requested_by,
+        jobs.c.checkpoint,
+        jobs.c.max_attempts,
+        jobs.c.published_at,
+        jobs.c.created_at,
     )
 )
 #: Lock the row and check the fence, changing nothing.
@@ -189,9 +231,13 @@ ADD_EVENTS = insert(cast("Table", JobEvent.__table__))
 SETTLING = select(
     jobs.c.cancel_requested_at,
     jobs.c.error_category,
+    jobs.c.error_message,
+    jobs.c.error_reason,
+    jobs.c.task,
     jobs.c.continuation,
     jobs.c.continuation_queue,
     jobs.c.continuation_id,
+    jobs.c.task,
     jobs.c.queue,
     jobs.c.attempt,
     jobs.c.parent_id,

@@ -3,15 +3,15 @@
 The queue can lose, repeat or reorder messages; these rows cannot. Each method below is one row of the table in
 `job_states`, written so that the loser of any race changes nothing.
 
-Writes that belong to a caller's transaction (`add`, `cancel`, `retry`) run in the current unit of work; those of
-a worker (`start`, `effect`, `finish`, …) open their own.
+`add`, and what people do in `steering`, run in the caller's unit of work; what a worker does (`start`, `effect`,
+`finish`, …) opens its own.
 """
 
 from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -21,53 +21,58 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
-from mus.errors import BrokerUnavailableError, ConflictError, ErrorCategory, NotFoundError, SupersededError
+from mus.errors import BrokerUnavailableError, ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
-from mus.ledger.families import cancel_open, child_ended, settle, stop_family
+from mus.ledger.families import child_ended, settle, stop_family
+from mus.ledger.job_counts import count_end, count_repeat, count_requeue, count_takeover
 from mus.ledger.job_rows import (
     ADD_EVENTS,
     ADD_UNITS,
     FINISH_ALONE,
     KEEP_CHECKPOINT,
     OWNED,
+    PAUSED,
     START,
     STARTABLE,
     TOUCH,
     Failure,
     NewJob,
     StartedJob,
+    delay_until,
     jobs,
     new_row,
 )
-from mus.ledger.job_states import TERMINAL_STATES, JobState
+from mus.ledger.job_states import JobState
 from mus.persistence.database import Database
 from mus.persistence.models import Job, utc_now
 from mus.persistence.unit_of_work import UnitOfWork, current_unit_of_work
 
 logger = logging.getLogger(__name__)
 
-#: Attempts in all of a job whose failures are `temporary` (DESIGN §6), a worker's death included.
-MAX_ATTEMPTS = 4
 #: How long a job waits while another with the same `exclusive_key` runs: an eighth of its age, between these.
 _SHORTEST_HOLD, _LONGEST_HOLD = timedelta(seconds=0.5), timedelta(seconds=5)
-_BACKOFF_BASE_SECONDS = 2.0
+_BACKOFF_BASE_SECONDS, _LONGEST_BACKOFF_SECONDS = 2.0, 3600.0
 
 #: (job id, event, attempt, details) of a line in a job's history.
 Event = tuple[str, str, int, dict[str, Any] | None]
+#: Makes the job that tells an admin of a failed job, from its id, task and reason; None for one nobody is told of.
+Alert = Callable[[str, str, str], NewJob | None]
 
 
-def backoff_seconds(attempt: int) -> float:
-    """Wait before attempt `attempt + 1`: 2, 8, 32 s, each with up to a quarter of jitter either way."""
+def backoff_seconds(attempt: int, *, first_seconds: float = _BACKOFF_BASE_SECONDS) -> float:
+    """Wait before attempt `attempt + 1`: 2, 8, 32 s, … or as many times `first_seconds`, an hour at most; each with
+    up to a quarter of jitter either way."""
     jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-    return _BACKOFF_BASE_SECONDS * float(4 ** (attempt - 1)) * jitter
+    return min(first_seconds * float(4 ** (attempt - 1)), _LONGEST_BACKOFF_SECONDS) * jitter
 
 
 class Ledger:
     """Job rows of one database, with the broker that their messages go to."""
 
-    def __init__(self, database: Database, publisher: Publisher) -> None:
+    def __init__(self, database: Database, publisher: Publisher, alert: Alert | None = None) -> None:
         self.database = database
         self.publisher = publisher
+        self.alert = alert
 
     # ---------------------------------------------------------------- enqueue
 
@@ -94,7 +99,7 @@ class Ledger:
             written.append((row["id"], "enqueued", 1, None))
             if job.parent_id is not None:
                 new_children[job.parent_id] = new_children.get(job.parent_id, 0) + 1
-            self._hand_over(work, Delivery(row["id"], 1, 1, job.task, job.queue, job.run_after))
+            self.hand_over(work, Delivery(row["id"], 1, 1, job.task, job.queue, job.run_after))
         if plain:
             await work.session.execute(insert(jobs), plain)
         await self.record(work, written)
@@ -115,7 +120,8 @@ class Ledger:
             )
         ).scalar_one()
 
-    def _hand_over(self, work: UnitOfWork, delivery: Delivery) -> None:
+    def hand_over(self, work: UnitOfWork, delivery: Delivery) -> None:
+        """Publish a delivery after the commit, together with the transaction's others."""
         if not work.outbox:
             work.after_commit(lambda: self._publish(work.outbox))
         work.outbox.append(delivery)
@@ -136,8 +142,9 @@ class Ledger:
                 )
 
     async def record(self, work: UnitOfWork, events: Sequence[Event]) -> None:
-        """Add lines to jobs' histories."""
+        """Add lines to jobs' histories, and tell after the commit that these jobs have changed."""
         if events:
+            self.changed(work, [event[0] for event in events])
             now = utc_now()
             await work.session.execute(
                 ADD_EVENTS,
@@ -147,13 +154,23 @@ class Ledger:
                 ],
             )
 
+    def changed(self, work: UnitOfWork, job_ids: Iterable[str]) -> None:
+        """Tell after the commit that the rows of these jobs have changed."""
+        if not work.changed_jobs:
+            work.after_commit(lambda: self._tell(work))
+        work.changed_jobs.update(dict.fromkeys(job_ids))
+
+    async def _tell(self, work: UnitOfWork) -> None:
+        self.publisher.jobs_changed(work.changed_jobs)
+
     # ----------------------------------------------------------------- start
 
     async def start(self, delivery_id: str, worker_id: str) -> StartedJob | None:
         """Make the delivery's job this worker's own, by one conditional update.
 
-        None is a repeat (or a job cancelled, moved on, or held back by another with its exclusive key): the
-        caller drops the message. Raises ValueError for what is no delivery id.
+        None is a repeat (or a job cancelled, moved on, held back by another with its exclusive key, or on a queue
+        that is paused: it is published again on resume): the caller drops the message. Raises ValueError for what
+        is no delivery id.
         """
         job_id, attempt, number = parse_delivery_id(delivery_id)
         fence = {"f_id": job_id, "f_attempt": attempt, "f_delivery": number}
@@ -164,6 +181,7 @@ class Ledger:
                 ).one_or_none()
                 if row is None:
                     await self._hold_back_if_exclusive(work, fence)
+                    await count_repeat(work, fence)
                     return None
                 await self.record(work, [(job_id, "started", attempt, {"worker": worker_id})])
         except IntegrityError:
@@ -177,17 +195,19 @@ class Ledger:
             queue=row.queue,
             arguments=row.arguments,
             attempt=attempt,
+            max_attempts=row.max_attempts,
             delivery=number,
             parent_id=row.parent_id,
             requested_by=row.requested_by,
             checkpoint=row.checkpoint,
+            waited_seconds=(utc_now() - (row.published_at or row.created_at)).total_seconds(),
         )
 
     async def _hold_back_if_exclusive(self, work: UnitOfWork, fence: dict[str, Any]) -> None:
         now = utc_now()
         created = (
             await work.session.execute(
-                select(jobs.c.created_at).where(STARTABLE, jobs.c.exclusive_key.is_not(None)), fence
+                select(jobs.c.created_at).where(STARTABLE, ~PAUSED, jobs.c.exclusive_key.is_not(None)), fence
             )
         ).scalar_one_or_none()
         if created is None:
@@ -200,6 +220,7 @@ class Ledger:
                 .values(
                     delivery=jobs.c.delivery + 1,
                     run_after=now + hold,
+                    delay_seconds=hold.total_seconds(),
                     published_at=now,
                     stage="waits for another like it",
                 )
@@ -208,7 +229,8 @@ class Ledger:
             )
         ).one_or_none()
         if row is not None:
-            self._hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, row.run_after))
+            self.changed(work, [row.id])
+            self.hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, row.run_after))
 
     # ---------------------------------------------------------------- effects
 
@@ -222,6 +244,7 @@ class Ledger:
         async with self.database.unit_of_work() as work:
             if progress:
                 await self._fenced_update(work, job, progress)
+                self.changed(work, [job.id])
             elif (await work.session.execute(TOUCH, job.fence)).one_or_none() is None:
                 raise SupersededError(job.id)
             yield work
@@ -234,6 +257,7 @@ class Ledger:
         """Count `units` of the parent's work as done, in the transaction of the effect that did them."""
         if job.parent_id is not None:
             await work.session.execute(ADD_UNITS, {"b_parent": job.parent_id, "units": units})
+            self.changed(work, [job.parent_id])
 
     async def _fenced_update(self, work: UnitOfWork, job: StartedJob, values: dict[str, Any]) -> Any:
         row = (
@@ -259,6 +283,7 @@ class Ledger:
             ).one_or_none()
             if alone is not None:
                 await self.record(work, [(job.id, JobState.SUCCEEDED, job.attempt, None)])
+                await count_end(work, job.id, job.task, job.queue, JobState.SUCCEEDED)
                 if alone.parent_id is not None:
                     await child_ended(self, work, alone.parent_id, job.id)
                 return JobState.SUCCEEDED
@@ -270,14 +295,17 @@ class Ledger:
             await self.record(work, [(job.id, "waits for its children", job.attempt, None)])
             return JobState.WAITING
 
-    async def fail(self, job: StartedJob, failure: Failure) -> JobState:
-        """The attempt failed: again later if that may help and attempts are left, else for good."""
-        again = failure.category is ErrorCategory.TEMPORARY and job.attempt < MAX_ATTEMPTS
+    async def fail(self, job: StartedJob, failure: Failure, *, wait_seconds: float | None = None) -> JobState:
+        """The attempt failed: again later if that may help and attempts are left, else for good.
+
+        `wait_seconds` is the pause before the next attempt, else that of `backoff_seconds`.
+        """
+        again = failure.category is ErrorCategory.TEMPORARY and job.attempt < job.max_attempts
         async with self.database.unit_of_work() as work:
             if not again:
                 await self._let_go(work, job, failure.columns)
                 return await stop_family(self, work, job.id)
-            wait = backoff_seconds(job.attempt)
+            wait = backoff_seconds(job.attempt) if wait_seconds is None else wait_seconds
             await self._requeue(
                 work,
                 OWNED,
@@ -335,11 +363,16 @@ class Ledger:
         )
         async with self.database.unit_of_work() as work:
             row = (
-                await work.session.execute(select(jobs.c.cancel_requested_at).where(held).with_for_update())
+                await work.session.execute(
+                    select(jobs.c.cancel_requested_at, jobs.c.max_attempts, jobs.c.task, jobs.c.queue)
+                    .where(held)
+                    .with_for_update()
+                )
             ).one_or_none()
             if row is None:
                 return
-            if row.cancel_requested_at is None and attempt < MAX_ATTEMPTS:
+            count_takeover(work, row.task, row.queue)
+            if row.cancel_requested_at is None and attempt < row.max_attempts:
                 await self._requeue(
                     work,
                     held,
@@ -369,6 +402,7 @@ class Ledger:
         event: tuple[str, dict[str, Any] | None],
         **values: Any,
     ) -> None:
+        now = utc_now()
         row = (
             await work.session.execute(
                 update(jobs)
@@ -378,7 +412,8 @@ class Ledger:
                     attempt=jobs.c.attempt + (1 if next_attempt else 0),
                     delivery=jobs.c.delivery + 1,
                     run_after=run_after,
-                    published_at=utc_now(),
+                    delay_seconds=delay_until(run_after, now),
+                    published_at=now,
                     worker_id=None,
                     # A newer job with this key may wait by now, and the key is unique among those.
                     dedupe_key=None,
@@ -391,50 +426,5 @@ class Ledger:
         if row is None:
             raise SupersededError
         await self.record(work, [(row.id, event[0], row.attempt, event[1])])
-        self._hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, run_after))
-
-    # ----------------------------------------------------------------- people
-
-    async def cancel(self, job_id: str) -> JobState:
-        """Cancel a job that waits or runs, and its children, in the current unit of work.
-
-        Returns the state it is in now: one that runs stops soon. Raises NotFoundError, and ConflictError for
-        one that has ended.
-        """
-        work = current_unit_of_work()
-        state = (await work.session.execute(select(Job.state).where(Job.id == job_id))).scalar_one_or_none()
-        if state is None:
-            raise NotFoundError(f"There is no job {job_id}")
-        if state in TERMINAL_STATES:
-            raise ConflictError(f"The job has {state} already", details={"state": state})
-        await cancel_open(self, work, job_id)
-        return JobState((await work.session.execute(select(Job.state).where(Job.id == job_id))).scalar_one())
-
-    async def retry(self, job_id: str, *, requested_by: str | None) -> str:
-        """Enqueue a failed or cancelled job once more, as a new row linked to it, in the current unit of work.
-
-        Raises NotFoundError, and ConflictError for a job that has not failed, or that is a parent's last part.
-        """
-        work = current_unit_of_work()
-        job = (await work.session.execute(select(Job).where(Job.id == job_id))).scalar_one_or_none()
-        if job is None:
-            raise NotFoundError(f"There is no job {job_id}")
-        if job.state not in {JobState.FAILED, JobState.CANCELLED}:
-            raise ConflictError(f"Only a failed or cancelled job can be retried; this one is {job.state}")
-        if job.parent_id is not None:
-            last_parts = select(Job.continuation_id).where(Job.id == job.parent_id)
-            if (await work.session.execute(last_parts)).scalar_one_or_none() == job_id:
-                message = "This job is the last part of another: retry that one"
-                raise ConflictError(message, details={"parent": job.parent_id})
-        again = NewJob(
-            task=job.task,
-            queue=job.queue,
-            arguments=job.arguments,
-            continuation=job.continuation,
-            continuation_queue=job.continuation_queue,
-            exclusive_key=job.exclusive_key,
-            requested_by=requested_by,
-            retry_of=job_id,
-            dedupe_key=f"retry-of:{job_id}",
-        )
-        return (await self.add([again]))[0]
+        count_requeue(work, event[0], row.task, row.queue)
+        self.hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, run_after))

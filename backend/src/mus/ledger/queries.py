@@ -12,7 +12,7 @@ from sqlalchemy.orm import load_only
 
 from mus.errors import NotFoundError
 from mus.ledger.job_states import STARTABLE_STATES, JobState
-from mus.persistence.models import Job, JobEvent, WorkerRow, utc_now
+from mus.persistence.models import Job, JobEvent, QueueRow, WorkerRow, utc_now
 
 #: Over how long the rate of a queue is measured.
 RATE_WINDOW = timedelta(minutes=5)
@@ -33,6 +33,8 @@ _LISTED = load_only(
     Job.parent_id,
     Job.children_open,
     Job.retry_of,
+    Job.retry_number,
+    Job.max_attempts,
     Job.requested_by,
     Job.run_after,
     Job.cancel_requested_at,
@@ -40,6 +42,7 @@ _LISTED = load_only(
     Job.published_at,
     Job.started_at,
     Job.finished_at,
+    Job.cleared_at,
     raiseload=True,
 )
 
@@ -53,6 +56,10 @@ class JobFilter:
     queue: str | None = None
     task: str | None = None
     parent_id: str | None = None
+    #: Failed for this reason (`FailureGroup.reason`).
+    reason: str | None = None
+    #: With the failures that a person cleared away.
+    cleared: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +82,27 @@ class QueueFigures:
     #: How long the longest of those that are due has been due; None when none waits.
     oldest_wait_seconds: float | None
     finished_per_minute: float
+    #: Failed jobs that nobody cleared away.
+    failed: int
+    #: Since when no job of it may start, and who said so.
+    paused_at: datetime | None
+    paused_by: str | None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class FailureGroup:
+    """Failed jobs of one queue and task with one reason."""
+
+    queue: str
+    task: str
+    category: str | None
+    #: The message without what differs from case to case.
+    reason: str | None
+    count: int
+    first_at: datetime | None
+    last_at: datetime | None
+    #: The newest of them.
+    last: Job
 
 
 async def job_page(
@@ -104,6 +132,10 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
         conditions.append(Job.task == wanted.task)
     if wanted.parent_id is not None:
         conditions.append(Job.parent_id == wanted.parent_id)
+    if wanted.reason is not None:
+        conditions += [Job.error_reason == wanted.reason, Job.state == JobState.FAILED]
+    if not wanted.cleared:
+        conditions.append(Job.cleared_at.is_(None))
     return conditions
 
 
@@ -113,6 +145,58 @@ async def job_named(session: AsyncSession, job_id: str) -> Job:
     if job is None:
         raise NotFoundError(f"There is no job {job_id}")
     return job
+
+
+async def latest_retry(session: AsyncSession, job_id: str) -> str | None:
+    """The job that is the newest retry by hand of this one."""
+    return (
+        await session.execute(select(Job.id).where(Job.retry_of == job_id).order_by(Job.id.desc()).limit(1))
+    ).scalar_one_or_none()
+
+
+async def failure_groups(
+    session: AsyncSession, *, queue: str | None = None, task: str | None = None, limit: int
+) -> list[FailureGroup]:
+    """The failed jobs that nobody cleared away, grouped by queue, task and reason, the most frequent first."""
+    columns = (Job.queue, Job.task, Job.error_category, Job.error_reason)
+    conditions = _conditions(JobFilter(states=(JobState.FAILED,), queue=queue, task=task))
+    count = func.count()
+    rows = (
+        await session.execute(
+            select(
+                *columns,
+                count.label("jobs"),
+                func.min(Job.finished_at, type_=Job.finished_at.type).label("first_at"),
+                func.max(Job.finished_at, type_=Job.finished_at.type).label("last_at"),
+                func.max(Job.id).label("last_id"),
+            )
+            .where(*conditions)
+            .group_by(*columns)
+            .order_by(count.desc(), func.max(Job.id).desc())
+            .limit(limit)
+        )
+    ).all()
+    newest = await session.scalars(select(Job).where(Job.id.in_([row.last_id for row in rows])))
+    by_id = {job.id: job for job in newest}
+    return [
+        FailureGroup(
+            queue=row.queue,
+            task=row.task,
+            category=row.error_category,
+            reason=row.error_reason,
+            count=row.jobs,
+            first_at=row.first_at,
+            last_at=row.last_at,
+            last=by_id[row.last_id],
+        )
+        for row in rows
+    ]
+
+
+async def paused_queues(session: AsyncSession) -> dict[str, QueueRow]:
+    """The rows of the queues that are paused, by name."""
+    rows = await session.scalars(select(QueueRow).where(QueueRow.paused_at.is_not(None)))
+    return {row.name: row for row in rows}
 
 
 async def waiting_job(session: AsyncSession, dedupe_key: str) -> str | None:
@@ -140,7 +224,7 @@ async def event_page(
 
 
 async def queue_figures(session: AsyncSession, names: Sequence[str]) -> list[QueueFigures]:
-    """Depth, running, oldest wait and rate of the queues, in the order given."""
+    """Depth, running, oldest wait, rate, failures and pauses of the queues, in the order given."""
     now = utc_now()
     open_states = [*STARTABLE_STATES, JobState.RUNNING, JobState.WAITING]
     counts = {
@@ -168,6 +252,15 @@ async def queue_figures(session: AsyncSession, names: Sequence[str]) -> list[Que
             .group_by(Job.queue)
         )
     }
+    failed = {
+        row.queue: row.jobs
+        for row in await session.execute(
+            select(Job.queue, func.count().label("jobs"))
+            .where(Job.state == JobState.FAILED, Job.cleared_at.is_(None))
+            .group_by(Job.queue)
+        )
+    }
+    paused = await paused_queues(session)
     return [
         QueueFigures(
             name=name,
@@ -176,6 +269,9 @@ async def queue_figures(session: AsyncSession, names: Sequence[str]) -> list[Que
             waiting=counts.get((name, JobState.WAITING), 0),
             oldest_wait_seconds=max(0.0, (now - oldest[name]).total_seconds()) if name in oldest else None,
             finished_per_minute=finished.get(name, 0) / (RATE_WINDOW.total_seconds() / 60),
+            failed=failed.get(name, 0),
+            paused_at=paused[name].paused_at if name in paused else None,
+            paused_by=paused[name].paused_by if name in paused else None,
         )
         for name in names
     ]

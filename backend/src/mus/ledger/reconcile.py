@@ -10,21 +10,20 @@ import logging
 from collections.abc import Collection
 from datetime import timedelta
 
-from sqlalchemy import or_, select, update
+from sqlalchemy import or_, select
 
-from mus.errors import BrokerUnavailableError, SupersededError
-from mus.ledger.deliveries import Delivery, Publisher
-from mus.ledger.job_states import STARTABLE_STATES, JobState
+from mus.errors import SupersededError
+from mus.ledger.deliveries import Publisher
+from mus.ledger.job_states import JobState
 from mus.ledger.ledger import Ledger
+from mus.ledger.lost_messages import LostMessages
 from mus.ledger.schedules import fire_due
+from mus.ledger.wall_clock import shorten_waits
 from mus.ledger.workers import DeadWorkerWatch, declare_dead, living_beats
 from mus.persistence.models import Job, WorkerRow, utc_now
 
 logger = logging.getLogger(__name__)
 
-#: A row committed this recently is still being published by whoever wrote it.
-_PUBLISH_GRACE = timedelta(seconds=1)
-_PAGE = 500
 #: Between the ledger's start of a job and its worker's note of it, and the same at its end, lies a moment.
 _UNTOLD_GRACE = timedelta(seconds=60)
 
@@ -36,7 +35,7 @@ class Reconciler:
         self, ledger: Ledger, publisher: Publisher, *, dead_after_seconds: float, every_seconds: float
     ) -> None:
         self._ledger = ledger
-        self._publisher = publisher
+        self._lost_messages = LostMessages(ledger, publisher)
         self._watch = DeadWorkerWatch(dead_after_seconds, every_seconds)
 
     async def tick(self) -> None:
@@ -44,7 +43,8 @@ class Reconciler:
         for step in (
             self._declare_dead,
             self._take_over_orphans,
-            self._publish_lost,
+            self._lost_messages.publish_again,
+            lambda: shorten_waits(self._ledger),
             lambda: fire_due(self._ledger),
         ):
             try:
@@ -101,78 +101,3 @@ class Reconciler:
             for delivery_id in running
             if delivery_id not in own or own[delivery_id].cancel_requested_at is not None
         }
-
-    async def _publish_lost(self) -> None:
-        """Publish again what is due and has no live message."""
-        last_id = ""
-        while True:
-            async with self._ledger.database.reading() as session:
-                rows = (
-                    await session.execute(
-                        select(
-                            Job.id,
-                            Job.attempt,
-                            Job.delivery,
-                            Job.task,
-                            Job.queue,
-                            Job.run_after,
-                            Job.published_at,
-                        )
-                        .where(
-                            Job.id > last_id,
-                            Job.state.in_(STARTABLE_STATES),
-                            Job.cancel_requested_at.is_(None),
-                            or_(Job.published_at.is_(None), Job.published_at < utc_now() - _PUBLISH_GRACE),
-                        )
-                        .order_by(Job.id)
-                        .limit(_PAGE)
-                    )
-                ).all()
-            if not rows:
-                return
-            last_id = rows[-1].id
-            deliveries = {
-                (d := Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, row.run_after)).id: d
-                for row in rows
-            }
-            never_sent = {f"{row.id}.{row.attempt}.{row.delivery}" for row in rows if row.published_at is None}
-            try:
-                lost = never_sent | await self._publisher.missing(
-                    [id_ for id_ in deliveries if id_ not in never_sent]
-                )
-                await self._publish_again([deliveries[id_] for id_ in sorted(lost)])
-            except BrokerUnavailableError as error:
-                logger.warning("%d jobs or more wait for the broker: %s", len(rows), error)
-                return
-
-    async def _publish_again(self, lost: list[Delivery]) -> None:
-        if not lost:
-            return
-        # A new number first: if this process dies before the publish, the next look finds it missing again,
-        # and a copy of the old message that still turns up is a repeat.
-        async with self._ledger.database.unit_of_work() as work:
-            fresh: list[Delivery] = []
-            for delivery in lost:
-                row = (
-                    await work.session.execute(
-                        update(Job)
-                        .where(
-                            Job.id == delivery.job_id,
-                            Job.attempt == delivery.attempt,
-                            Job.delivery == delivery.number,
-                            Job.state.in_(STARTABLE_STATES),
-                        )
-                        .values(delivery=Job.delivery + 1, published_at=utc_now())
-                        .returning(Job.delivery)
-                    )
-                ).one_or_none()
-                if row is not None:
-                    fresh.append(
-                        Delivery(
-                            delivery.job_id, delivery.attempt, row.delivery, delivery.task, delivery.queue,
-                            delivery.run_after,
-                        )
-                    )  # fmt: skip
-        if fresh:
-            logger.info("publishing %d jobs again whose messages were lost", len(fresh))
-            await self._publisher.publish(fresh)

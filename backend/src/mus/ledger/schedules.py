@@ -1,19 +1,33 @@
-"""Schedules are rows: a run missed while everything was down is made up for once."""
+"""Schedules are rows: a run missed while everything was down is made up for once.
+
+The code says which schedules there are and their defaults; a row keeps what a person changed, and when it is due.
+"""
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
 
 from crontab import CronTab
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
+from sqlalchemy.dialects.postgresql import insert as postgresql_insert
+from sqlalchemy.dialects.sqlite import insert as sqlite_insert
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.errors import BadRequestError
 from mus.ledger.job_rows import NewJob
 from mus.ledger.ledger import Ledger
+from mus.persistence.database import Database
 from mus.persistence.models import Schedule, utc_now
+from mus.persistence.unit_of_work import current_unit_of_work
+
+logger = logging.getLogger(__name__)
+
+#: (name, crontab) of rows that were complained of: reconcile looks every few seconds.
+_complained: set[tuple[str, str]] = set()
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +39,17 @@ class ScheduleEntry:
     task: str
     queue: str
     arguments: dict[str, Any] = field(default_factory=dict)
+    description: str = ""
+
+    @property
+    def defaults(self) -> dict[str, Any]:
+        """The columns that follow the code until a person edits the row."""
+        return {
+            "crontab": self.crontab,
+            "task": self.task,
+            "queue": str(self.queue),
+            "arguments": self.arguments,
+        }
 
 
 def next_run(crontab: str, after: datetime) -> datetime:
@@ -32,60 +57,132 @@ def next_run(crontab: str, after: datetime) -> datetime:
     try:
         found: datetime | None = CronTab(crontab).next(now=after.astimezone(UTC), return_datetime=True)
     except ValueError as error:
-        raise BadRequestError(f"{crontab!r} is not a crontab: {error}") from error
+        raise BadRequestError(f"{crontab!a} is not a crontab: {error}") from error
     if found is None:
-        raise BadRequestError(f"{crontab!r} never comes")
+        raise BadRequestError(f"{crontab!a} never comes")
     return found if found.tzinfo else found.replace(tzinfo=UTC)
 
 
+# ------------------------------------------------------------- rows and code
+
+
 async def ensure_schedules(ledger: Ledger, entries: Sequence[ScheduleEntry]) -> None:
-    """Write the rows that are not there, and follow a changed crontab. A person's other edits stand."""
+    """Write the rows that are not there, follow changed defaults, remove rows of schedules that are no more.
+
+    What a person edited stands. Several workers may do this at once. Raises BadRequestError for an entry's
+    crontab that is none.
+    """
     now = utc_now()
+    due = {entry.name: next_run(entry.crontab, now) for entry in entries}
+    async with ledger.database.reading() as session:
+        rows = {row.name: row for row in (await session.scalars(select(Schedule))).all()}
+    known = [entry for entry in entries if entry.name in rows]
+    changed = [entry for entry in known if _differs(rows[entry.name], entry)]
+    if len(known) == len(entries) == len(rows) and not changed:
+        return  # as at nearly every start: no need to wait for whoever writes
     async with ledger.database.unit_of_work() as work:
-        known = {row.name: row for row in (await work.session.execute(select(Schedule))).scalars()}
-        for entry in entries:
-            row = known.get(entry.name)
-            if row is None:
-                work.session.add(
-                    Schedule(
-                        name=entry.name,
-                        task=entry.task,
-                        queue=entry.queue,
-                        arguments=entry.arguments,
-                        crontab=entry.crontab,
-                        next_due=next_run(entry.crontab, now),
-                    )
-                )
-            elif row.crontab != entry.crontab:
-                row.crontab, row.next_due = entry.crontab, next_run(entry.crontab, now)
+        await add_missing(work.session, entries, is_sqlite=ledger.database.is_sqlite)
+        # In one order, so that two workers that start together cannot deadlock.
+        for entry in sorted(changed, key=lambda entry: entry.name):
+            values = dict(entry.defaults)
+            if rows[entry.name].crontab != entry.crontab:
+                values["next_due"] = due[entry.name]
+            await work.session.execute(
+                update(Schedule).where(Schedule.name == entry.name, Schedule.edited_at.is_(None)).values(**values)
+            )
+        await work.session.execute(delete(Schedule).where(Schedule.name.not_in([entry.name for entry in entries])))
+
+
+def _differs(row: Schedule, entry: ScheduleEntry) -> bool:
+    return row.edited_at is None and any(getattr(row, name) != value for name, value in entry.defaults.items())
+
+
+async def add_missing(session: AsyncSession, entries: Sequence[ScheduleEntry], *, is_sqlite: bool) -> None:
+    """Write the rows that are not there, in a unit of work. Whoever inserts the same one later changes nothing."""
+    now = utc_now()
+    insert = sqlite_insert if is_sqlite else postgresql_insert
+    for entry in sorted(entries, key=lambda entry: entry.name):
+        values = {"name": entry.name, **entry.defaults, "next_due": next_run(entry.crontab, now)}
+        await session.execute(insert(Schedule).values(values).on_conflict_do_nothing())
+
+
+async def schedule_rows(database: Database, entries: Sequence[ScheduleEntry]) -> dict[str, Schedule]:
+    """The row of each entry, by name; written first where no worker has started yet."""
+    names = [entry.name for entry in entries]
+    found = await _rows_named(database, names)
+    if len(found) < len(entries):
+        async with database.unit_of_work() as work:
+            await add_missing(work.session, entries, is_sqlite=database.is_sqlite)
+        found = await _rows_named(database, names)
+    return found
+
+
+async def _rows_named(database: Database, names: Sequence[str]) -> dict[str, Schedule]:
+    async with database.reading() as session:
+        rows = (await session.scalars(select(Schedule).where(Schedule.name.in_(names)))).all()
+    return {row.name: row for row in rows}
+
+
+# -------------------------------------------------------------------- firing
 
 
 async def fire_due(ledger: Ledger) -> list[str]:
     """Enqueue what is due, each schedule once however many processes look. Returns the jobs' ids."""
     now = utc_now()
     async with ledger.database.reading() as session:
-        due = (await session.execute(select(Schedule).where(Schedule.next_due <= now))).scalars().all()
+        rows = (await session.scalars(select(Schedule).where(Schedule.enabled).order_by(Schedule.name))).all()
     fired: list[str] = []
-    for schedule in due:
-        async with ledger.database.unit_of_work() as work:
-            won = (
-                await work.session.execute(
-                    update(Schedule)
-                    .where(Schedule.name == schedule.name, Schedule.next_due == schedule.next_due)
-                    .values(next_due=next_run(schedule.crontab, now), last_fired_at=now)
-                    .returning(Schedule.name)
-                )
-            ).one_or_none()
-            if won is not None:
-                fired += await ledger.add(
-                    [
-                        NewJob(
-                            task=schedule.task,
-                            queue=schedule.queue,
-                            arguments=schedule.arguments,
-                            dedupe_key=f"schedule:{schedule.name}",
-                            requested_by="schedule",
-                        )
-                    ]
-                )
+    for row in rows:
+        try:
+            following = next_run(row.crontab, now)
+        except BadRequestError as error:
+            if (row.name, row.crontab) not in _complained:
+                _complained.add((row.name, row.crontab))
+                logger.error("the schedule %s does not run: %s", row.name, error)
+            continue
+        if row.next_due <= now:
+            fired += await _fire(ledger, row, following)
+        elif row.next_due > following:
+            # It was written by a clock that ran ahead (a board without a battery, before it asked for the time):
+            # without this the schedule would be silent until then.
+            async with ledger.database.unit_of_work() as work:
+                await work.session.execute(update(Schedule).where(_as_seen(row)).values(next_due=following))
     return fired
+
+
+async def _fire(ledger: Ledger, seen: Schedule, following: datetime) -> list[str]:
+    async with ledger.database.unit_of_work() as work:
+        won = (
+            await work.session.execute(
+                update(Schedule)
+                .where(_as_seen(seen))
+                .values(next_due=following)
+                .returning(Schedule.name, Schedule.task, Schedule.queue, Schedule.arguments)
+            )
+        ).one_or_none()
+        if won is None:
+            return []  # another process fired it, or a person changed it
+        job = NewJob(task=won.task, queue=won.queue, arguments=won.arguments, requested_by="schedule")
+        return [await enqueue_for_schedule(ledger, won.name, job)]
+
+
+def _as_seen(row: Schedule) -> Any:
+    return (
+        (Schedule.name == row.name)
+        & (Schedule.next_due == row.next_due)
+        & (Schedule.crontab == row.crontab)
+        & Schedule.enabled
+    )
+
+
+async def enqueue_for_schedule(ledger: Ledger, name: str, job: NewJob) -> str:
+    """Enqueue a schedule's job in the current unit of work; returns its id, or that of one that waits already.
+
+    One of a schedule's jobs runs at a time; the next waits for it.
+    """
+    key = f"schedule:{name}"
+    (job_id,) = await ledger.add([replace(job, dedupe_key=key, exclusive_key=key)])
+    await current_unit_of_work().session.execute(
+        update(Schedule).where(Schedule.name == name).values(last_fired_at=utc_now(), last_job_id=job_id)
+    )
+    return job_id

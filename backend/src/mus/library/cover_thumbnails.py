@@ -61,13 +61,24 @@ def write_thumbnails(picture: bytes, thumbnails_dir: Path) -> str:
     Raises PictureError for a picture that is none, is broken or too large, OSError if they cannot be written.
     """
     cover = blake2b(picture, digest_size=16).hexdigest()
-    missing = [size for size in THUMBNAIL_SIZES if not thumbnail_path(thumbnails_dir, cover, size).is_file()]
+    missing = [size for size in THUMBNAIL_SIZES if not _renew(thumbnail_path(thumbnails_dir, cover, size))]
     if not missing:
         return cover
     image = _decode(picture)
     for size in missing:
         _write_atomically(thumbnail_path(thumbnails_dir, cover, size), _webp(image, size))
     return cover
+
+
+def _renew(thumbnail: Path) -> bool:
+    """Whether it is there. Its new time keeps `thumbnail_sweep` away until the track that wants it is committed."""
+    try:
+        os.utime(thumbnail, follow_symlinks=False)
+    except FileNotFoundError:
+        return False
+    except PermissionError:
+        pass  # another user's file: it serves all the same
+    return thumbnail.is_file()
 
 
 def _decode(picture: bytes) -> Any:

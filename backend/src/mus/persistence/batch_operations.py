@@ -27,6 +27,9 @@ from mus.persistence.models import Track, utc_now
 #: Most variables in one statement: SQLite allows 32,766, but its query planner likes shorter lists.
 LOOKUP_BATCH = 500
 
+#: Past so many readings at once it is not looked up which tracks they are: nobody could use so many ids.
+MOST_IDS = 100
+
 #: Columns that come from a reading under the same name.
 _READ_COLUMNS = (
     "title", "artist", "artists", "album_artist", "album_artists", "album", "track_number", "track_total",
@@ -60,6 +63,11 @@ class Stored:
 
     added: int = 0
     updated: int = 0
+    #: New tracks, and those that were missing until now.
+    appeared: int = 0
+    #: Which ones appeared, and which others changed; None when many were stored at once.
+    appeared_ids: list[int] | None = None
+    changed_ids: list[int] | None = None
 
 
 async def known_tracks(session: AsyncSession, library_id: int) -> list[KnownTrack]:
@@ -118,18 +126,29 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
     ]
     if not rows:
         return Stored()
-    known = await session.execute(
-        select(func.count())
-        .select_from(_TRACKS)
-        .where(_TRACKS.c.library_id == library_id, _TRACKS.c.path.in_([row["path"] for row in rows]))
+    paths = [row["path"] for row in rows]
+    at_paths = select(_TRACKS.c.id, _TRACKS.c.status).where(
+        _TRACKS.c.library_id == library_id, _TRACKS.c.path.in_(paths)
     )
-    updated = known.scalar_one()
+    known = {row.id: row.status for row in await session.execute(at_paths)}
     dialect = session.get_bind().dialect.name
     for is_failure in (False, True):
         part = [row for row in rows if (row["error_message"] is not None) is is_failure]
         if part:
             await session.execute(_upsert(dialect, is_failure=is_failure), part)
-    return Stored(added=len(rows) - updated, updated=updated)
+    added, updated = len(rows) - len(known), len(known)
+    returned = sum(status == TrackState.MISSING for status in known.values())
+    if len(rows) > MOST_IDS:
+        return Stored(added=added, updated=updated, appeared=added + returned)
+    stored = {row.id for row in await session.execute(at_paths)}
+    changed = {id_ for id_, status in known.items() if status != TrackState.MISSING}
+    return Stored(
+        added=added,
+        updated=updated,
+        appeared=added + returned,
+        appeared_ids=sorted(stored - changed),
+        changed_ids=sorted(changed),
+    )
 
 
 @cache

@@ -22,6 +22,8 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
 from mus.errors import AdminRequiredError, TemporaryError
+from mus.persistence import sqlite_driver
+from mus.persistence.models import Base
 from mus.persistence.unit_of_work import UnitOfWork, entered
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
@@ -53,7 +55,7 @@ class Database:
             pool_size=1 if writes else 4,
             max_overflow=0,
             pool_timeout=120,
-            connect_args={"timeout": self._busy_timeout_seconds},
+            connect_args={"timeout": self._busy_timeout_seconds, "async_creator_fn": sqlite_driver.connect},
         )
         event.listen(engine.sync_engine, "connect", _set_pragmas)
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
@@ -97,6 +99,18 @@ class Database:
         await self._writer.dispose()
         if self._reader is not self._writer:
             await self._reader.dispose()
+
+    async def analyse_tables(self) -> int:
+        """Renew what PostgreSQL's planner knows of the tables, one at a time; returns how many.
+
+        Each is a transaction of its own. The rest of a PostgreSQL's upkeep is its own autovacuum's.
+        """
+        preparer = self._writer.dialect.identifier_preparer
+        async with self._writer.connect() as connection:
+            connection = await connection.execution_options(isolation_level="AUTOCOMMIT")
+            for table in Base.metadata.sorted_tables:
+                await connection.execute(text(f"ANALYZE {preparer.format_table(table)}"))
+        return len(Base.metadata.sorted_tables)
 
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
@@ -150,11 +164,17 @@ def _set_pragmas(connection: DBAPIConnection, _record: Any) -> None:
 def _begin_immediate(connection: Connection) -> None:
     # A deferred transaction that turns into a writer fails at once when another wrote in between
     # (SQLITE_BUSY_SNAPSHOT, not subject to the busy timeout): take the write lock first.
-    connection.exec_driver_sql("BEGIN IMMEDIATE")
+    _begin(connection, "BEGIN IMMEDIATE")
 
 
 def _begin_deferred(connection: Connection) -> None:
-    connection.exec_driver_sql("BEGIN")
+    _begin(connection, "BEGIN")
+
+
+def _begin(connection: Connection, statement: str) -> None:
+    driver = connection.connection.driver_connection
+    assert isinstance(driver, sqlite_driver.OneHopConnection)
+    driver.begin_with_next(statement)
 
 
 def _upgrade(connection: Connection) -> None:

@@ -15,12 +15,14 @@ _current: ContextVar[UnitOfWork | None] = ContextVar("mus_unit_of_work", default
 class UnitOfWork:
     """A write transaction under way. Code inside it never commits; only the edge that opened it does."""
 
-    __slots__ = ("_after_commit", "outbox", "session")
+    __slots__ = ("_after_commit", "changed_jobs", "outbox", "session")
 
     def __init__(self, session: AsyncSession) -> None:
         self.session = session
         #: Messages gathered in this transaction, for one `after_commit` action to send together.
         self.outbox: list[Any] = []
+        #: Jobs whose rows this transaction changed, each once.
+        self.changed_jobs: dict[str, None] = {}
         self._after_commit: list[Callable[[], Awaitable[None]]] = []
 
     def after_commit(self, action: Callable[[], Awaitable[None]]) -> None:

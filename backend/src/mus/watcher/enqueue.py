@@ -16,6 +16,7 @@ from mus.library.paths import escaped
 from mus.library.scan_plan import KnownTrack
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.walk import FoundFile, skip_reason
+from mus.metrics import WATCHER_CHANGES, count
 from mus.persistence.batch_operations import tracks_at, tracks_below
 from mus.persistence.database import Database
 from mus.watcher.settle import Settled
@@ -60,6 +61,16 @@ class Jobs:
         ):
             for start in range(0, len(paths), PATHS_IN_A_JOB):
                 yield queue, task, paths[start : start + PATHS_IN_A_JOB]
+
+    def count_changes(self) -> None:
+        for kind, files in (
+            ("created", len(self.created)),
+            ("modified", len(self.modified)),
+            ("moved", len(self.moved) // 2),
+            ("deleted", len(self.deleted)),
+        ):
+            if files:
+                count(WATCHER_CHANGES, kind, amount=files)
 
 
 def sort_changes(
@@ -218,6 +229,7 @@ class Enqueuer:
                         for queue, task, paths in calls
                     ]
                 )
+        jobs.count_changes()
         for path in gone:
             self._handed_on.pop(path, None)
         for file in present:
@@ -238,6 +250,7 @@ class Enqueuer:
     async def _enqueue_scan(self, reason: str) -> None:
         async with self._database.unit_of_work():
             await broker.enqueue_many([scan_job(self._library_id, requested_by=_REQUESTED_BY)])
+        count(WATCHER_CHANGES, "scan")
         logger.info("library %d is to be scanned: %s", self._library_id, reason)
 
     def _was_handed_on(self, path: bytes, file: FoundFile) -> bool:

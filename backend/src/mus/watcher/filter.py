@@ -9,10 +9,12 @@ import stat
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 
+from mus import metrics
 from mus.library.walk import MAX_PATH_BYTES, NO_MEDIA, skip_reason
 
 #: watchfiles' numbers for what happened. They are hints: what counts is what lies on the disk afterwards.
 ADDED, MODIFIED, DELETED = 1, 2, 3
+_KINDS = {ADDED: "added", MODIFIED: "modified", DELETED: "deleted"}
 
 
 @dataclass(slots=True)
@@ -41,6 +43,7 @@ class EventFilter:
         """Keep what may concern music. Looks at names only, never at the disk."""
         noticed = Noticed()
         count = 0
+        kinds: dict[int, int] = {}
         for change, full_path in events:
             count += 1
             path = os.fsencode(full_path)
@@ -52,8 +55,11 @@ class EventFilter:
                 noticed.scan_reason = "a .nomedia file came or went"
             elif self.matters(path, change):
                 noticed.paths.add(path)
+                kinds[change] = kinds.get(change, 0) + 1
         if count >= self.EVENTS_THAT_MAY_HIDE_OTHERS:
             noticed.scan_reason = f"{count} changes at once"
+        for change, events_of_kind in kinds.items():
+            metrics.count(metrics.WATCHER_EVENTS, _KINDS[change], amount=events_of_kind)
         return noticed
 
     @staticmethod

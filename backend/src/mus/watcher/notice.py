@@ -16,6 +16,7 @@ from typing import Any
 from watchfiles._rust_notify import RustNotify
 
 from mus.library.walk import WalkReport, walk
+from mus.metrics import WATCHER_EVENTS, count
 from mus.watcher.filter import EventFilter, Noticed
 
 Deliver = Callable[[Noticed], None]
@@ -130,6 +131,7 @@ class Polling:
             await asyncio.sleep(max(self._every_seconds, self._walk_seconds / _POLL_SHARE))
             noticed = await asyncio.to_thread(self.changes)
             if noticed.paths:
+                count(WATCHER_EVENTS, "polled", amount=len(noticed.paths))
                 deliver(noticed)
 
     def close(self) -> None:

@@ -24,8 +24,9 @@ from mus.api.schemas import (
     WorkerHealth,
 )
 from mus.api.security import is_authorized
+from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
-from mus.ledger.queries import workers
+from mus.ledger.queries import paused_queues, workers
 from mus.persistence.libraries import all_libraries
 from mus.persistence.models import Library
 
@@ -61,6 +62,7 @@ async def read_health(runtime: Runtime) -> Health:
             latency = _milliseconds_since(started)
             libraries = await all_libraries(session)
             found = await workers(session, dead_after_seconds=runtime.settings.dead_after_seconds)
+            paused = await paused_queues(session)
     except (SQLAlchemyError, OSError, TimeoutError):
         return Health(
             status=HealthStatus.UNAVAILABLE,
@@ -69,7 +71,8 @@ async def read_health(runtime: Runtime) -> Health:
             broker=await broker_task,
         )
     broker = await broker_task
-    well = broker.ok and any(worker.alive for worker in found) and all(library.online for library in libraries)
+    served = {queue for worker in found if worker.alive for queue in worker.row.queues}
+    well = broker.ok and served.issuperset(Queue) and all(library.online for library in libraries)
     return Health(
         status=HealthStatus.OK if well else HealthStatus.DEGRADED,
         version=mus.__version__,
@@ -86,6 +89,8 @@ async def read_health(runtime: Runtime) -> Health:
             for worker in found
             if worker.row.state != "stopped"
         ],
+        # In good order: a person has paused them.
+        paused_queues=sorted(paused),
         libraries=[await _library(runtime, library, ask=broker.ok) for library in libraries],
     )
 

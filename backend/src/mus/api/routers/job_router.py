@@ -10,13 +10,14 @@ from pydantic import Field
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CallerDep, CursorParam, JobId, LimitParam, RuntimeDep, requested_by
 from mus.api.problems import problems
-from mus.api.schemas import JobAccepted, JobDetail, JobEventItem, JobItem, Page
-from mus.api.views import job_detail, job_item
-from mus.broker.queues import Queue
+from mus.api.schemas import FailureItem, JobAccepted, JobDetail, JobEventItem, JobItem, Page, QueueName
+from mus.api.views import failure_item, job_detail, job_item
+from mus.broker.queues import Queue, follow_up_queue
+from mus.ledger import steering
 from mus.ledger.job_states import JobState
-from mus.ledger.queries import JobFilter, event_page, job_named, job_page
+from mus.ledger.queries import JobFilter, event_page, failure_groups, job_named, job_page, latest_retry
 
-router = APIRouter(prefix="/jobs", tags=["jobs"])
+router = APIRouter(tags=["jobs"])
 
 _ONE_STATE = f"({'|'.join(JobState)})"
 StateParam = Annotated[
@@ -25,18 +26,22 @@ StateParam = Annotated[
 ]
 
 
-@router.get("", responses=problems(400), summary="Jobs, the newest first")
+@router.get("/jobs", responses=problems(400), summary="Jobs, the newest first")
 async def list_jobs(
     runtime: RuntimeDep,
     state: StateParam = [],  # noqa: B006 - FastAPI copies it
     queue: Queue | None = None,
     task: Annotated[str | None, Query(max_length=100)] = None,
     parent: Annotated[str | None, Query(max_length=200, description="Parts of this job")] = None,
+    reason: Annotated[
+        str | None, Query(max_length=200, description="Failed for this reason of `/failures`")
+    ] = None,
+    cleared: Annotated[bool, Query(description="With failures that were cleared off the lists")] = False,  # noqa: FBT002
     cursor: CursorParam = None,
     limit: LimitParam = 100,
 ) -> Page[JobItem]:
     states = tuple(sorted({JobState(name) for names in state for name in names.split(",")}))
-    wanted = JobFilter(states=states, queue=queue, task=task, parent_id=parent)
+    wanted = JobFilter(states=states, queue=queue, task=task, parent_id=parent, reason=reason, cleared=cleared)
     scope = scope_of("jobs", wanted)
     before = None if cursor is None else decoded(cursor, scope, str, str)[1]
     async with runtime.database.reading() as session:
@@ -47,13 +52,14 @@ async def list_jobs(
     )
 
 
-@router.get("/{job_id}", responses=problems(404), summary="A job")
+@router.get("/jobs/{job_id}", responses=problems(404), summary="A job")
 async def get_job(runtime: RuntimeDep, job_id: JobId) -> JobDetail:
     async with runtime.database.reading() as session:
-        return job_detail(await job_named(session, job_id))
+        job = await job_named(session, job_id)
+        return job_detail(job, retried_as=await latest_retry(session, job_id))
 
 
-@router.get("/{job_id}/events", responses=problems(400, 404), summary="What happened to a job, in order")
+@router.get("/jobs/{job_id}/events", responses=problems(400, 404), summary="What happened to a job, in order")
 async def list_job_events(
     runtime: RuntimeDep, job_id: JobId, cursor: CursorParam = None, limit: LimitParam = 100
 ) -> Page[JobEventItem]:
@@ -71,20 +77,36 @@ async def list_job_events(
 
 
 @router.post(
-    "/{job_id}/retry",
+    "/jobs/{job_id}/retry",
     status_code=202,
     responses=problems(404, 409, 503),
     summary="Run a failed or cancelled job again, as a new one",
 )
 async def retry_job(runtime: RuntimeDep, caller: CallerDep, response: Response, job_id: JobId) -> JobAccepted:
     async with runtime.database.unit_of_work():
-        new_id = await runtime.connection.ledger.retry(job_id, requested_by=requested_by(caller))
+        new_id = await steering.retry(runtime.connection.ledger, job_id, requested_by=requested_by(caller))
     response.headers["Location"] = f"/api/v1/jobs/{new_id}"
     return JobAccepted(job_id=new_id, state=JobState.QUEUED)
 
 
+@router.post(
+    "/jobs/{job_id}/move",
+    responses=problems(404, 409, 503),
+    summary="Move a job that waits to another queue",
+)
+async def move_job(runtime: RuntimeDep, job_id: JobId, target: QueueName) -> JobAccepted:
+    async with runtime.database.unit_of_work():
+        state = await steering.move(
+            runtime.connection.ledger,
+            job_id,
+            target.queue,
+            continuation_queue=follow_up_queue(target.queue),
+        )
+    return JobAccepted(job_id=job_id, state=state)
+
+
 @router.delete(
-    "/{job_id}",
+    "/jobs/{job_id}",
     status_code=202,
     responses=problems(404, 409, 503),
     summary="Cancel a job that waits or runs, with its parts",
@@ -92,5 +114,18 @@ async def retry_job(runtime: RuntimeDep, caller: CallerDep, response: Response, 
 async def cancel_job(runtime: RuntimeDep, job_id: JobId) -> JobAccepted:
     """The state is `cancelled`, or still `running` or `waiting` for a moment."""
     async with runtime.database.unit_of_work():
-        state = await runtime.connection.ledger.cancel(job_id)
+        state = await steering.cancel(runtime.connection.ledger, job_id)
     return JobAccepted(job_id=job_id, state=state)
+
+
+@router.get("/failures", responses=problems(), summary="Failed jobs by reason, the most frequent first")
+async def list_failures(
+    runtime: RuntimeDep,
+    queue: Queue | None = None,
+    task: Annotated[str | None, Query(max_length=100)] = None,
+    limit: LimitParam = 100,
+) -> Page[FailureItem]:
+    """Those that nobody cleared away; the jobs of a group are `/jobs?state=failed&reason=…`."""
+    async with runtime.database.reading() as session:
+        groups = await failure_groups(session, queue=queue, task=task, limit=limit)
+    return Page(items=[failure_item(group) for group in groups])

@@ -1,35 +1,73 @@
-"""Queues and workers, as they are now."""
+"""Queues and workers, as they are now; pause, resume, clear."""
 
 from __future__ import annotations
 
-from fastapi import APIRouter
+from typing import Annotated
 
-from mus.api.dependencies import RuntimeDep
+from fastapi import APIRouter, Path
+
+from mus.api.dependencies import CallerDep, RuntimeDep, requested_by
 from mus.api.problems import problems
-from mus.api.schemas import Page, QueueItem, WorkerItem
-from mus.broker.queues import Queue
+from mus.api.schemas import FailuresCleared, Page, QueueItem, WorkerItem
+from mus.api.views import queue_item
+from mus.broker.queues import Queue, queue_named
+from mus.broker.runtime import Runtime
+from mus.errors import BadRequestError, NotFoundError
+from mus.ledger import steering
 from mus.ledger.queries import queue_figures, workers
 
 router = APIRouter(tags=["queues"])
+
+QueueParam = Annotated[str, Path(max_length=100, description=", ".join(Queue))]
 
 
 @router.get("/queues", responses=problems(), summary="The queues, most urgent first")
 async def list_queues(runtime: RuntimeDep) -> Page[QueueItem]:
     async with runtime.database.reading() as session:
         figures = await queue_figures(session, list(Queue))
-    return Page(
-        items=[
-            QueueItem(
-                name=queue.name,
-                depth=queue.depth,
-                running=queue.running,
-                waiting=queue.waiting,
-                oldest_wait=queue.oldest_wait_seconds,
-                rate=queue.finished_per_minute,
-            )
-            for queue in figures
-        ]
-    )
+    return Page(items=[queue_item(queue) for queue in figures])
+
+
+@router.post(
+    "/queues/{name}/pause", responses=problems(404, 503), summary="Start no more jobs of a queue, on any worker"
+)
+async def pause_queue(runtime: RuntimeDep, caller: CallerDep, name: QueueParam) -> QueueItem:
+    """Those that run go on. It lasts until it is resumed, across restarts."""
+    queue = _queue(name)
+    async with runtime.database.unit_of_work():
+        await steering.pause(runtime.connection.ledger, queue, paused_by=requested_by(caller))
+    return await _item(runtime, queue)
+
+
+@router.post("/queues/{name}/resume", responses=problems(404, 503), summary="Let a queue's jobs start again")
+async def resume_queue(runtime: RuntimeDep, name: QueueParam) -> QueueItem:
+    queue = _queue(name)
+    async with runtime.database.unit_of_work():
+        await steering.resume(runtime.connection.ledger, queue)
+    return await _item(runtime, queue)
+
+
+@router.delete(
+    "/queues/{name}/failed", responses=problems(404, 503), summary="Clear a queue's failed jobs off the lists"
+)
+async def clear_failed(runtime: RuntimeDep, name: QueueParam) -> FailuresCleared:
+    """Their rows and histories stay: `/jobs?cleared=true` shows them."""
+    queue = _queue(name)
+    return FailuresCleared(queue=queue, count=await steering.clear_failed(runtime.connection.ledger, queue))
+
+
+def _queue(name: str) -> Queue:
+    """Raises NotFoundError for a name that no queue has: it is a part of the address."""
+    try:
+        return queue_named(name)
+    except BadRequestError as error:
+        raise NotFoundError(error.user_message, details=error.details) from None
+
+
+async def _item(runtime: Runtime, queue: Queue) -> QueueItem:
+    async with runtime.database.reading() as session:
+        (figures,) = await queue_figures(session, [queue])
+    return queue_item(figures)
 
 
 @router.get("/workers", responses=problems(), summary="Workers, those of the last day included")

@@ -1,0 +1,103 @@
+"""Priority holds both ways: high never waits for low, and low is not starved by high."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import pytest
+from sqlalchemy import func, select
+
+from fault_worker import leaf
+from mus.broker.job_runner import current_job
+from mus.broker.queues import POLICIES, Queue
+from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import broker
+from mus.ledger.job_states import JobState
+from mus.persistence.models import Job
+from mus.worker import WorkerProcess
+from waiting import until
+
+Ended = Callable[..., Awaitable[Job]]
+LOW_SLOTS = POLICIES[Queue.LOW].slots
+
+let_go: asyncio.Event
+running: list[str] = []
+
+
+@broker.task("test_held", timeout_seconds=60)
+async def held() -> dict[str, Any]:
+    running.append(current_job().id)
+    await let_go.wait()
+    return {}
+
+
+@broker.task("test_endless_line", timeout_seconds=60)
+async def endless_line() -> dict[str, Any]:
+    """Enqueues its successor before it ends, until it is let go."""
+    if not let_go.is_set():
+        async with current_job().effect():
+            await broker.enqueue(Queue.HIGH, endless_line)
+    return {}
+
+
+@pytest.fixture(autouse=True)
+def nobody_held() -> None:
+    global let_go
+    let_go = asyncio.Event()
+    running.clear()
+
+
+async def enqueue(runtime: Runtime, queue: Queue, task: Any, count: int, **arguments: Any) -> list[str]:
+    async with runtime.database.unit_of_work():
+        return await broker.enqueue_many([broker.job(queue, task, **arguments) for _ in range(count)])
+
+
+async def states(runtime: Runtime, queue: Queue) -> dict[str, int]:
+    async with runtime.database.reading() as session:
+        rows = await session.execute(select(Job.state, func.count()).where(Job.queue == queue).group_by(Job.state))
+        return {row.state: row[1] for row in rows}
+
+
+async def test_a_high_priority_job_runs_while_low_ones_hold_every_slot_of_theirs(
+    runtime: Runtime, worker: WorkerProcess, ended: Ended
+) -> None:
+    await enqueue(runtime, Queue.LOW, held, LOW_SLOTS + 20)
+
+    async def all_slots_are_held() -> bool:
+        return len(running) == LOW_SLOTS
+
+    await until(all_slots_are_held, what="low jobs in all their slots")
+    for queue in (Queue.HIGH, Queue.MEDIUM):
+        (job_id,) = await enqueue(runtime, queue, leaf, 1, name=queue)
+        assert (await ended(job_id)).state == JobState.SUCCEEDED
+    assert await states(runtime, Queue.LOW) == {JobState.RUNNING: LOW_SLOTS, JobState.QUEUED: 20}
+    let_go.set()
+
+    async def low_is_done() -> bool:
+        return await states(runtime, Queue.LOW) == {JobState.SUCCEEDED: LOW_SLOTS + 20}
+
+    await until(low_is_done, what="the low jobs")
+    assert len(running) == LOW_SLOTS + 20
+
+
+async def test_low_priority_jobs_end_while_high_ones_never_run_out(runtime: Runtime, worker: WorkerProcess) -> None:
+    high_slots = POLICIES[Queue.HIGH].slots
+    await enqueue(runtime, Queue.HIGH, endless_line, 4 * high_slots)
+    await enqueue(runtime, Queue.LOW, leaf, 5 * LOW_SLOTS, name="low")
+
+    async def low_is_done() -> bool:
+        return await states(runtime, Queue.LOW) == {JobState.SUCCEEDED: 5 * LOW_SLOTS}
+
+    await until(low_is_done, seconds=60, what="the low jobs")
+    high = await states(runtime, Queue.HIGH)
+    # Each has a successor before it ends: there were so many all the time.
+    assert high[JobState.QUEUED] >= 3 * high_slots
+    assert high[JobState.SUCCEEDED] > 0
+    let_go.set()
+
+    async def high_is_done() -> bool:
+        return set(await states(runtime, Queue.HIGH)) == {JobState.SUCCEEDED}
+
+    await until(high_is_done, what="the high jobs")

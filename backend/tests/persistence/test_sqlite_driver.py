@@ -1,0 +1,122 @@
+"""The driver below SQLAlchemy: fewer hops to the connection's thread, the same transactions."""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import sqlite3
+from collections.abc import Callable
+from typing import Any
+
+import aiosqlite
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from mus.persistence.database import Database
+from mus.persistence.models import Library
+from mus.persistence.sqlite_driver import OneHopConnection
+from mus.persistence.unit_of_work import UnitOfWork
+from waiting import until
+
+
+def add(work: UnitOfWork, name: str) -> None:
+    work.session.add(Library(name=name, root=name.encode()))
+
+
+async def count(database: Database) -> int:
+    async with database.reading() as session:
+        return (await session.execute(select(func.count()).select_from(Library))).scalar_one()
+
+
+@pytest.fixture
+def hops(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., Any]]:
+    """Every call that goes to a connection's thread from now on."""
+    made: list[Callable[..., Any]] = []
+    execute = aiosqlite.Connection._execute
+
+    async def counting(self: aiosqlite.Connection, call: Callable[..., Any], *arguments: Any) -> Any:
+        made.append(call)
+        return await execute(self, call, *arguments)
+
+    monkeypatch.setattr(aiosqlite.Connection, "_execute", counting)
+    return made
+
+
+async def test_a_transaction_takes_a_hop_for_each_statement_and_one_for_the_commit(
+    database: Database, hops: list[Callable[..., Any]]
+) -> None:
+    for round_ in ("opens the connections", "uses them"):
+        hops.clear()
+        async with database.unit_of_work() as work:
+            add(work, round_)
+            await work.session.flush()
+            await work.session.execute(select(Library.id).where(Library.name == round_))
+    assert len(hops) == 3
+    hops.clear()
+    async with database.unit_of_work():
+        pass
+    assert hops == []
+
+
+async def test_a_reader_lets_go_of_its_snapshot(database: Database, hops: list[Callable[..., Any]]) -> None:
+    assert await count(database) == 0
+    async with database.unit_of_work() as work:
+        add(work, "new")
+    hops.clear()
+    assert await count(database) == 1
+    assert len(hops) == 2  # the query with its BEGIN, and the end
+
+
+async def test_a_failed_statement_takes_its_whole_transaction_with_it(database: Database) -> None:
+    async with database.unit_of_work() as work:
+        add(work, "there")
+
+    async def write_twice() -> None:
+        async with database.unit_of_work() as work:
+            add(work, "first")
+            await work.session.flush()
+            add(work, "there")
+
+    with pytest.raises(IntegrityError):
+        await write_twice()
+    assert await count(database) == 1
+    async with database.unit_of_work() as work:
+        add(work, "later")
+    assert await count(database) == 2
+
+
+async def test_a_statement_whose_caller_was_cancelled_is_not_committed(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    under_way: list[bool] = []
+    run = OneHopConnection.run
+
+    async def telling(self: OneHopConnection, statement: Callable[[sqlite3.Connection], None]) -> None:
+        under_way.append(True)
+        await run(self, statement)
+
+    async def write() -> None:
+        async with database.unit_of_work() as work:
+            add(work, "cancelled")
+
+    async def is_under_way() -> bool:
+        return bool(under_way)
+
+    assert database.url.database is not None
+    blocker = sqlite3.connect(database.url.database, isolation_level=None)
+    await count(database)
+    monkeypatch.setattr(OneHopConnection, "run", telling)
+    blocker.execute("BEGIN IMMEDIATE")
+    writer = asyncio.create_task(write())
+    await until(is_under_way, what="the statement, which waits for the lock")
+    writer.cancel()
+    # SQLAlchemy may wait for its connection to end, which waits for the lock.
+    await asyncio.wait({writer}, timeout=0.1)
+    blocker.execute("ROLLBACK")
+    blocker.close()
+    with contextlib.suppress(asyncio.CancelledError):
+        await writer
+    async with database.unit_of_work() as work:
+        add(work, "next")
+    assert await count(database) == 1
