@@ -523,6 +523,30 @@ async def test_a_file_that_comes_back_before_the_end_is_not_missing(music: Music
     assert (await music.statuses())["a.mp3"] == "PENDING"
 
 
+@pytest.mark.parametrize("mode", ["quick", "full"])
+async def test_files_that_swap_names_between_walk_and_read_keep_their_tracks(
+    music: MusicLibrary, mode: str
+) -> None:
+    music.write("a.mp3", "b.mp3")
+    async with worker_of(music.runtime):
+        await music.scan()
+    before = await music.identities()
+    if mode == "quick":
+        for name in ("a.mp3", "b.mp3"):  # a new ctime: to be read again, and yet known by inode, size and mtime
+            (music.root / name).chmod(0o640)
+    async with worker_of(music.runtime, [Queue.HIGH]):
+        scan_id = await music.enqueue_scan(mode=mode)
+        await music.in_state(scan_id, "waiting")
+    for old, new in (("a.mp3", "c"), ("b.mp3", "a.mp3"), ("c", "b.mp3")):
+        (music.root / old).rename(music.root / new)
+    async with worker_of(music.runtime):
+        await music.ended(scan_id)
+        [job] = await music.jobs("process_file_move")
+        await music.ended(job.id)
+    assert await music.identities() == {"a.mp3": before["b.mp3"], "b.mp3": before["a.mp3"]}
+    assert {path: track.title for path, track in (await music.tracks()).items()} == {"a.mp3": "b", "b.mp3": "a"}
+
+
 async def test_a_part_that_fails_makes_the_scan_fail_and_says_why(music: MusicLibrary) -> None:
     music.write("a.mp3")
     async with worker_of(music.runtime, [Queue.HIGH]):

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
@@ -17,11 +17,12 @@ from mus.errors import ErrorCategory
 from mus.jobs.services import find_library, services
 from mus.jobs.telling import tell_stored
 from mus.library.file_reading import FileReading, FileStat
-from mus.library.paths import escaped
+from mus.library.file_systems import has_stable_inodes
+from mus.library.paths import escaped, is_parked
 from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import TrackState
-from mus.persistence.batch_operations import store_readings, tracks_at, unsettled
+from mus.persistence.batch_operations import store_readings, tracks_at, tracks_with_inodes, unsettled
 from mus.persistence.models import Library, utc_now
 
 #: A file that could not be read and is younger than this may still be written; it is looked at again later.
@@ -70,8 +71,9 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
         known = {track.path: track for track in await tracks_at(session, library_id, paths)}
     vanished = [reading.path for reading in readings if reading.vanished or reading.stat is None]
     fresh = [r for r in readings if not r.vanished and (full or not _is_stored(r, known.get(r.path)))]
+    elsewhere = await _tracks_elsewhere(library, fresh, known)
     async with job.effect(parent_units=len(paths)) as work:
-        stored = await store_readings(work.session, library_id, fresh)
+        stored = await store_readings(work.session, library_id, [r for r in fresh if r.path not in elsewhere])
         tell_stored(work, library_id, stored)
         counts = {
             "added": stored.added,
@@ -81,7 +83,63 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
         }
         await job.keep(work, counts)
         await look_again_later(library_id, readings, or_if_temporary=True)
+        if elsewhere:
+            await _enqueue_moves(library_id, elsewhere)
     return counts
+
+
+async def _tracks_elsewhere(
+    library: Library, readings: Sequence[FileReading], known: Mapping[bytes, KnownTrack]
+) -> dict[bytes, bytes]:
+    """Files that took another one's place since the walk: their paths, each with the one where the database has it.
+
+    Stored under its path alone, such a file's tags would go to the other's track: two files that swapped their
+    names between walk and reading had swapped their ids, for good, because nothing could tell afterwards (seen with
+    full scans). A hard link, whose other path still holds it, is a file of its own.
+    """
+    strange = {
+        (stat.inode, stat.device, stat.size, stat.mtime_ns): reading.path
+        for reading in readings
+        if (stat := reading.stat) is not None
+        and ((track := known.get(reading.path)) is None or track.inode != stat.inode)
+    }
+    async with services().database.reading() as session:
+        tracks = await tracks_with_inodes(session, library.id, [inode for inode, *_ in strange])
+    found = {
+        path: track
+        for track in tracks
+        if (path := strange.get((track.inode, track.device, track.size, track.mtime_ns))) not in {None, track.path}
+    }
+    return await asyncio.to_thread(_moved_away, library.root, found) if found else {}
+
+
+def _moved_away(root: bytes, found: Mapping[bytes, KnownTrack]) -> dict[bytes, bytes]:
+    if not has_stable_inodes(root):
+        return {}
+    look = SecondLook(root)
+    moved: dict[bytes, bytes] = {}
+    for path, track in found.items():
+        with suppress(OSError):
+            now = look.at(track.path)
+            if now is None or now.inode != track.inode:
+                moved[path] = track.path
+    return moved
+
+
+async def _enqueue_moves(library_id: int, elsewhere: Mapping[bytes, bytes]) -> None:
+    """Have the places compared in which files were mistaken for each other, in the current unit of work."""
+    paths = sorted({*elsewhere, *(path for path in elsewhere.values() if not is_parked(path))})
+    await broker.enqueue_many(
+        [
+            broker.job(
+                Queue.MEDIUM,
+                "process_file_move",
+                Options(requested_by="mus"),
+                library_id=library_id,
+                paths=[escaped(path) for path in paths],
+            )
+        ]
+    )
 
 
 def _is_stored(reading: FileReading, track: KnownTrack | None) -> bool:
