@@ -23,7 +23,7 @@ from mus.persistence.models import Job, JobEvent, QueueRow, WorkerRow
 MAX_ATTEMPTS = 4
 _LONGEST_REASON = 200
 #: What differs between failures of one kind: quoted names, paths, ids, numbers.
-_VARIABLE = re.compile(r"""'[^']*'|"[^"]*"|(?<!\w)/\S+|\b[0-9a-f]{12,}\b|\d+(?:[.,]\d+)*""")
+_VARIABLE = re.compile(r"""'[^']*'|"[^"]*"|(?<!\w)/\S+|\b[0-9a-f]{12,}\b|(?<![A-Za-z])\d+(?:[.,]\d+)*""")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
