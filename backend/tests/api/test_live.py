@@ -19,7 +19,7 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
 from mus.config import Settings
-from mus.events.hub import MOST_WAITING
+from mus.events.watch import MOST_WAITING
 from mus.ledger.job_rows import NewJob
 from mus.persistence.models import Job, WorkerRow
 from waiting import until

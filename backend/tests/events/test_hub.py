@@ -19,8 +19,9 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import load_settings
 from mus.errors import ConflictError, ErrorCategory, NotFoundError
-from mus.events.hub import MOST_WAITING, EventHub, EventKind, Watch
+from mus.events.hub import EventHub
 from mus.events.messages import LibraryMessageType, job_channel
+from mus.events.watch import MOST_WAITING, EventKind, Watch
 from mus.ledger import steering
 from mus.ledger.job_rows import Failure, NewJob
 from mus.ledger.job_states import TERMINAL_STATES
@@ -149,14 +150,14 @@ async def test_a_watcher_that_is_too_slow_is_dropped_and_the_others_are_not(
             ended = 0
             async for event in quick:
                 ended += sum(message.is_last for message in event.jobs)
-                if ended == MOST_WAITING + 10:
+                if ended == MOST_WAITING + 200:
                     return ended
             return ended
 
         counting = asyncio.create_task(count())
-        for _ in range(MOST_WAITING + 10):
+        for _ in range(MOST_WAITING + 200):
             await ledger.finish(await start(runtime, await enqueue(runtime)), result=None)
-        assert await counting == MOST_WAITING + 10
+        assert await counting == MOST_WAITING + 200
         assert slow.was_too_slow
         assert [event async for event in slow] == []
 

@@ -1,7 +1,7 @@
 """Live answers: server-sent events and a WebSocket, which a slow listener cannot hold up.
 
 A listener that does not take what it is sent fills its own queue only, and is hung up on when that is full
-(`mus.events.hub.MOST_WAITING`).
+(`mus.events.watch.MOST_WAITING`).
 """
 
 from __future__ import annotations
@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -17,8 +17,8 @@ from fastapi import WebSocket, WebSocketDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mus.events.hub import Event, EventKind, Watch
 from mus.events.messages import JobMessage
+from mus.events.watch import Event, EventKind, Watch
 
 #: Where the server leaves the address of whoever is at the other end of the connection.
 PEER = "mus.peer"
@@ -66,21 +66,22 @@ class EventStream(Response):
             except TimeoutError:
                 await body(": nothing new\n\n")
                 continue
-            await body(_frame(event))
+            await body("".join(_frames(event)))
 
 
-def _frame(event: Event) -> str:
-    """One event as it goes over the wire. Its id is the time in microseconds: who comes again with it is told what
+def _frames(event: Event) -> Iterator[str]:
+    """An event as it goes over the wire. The id is the time in microseconds: who comes again with it is told what
     ended since."""
-    name: str
-    data: dict[str, Any]
     if event.kind in {EventKind.SNAPSHOT, EventKind.RESET}:
-        name, data = event.kind, {"jobs": [message.as_json() for message in event.jobs]}
-    elif event.kind is EventKind.JOB:
-        name, data = event.jobs[0].type, event.jobs[0].as_json()
-    else:
-        assert event.library is not None
-        name, data = event.library.type, event.library.as_json()
+        yield _frame(event.kind, {"jobs": [message.as_json() for message in event.jobs]})
+        return
+    for message in event.jobs:
+        yield _frame(message.type, message.as_json())
+    if event.library is not None:
+        yield _frame(event.library.type, event.library.as_json())
+
+
+def _frame(name: str, data: dict[str, Any]) -> str:
     return f"id: {time.time_ns() // 1000}\nevent: {name}\ndata: {json.dumps(data, separators=(',', ':'))}\n\n"
 
 

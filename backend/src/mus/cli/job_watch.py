@@ -11,8 +11,9 @@ from mus.broker.runtime import opened
 from mus.cli.existing_database import require_database, whole_id
 from mus.cli.terminal import local_time
 from mus.config import Settings
-from mus.events.hub import EventHub, Watch
+from mus.events.hub import EventHub
 from mus.events.messages import JobMessage
+from mus.events.watch import Watch
 from mus.ledger.job_states import JobState
 
 

@@ -13,6 +13,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager, suppress
+from itertools import islice
 
 from redis.asyncio import Redis
 from redis.exceptions import RedisError
@@ -39,6 +40,8 @@ _JOB_EVERY_SECONDS = 0.4
 #: Between two messages of one kind about one library.
 _LIBRARY_EVERY_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
+#: Jobs that are told of together.
+MOST_JOBS_AT_ONCE = 500
 _REMEMBERED_JOBS = 10_000
 
 
@@ -112,12 +115,15 @@ class EventFeed:
         await self._tell(time.monotonic())
 
     async def _tell(self, now: float) -> None:
-        changed, self._jobs = self._jobs, {}
+        # The others' turn comes: thousands at once would be one message of many megabytes.
+        changed = list(islice(self._jobs, MOST_JOBS_AT_ONCE))
+        for job_id in changed:
+            del self._jobs[job_id]
         try:
             messages: list[JobMessage] = []
             if changed:
                 async with self._database.reading() as session:
-                    messages = await job_messages(session, list(changed))
+                    messages = await job_messages(session, changed)
             await self._publish(self._due(messages, now), self._due_library(now), await self._heard_parts(messages))
         except (RedisError, OSError, SQLAlchemyError) as error:
             logger.debug("events of %d jobs were not told: %r", len(changed), error)

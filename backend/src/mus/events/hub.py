@@ -13,12 +13,10 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections import OrderedDict, deque
+from collections import OrderedDict
 from collections.abc import AsyncIterator, Iterable, Sequence
 from contextlib import asynccontextmanager, suppress
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from enum import StrEnum
 from typing import Any
 
 from redis.asyncio import Redis
@@ -39,6 +37,7 @@ from mus.events.messages import (
     job_channel,
     job_messages,
 )
+from mus.events.watch import EventKind, Watch
 from mus.ledger.deliveries import new_id
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.persistence.database import Database
@@ -50,95 +49,12 @@ logger = logging.getLogger(__name__)
 _LOOK_SECONDS, _LOOK_WITHOUT_BROKER_SECONDS = 5.0, 1.0
 #: Between two messages of a running job, whoever tells them, and of one kind about one library.
 _EVERY_SECONDS = 0.4
-#: A watcher that is so far behind is dropped, not waited for.
-MOST_WAITING = 256
 #: Jobs that a snapshot shows: open ones, and those that ended lately.
 MOST_OPEN, MOST_QUEUED, MOST_ENDED = 500, 200, 500
 _LATELY = timedelta(minutes=1)
 _OVERLAP = timedelta(seconds=10)
 _REMEMBERED_JOBS = 10_000
 _PAUSE_SECONDS, _SUBSCRIBE_SECONDS, _CLOSE_SECONDS = 0.5, 1.0, 2.0
-
-
-class EventKind(StrEnum):
-    SNAPSHOT = "snapshot"  # how everything stands: the first event
-    RESET = "reset"  # the same once more: what was known before may be outdated
-    JOB = "job"
-    LIBRARY = "library"
-
-
-@dataclass(frozen=True, slots=True)
-class Event:
-    """One thing a watcher is told; `jobs` of a snapshot are all there are, of a job's event that one."""
-
-    kind: EventKind
-    jobs: tuple[JobMessage, ...] = ()
-    library: LibraryMessage | None = None
-
-
-class Watch:
-    """What one watcher has still to be told. Iterating ends when its jobs have ended, or it is closed."""
-
-    def __init__(self, job_ids: frozenset[str] | None) -> None:
-        self.job_ids = job_ids
-        #: Set when the watcher was too slow, or the process ends: no more will come.
-        self.closed = asyncio.Event()
-        self.was_too_slow = False
-        self._open = set(job_ids or ())
-        self._shown: dict[str, JobMessage] = {}
-        self._events: deque[Event] = deque()
-        self._ready = asyncio.Event()
-
-    def wants(self, message: JobMessage) -> bool:
-        return message.parent_id is None if self.job_ids is None else message.job_id in self._open
-
-    def begin(self, kind: EventKind, messages: Sequence[JobMessage]) -> None:
-        """Put a snapshot in the place of everything that waits."""
-        self._events.clear()
-        self._put(Event(kind, tuple(messages)))
-        self._shown = {message.job_id: message for message in messages}
-        self._open.difference_update(message.job_id for message in messages if message.is_last)
-
-    def tell_job(self, message: JobMessage) -> None:
-        if self._shown.pop(message.job_id, None) is message:
-            return  # it stood in the snapshot
-        self._put(Event(EventKind.JOB, (message,)))
-        if message.is_last:
-            self._open.discard(message.job_id)
-
-    def tell_library(self, message: LibraryMessage) -> None:
-        self._put(Event(EventKind.LIBRARY, library=message))
-
-    def _put(self, event: Event) -> None:
-        if len(self._events) >= MOST_WAITING:
-            self.was_too_slow = True
-            self.close()
-            return
-        self._events.append(event)
-        self._ready.set()
-
-    def close(self) -> None:
-        self.closed.set()
-        self._ready.set()
-
-    @property
-    def waiting_jobs(self) -> list[str]:
-        """Jobs of the events that wait."""
-        return [message.job_id for event in self._events for message in event.jobs]
-
-    def __aiter__(self) -> AsyncIterator[Event]:
-        return self
-
-    async def __anext__(self) -> Event:
-        while True:
-            if self.was_too_slow:
-                raise StopAsyncIteration
-            if self._events:
-                return self._events.popleft()
-            if self.closed.is_set() or (self.job_ids is not None and not self._open):
-                raise StopAsyncIteration
-            self._ready.clear()
-            await self._ready.wait()
 
 
 class EventHub:
@@ -207,8 +123,7 @@ class EventHub:
             found = await job_messages(session, ids)
         if watch.job_ids is not None and (missing := watch.job_ids.difference(row.job_id for row in found)):
             raise NotFoundError(f"There is no job {min(missing)}")
-        for message in found:
-            self._hear(message)
+        self._hear(found)
         # What was told to it while the rows were read is in `_known`, and may be newer than they are.
         jobs = dict.fromkeys([*(message.job_id for message in found), *watch.waiting_jobs])
         newest = {message.job_id: message for message in found} | {
@@ -223,33 +138,33 @@ class EventHub:
 
     # ---------------------------------------------------------------- telling
 
-    def _hear(self, message: JobMessage) -> None:
-        """Take note of how a job stands, and tell: its end at once, else every now and then."""
-        known = self._known.get(message.job_id)
-        if known is not None and (known.is_last or message.order < known.order):
-            return
-        if known is not None and _is_same(known, message):
-            return
-        self._known[message.job_id] = message
-        self._known.move_to_end(message.job_id)
-        if len(self._known) > _REMEMBERED_JOBS:
+    def _hear(self, messages: Iterable[JobMessage]) -> None:
+        """Take note of how jobs stand, and tell: their ends at once, all else every now and then."""
+        ends: list[JobMessage] = []
+        for message in messages:
+            known = self._known.get(message.job_id)
+            if known is not None and (known.is_last or message.order < known.order or _is_same(known, message)):
+                continue
+            self._known[message.job_id] = message
+            self._known.move_to_end(message.job_id)
+            if message.is_last:
+                self._untold_jobs.pop(message.job_id, None)
+                ends.append(message)
+            else:
+                self._untold_jobs[message.job_id] = message
+        while len(self._known) > _REMEMBERED_JOBS:
             self._known.popitem(last=False)
-        if message.is_last:
-            self._untold_jobs.pop(message.job_id, None)
-            self._tell(message)
-        else:
-            self._untold_jobs[message.job_id] = message
+        self._tell(ends)
 
-    def _tell(self, message: JobMessage) -> None:
-        for watch in self._watches:
-            if watch.wants(message):
-                watch.tell_job(message)
+    def _tell(self, messages: Sequence[JobMessage]) -> None:
+        if messages:
+            for watch in self._watches:
+                watch.tell_jobs(messages)
 
     async def _tell_now_and_then(self) -> None:
         while True:
             jobs, self._untold_jobs = self._untold_jobs, {}
-            for message in jobs.values():
-                self._tell(message)
+            self._tell(list(jobs.values()))
             library, self._untold_library = self._untold_library, {}
             for news in library.values():
                 for watch in self._watches:
@@ -348,10 +263,10 @@ class EventHub:
                 await self._redis.publish(self._own, "channels")
 
     def _take(self, text: str) -> None:
-        for message in decode_batch(text):
-            if isinstance(message, JobMessage):
-                self._hear(message)
-            else:
+        messages = decode_batch(text)
+        self._hear(message for message in messages if isinstance(message, JobMessage))
+        for message in messages:
+            if isinstance(message, LibraryMessage):
                 noted = self._untold_library.setdefault(message.key, message)
                 if noted is not message:
                     noted.add(message)
@@ -373,8 +288,7 @@ class EventHub:
             except SQLAlchemyError as error:
                 logger.debug("the rows of watched jobs could not be read: %r", error)
                 continue
-            for message in found:
-                self._hear(message)
+            self._hear(found)
 
 
 def _is_same(one: JobMessage, other: JobMessage) -> bool:
