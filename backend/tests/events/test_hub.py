@@ -389,3 +389,17 @@ async def _stopped(ledger: Ledger, runtime: Runtime, job_id: str) -> None:
         job = await session.get_one(Job, job_id)
     if job.state == "running":
         await ledger.take_over(job_id, job.attempt, WORKER)
+
+
+async def test_a_burst_of_thousands_drops_nobody_who_reads(runtime: Runtime) -> None:
+    async with hub_of(runtime).watching() as watch:
+        await anext(watch)
+        async with runtime.database.unit_of_work():
+            ids = await runtime.connection.ledger.add(
+                [NewJob(task="anything", queue="low_priority") for _ in range(6 * MOST_WAITING)]
+            )
+        told: set[str] = set()
+        async with asyncio.timeout(60):
+            while len(told) < len(ids):
+                told.update(message.job_id for message in (await anext(watch)).jobs)
+    assert not watch.was_too_slow
