@@ -18,6 +18,8 @@ from mus.cli import parent_pipe
 
 #: In the environment of every process of a run, also of readers and whatever else they start.
 MARKER = "MUS_CHAOS_RUN"
+#: SIGTERM ends a process that has only begun to start without further ado.
+_GOOD_ENDS = (0, -signal.SIGTERM)
 
 
 class Member:
@@ -91,7 +93,7 @@ class Member:
             self.send(signal.SIGUSR1)  # its stacks go to the log
             await asyncio.sleep(0.5)
             await self.kill()
-        elif status != 0:
+        elif status not in _GOOD_ENDS:
             self.deaths.append(f"{self.name} ended with status {status} after SIGTERM")
 
     async def revive(self) -> None:
@@ -99,7 +101,7 @@ class Member:
         if self.runs:
             self.send(signal.SIGCONT)
             return
-        if self._process is not None and self._process.returncode not in {0, -signal.SIGKILL}:
+        if self._process is not None and self._process.returncode not in {*_GOOD_ENDS, -signal.SIGKILL}:
             self.deaths.append(f"{self.name} died by itself, with status {self._process.returncode}")
         await self.wait(0)
         self.start()

@@ -165,7 +165,9 @@ class Load:
                     json=json,
                     timeout=_TIMEOUT_SECONDS,
                     # A caller of its own for every request: nobody is limited here.
-                    headers={"X-Forwarded-For": str(random.randrange(10**9))},
+                    headers={
+                        "X-Forwarded-For": f"10.{random.randrange(256)}.{random.randrange(256)}.{random.randrange(256)}"
+                    },
                 )
             except httpx.ConnectError:
                 if name == others[-1]:
