@@ -15,6 +15,7 @@ from upkeep_jobs import ended, enqueued, low_worker, read_job, run
 from api.rows import add_tracks, track
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
+from mus.ledger import steering
 from mus.persistence import sqlite_upkeep
 from mus.persistence.models import Library
 from mus.persistence.sqlite_upkeep import DamagedDatabaseError, SqliteUpkeep
@@ -164,5 +165,5 @@ async def test_it_stops_in_the_middle_of_the_check_when_it_is_cancelled(
 
         await until(checking)
         async with runtime.database.unit_of_work():
-            await broker.ledger.cancel(job_id)
+            await steering.cancel(broker.ledger, job_id)
         assert (await ended(runtime, job_id)).state == "cancelled"
