@@ -6,6 +6,7 @@ A request that got no answer is not repeated: whether it took effect is not know
 from __future__ import annotations
 
 import asyncio
+import ipaddress
 import random
 import sqlite3
 import time
@@ -165,9 +166,7 @@ class Load:
                     json=json,
                     timeout=_TIMEOUT_SECONDS,
                     # A caller of its own for every request: nobody is limited here.
-                    headers={
-                        "X-Forwarded-For": f"10.{random.randrange(256)}.{random.randrange(256)}.{random.randrange(256)}"
-                    },
+                    headers={"X-Forwarded-For": str(ipaddress.IPv4Address(random.randrange(2**32)))},
                 )
             except httpx.ConnectError:
                 if name == others[-1]:
