@@ -11,7 +11,7 @@ import pytest
 from sqlalchemy import select, text, update
 
 from fault_worker import endless, failing, leaf, slow_to_answer
-from mus.broker.queues import POLICIES, Queue
+from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import BadRequestError, ConfigurationError
@@ -139,23 +139,6 @@ async def test_a_worker_that_cannot_run_ends_the_block_that_relies_on_it(runtime
     with pytest.raises(BadRequestError, match="not a crontab"):
         async with worker_running(broken, list(Queue)):
             await asyncio.Event().wait()
-
-
-async def test_a_high_priority_job_does_not_wait_for_slots_that_low_ones_hold(
-    runtime: Runtime, worker: WorkerProcess, ended: Ended, job_row: Ended
-) -> None:
-    low = [await enqueue(runtime, leaf, name=f"low{n}", seconds=30.0) for n in range(POLICIES[Queue.LOW].slots + 3)]
-
-    async def slots_full() -> bool:
-        states = [(await job_row(id_)).state for id_ in low]
-        return states.count("running") == POLICIES[Queue.LOW].slots
-
-    await until(slots_full)
-    job = await ended(await enqueue(runtime, leaf, Queue.HIGH, name="high"), seconds=5)
-    assert job.state == "succeeded"
-    for id_ in low:
-        async with runtime.database.unit_of_work():
-            await steering.cancel(runtime.connection.ledger, id_)
 
 
 async def test_a_delayed_job_does_not_start_before_its_time(
