@@ -300,3 +300,29 @@ async def test_cancelling_a_parent_ends_hundreds_of_waiting_parts_with_it(
             select(func.count()).where(JobEvent.event == "cancelled", JobEvent.job_id.in_([parent, *parts]))
         )
     assert (list(states), ends) == (["cancelled"], 401)
+
+
+@pytest.mark.slow
+async def test_a_worker_that_lacks_a_moved_jobs_task_leaves_it_to_one_that_has_it(
+    settings: Settings, ledgered: Runtime, ended: Ended, ledger: Ledger, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    job_id = await enqueue(ledgered, Queue.LOW, name="moved")
+    with monkeypatch.context() as few:
+        few.delitem(broker.tasks, leaf.name)
+        ignorant = worker_running(ledgered, [Queue.HIGH])
+        await ignorant.__aenter__()
+    try:
+        async with ledgered.database.unit_of_work():
+            await steering.move(ledger, job_id, Queue.HIGH, continuation_queue=Queue.MEDIUM)
+        # It takes the message, can do nothing with it, and goes on; the row's message is published again.
+        await until(lambda: _was_published_again(ledgered, job_id), what="another message")
+        with worker_process(settings):
+            assert (await ended(job_id)).state == "succeeded"
+    finally:
+        await ignorant.__aexit__(None, None, None)
+    assert await traces(ledgered) == ["moved"]
+
+
+async def _was_published_again(runtime: Runtime, job_id: str) -> bool:
+    async with runtime.database.reading() as session:
+        return (await session.get_one(Job, job_id)).delivery > 2
