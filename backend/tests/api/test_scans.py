@@ -167,7 +167,9 @@ async def test_paths_inside_the_library_are_accepted_and_others_are_not(
     ]:
         answer = await client.post("/scans", json={"path": path})
         assert answer.status_code == status, path
-    assert (await client.post("/scans", content=b'{"path": "\\ud800"}')).status_code == 422
+    headers = {"Content-Type": "application/json"}
+    answer = await client.post("/scans", content=b'{"path": "\\ud800"}', headers=headers)
+    assert answer.status_code == 422
 
 
 async def test_an_artist_or_album_stands_for_the_folder_that_holds_it(

@@ -203,8 +203,8 @@ async def test_a_parameter_that_means_nothing_is_named(client: Client) -> None:
         ("limit", "501", "limit"),
         ("limit", "ten", "limit"),
         ("sort", "lyrics", "sort"),
-        ("status", "GONE", "status.0"),
-        ("status", "ERROR,", "status.0"),
+        ("status", "GONE", "status"),
+        ("status", "ERROR,", "status"),
         ("q", "x" * 501, "q"),
     ]:
         answer = await client.get("/tracks", params={name: value})

@@ -16,7 +16,7 @@ from starlette.routing import compile_path
 import mus
 from mus.api.dependencies import refuse_unknown_query
 from mus.api.docs_page import install_docs_page
-from mus.api.problems import Problem, install_error_handlers
+from mus.api.problems import Problem, described, install_error_handlers
 from mus.api.routers import (
     errors_router,
     event_router,
@@ -114,6 +114,12 @@ def _described(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
         components = document.setdefault("components", {})
         problem = Problem.model_json_schema(ref_template="#/components/schemas/{model}")
         components.setdefault("schemas", {}).update({**problem.pop("$defs"), "Problem": problem})
+        for operations in document["paths"].values():
+            for method, operation in operations.items():
+                if method not in {"get", "head"}:
+                    # What is said to a body that is too long, that does not say how long it is, or is no JSON.
+                    not_json = [415] if "requestBody" in operation else []
+                    operation["responses"].update(described(411, 413, *not_json))
         if with_token:
             components["securitySchemes"] = {BEARER_SCHEME: {"type": "http", "scheme": "bearer"}}
             document["security"] = [{BEARER_SCHEME: []}]

@@ -39,15 +39,18 @@ def decoded(cursor: str, scope: str, kind: type, id_kind: type = int) -> tuple[A
     try:
         text = base64.urlsafe_b64decode(cursor.encode("ascii") + b"=" * (-len(cursor) % 4)).decode()
         found_scope, plain, row_id = json.loads(text)
+        if found_scope != scope and type(found_scope) is str and len(found_scope) == len(scope):
+            # Before the values are looked at: those of another list are of other kinds.
+            raise BadRequestError(
+                "The cursor belongs to another list, or to one with another order or other filters",
+                recovery_actions=("Begin again without a cursor",),
+            )
         value = None if plain is None else _valued(plain, kind)
         row_id = _valued(row_id, id_kind)
+        if found_scope != scope:
+            raise ValueError(found_scope)
     except (ValueError, TypeError, OverflowError, RecursionError):
         raise BadRequestError("The cursor is not one of ours") from None
-    if found_scope != scope:
-        raise BadRequestError(
-            "The cursor belongs to a list with another order or other filters",
-            recovery_actions=("Begin again without a cursor",),
-        )
     return value, row_id
 
 

@@ -15,6 +15,7 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from starlette.exceptions import HTTPException
 
+from mus.api.field_messages import message_of
 from mus.errors import (
     BadRequestError,
     ConflictError,
@@ -103,13 +104,18 @@ def problem_response(
 
 
 def problems(*statuses: int) -> dict[int | str, dict[str, Any]]:
-    """OpenAPI's `responses` for these statuses; 401, 403 and 422 may answer any request."""
+    """OpenAPI's `responses` for these statuses; 401, 403, 422 and 503 may answer any request."""
+    return {int(status): response for status, response in described(*statuses, 401, 403, 422, 503).items()}
+
+
+def described(*statuses: int) -> dict[str, dict[str, Any]]:
+    """How OpenAPI describes a problem with each of these statuses."""
     return {
-        status: {
+        str(status): {
             "description": HTTPStatus(status).phrase,
             "content": {MEDIA_TYPE: {"schema": {"$ref": "#/components/schemas/Problem"}}},
         }
-        for status in (*statuses, 401, 403, 422)
+        for status in statuses
     }
 
 
@@ -146,6 +152,8 @@ async def _on_mus_error(request: Request, error: Exception) -> JSONResponse:
 
 async def _on_invalid_request(request: Request, error: Exception) -> JSONResponse:
     assert isinstance(error, RequestValidationError)
+    if _is_of_another_type(request, error):
+        return problem_response(request.url.path, 415, "Send JSON, with Content-Type: application/json")
     found = [_field_problem(item) for item in error.errors()]
     detail = "; ".join(f"{item.field}: {item.message}" for item in found[:5])
     return problem_response(
@@ -161,17 +169,21 @@ async def _on_invalid_request(request: Request, error: Exception) -> JSONRespons
     )
 
 
+def _is_of_another_type(request: Request, error: RequestValidationError) -> bool:
+    """Whether a body was not read as JSON, as it did not say that it is."""
+    about_body = any(tuple(item["loc"]) == ("body",) and item["type"] != "missing" for item in error.errors())
+    subtype = request.headers.get("content-type", "").partition(";")[0].strip().lower().partition("/")[2]
+    return about_body and subtype != "json" and not subtype.endswith("+json")
+
+
 def _field_problem(item: Mapping[str, Any]) -> FieldProblem:
     where: Sequence[Any] = item["loc"]
     if item["type"] == "json_invalid":
-        return FieldProblem(location="body", field="body", message="This is not JSON")
+        where = ("body",)  # without the place of the character
+    elif where[0] == "query":
+        where = where[:2]  # which of its values it was says nothing to whoever has read the message
     name = ".".join(str(part) for part in where[1:]) or str(where[0])
-    message = "There is no such field" if item["type"] == "extra_forbidden" else str(item["msg"])
-    return FieldProblem(
-        location=str(where[0]),
-        field=_printable(name),
-        message=_printable(message.removeprefix("Value error, ")),
-    )
+    return FieldProblem(location=str(where[0]), field=_printable(name), message=_printable(message_of(item)))
 
 
 def _printable(text: str) -> str:

@@ -48,5 +48,6 @@ def queue_named(name: str) -> Queue:
         return Queue(name)
     except ValueError:
         raise BadRequestError(
-            f"There is no queue {name!r}", details={"queues": [queue.value for queue in Queue]}
+            f"There is no queue {name!r}: there are {', '.join(Queue)}",
+            details={"queues": [queue.value for queue in Queue]},
         ) from None

@@ -12,6 +12,8 @@ from sqlalchemy.exc import SQLAlchemyError
 from mus.api.live import EventStream, serve_progress
 from mus.api.problems import problem_response, problems
 from mus.errors import NotFoundError
+from mus.events.messages import JobMessageType, LibraryMessageType
+from mus.events.watch import EventKind
 
 router = APIRouter(tags=["live"])
 
@@ -25,11 +27,24 @@ JobParam = Annotated[
 ]
 LastEventId = Annotated[str | None, Header(max_length=100, description="As browsers send it when they come again")]
 
+_TEXT = {"type": "string"}
+_EVENTS = [EventKind.SNAPSHOT, EventKind.RESET, *JobMessageType, *LibraryMessageType]
 _STREAM: dict[int | str, dict[str, Any]] = {
     200: {
-        "description": "Events: `snapshot` or `reset` first, then `progress`, `completed`, `error`, `cancelled`, "
-        "`track_added`, `track_updated`, `track_deleted`, `library_offline`, `library_online`",
-        "content": {"text/event-stream": {"schema": {"type": "string"}}},
+        "description": "Events, `snapshot` or `reset` first. The schema is that of an event",
+        "content": {
+            "text/event-stream": {
+                "schema": {
+                    "type": "object",
+                    "required": ["event", "id", "data"],
+                    "properties": {
+                        "event": {**_TEXT, "enum": _EVENTS},
+                        "id": {**_TEXT, "description": "For `Last-Event-ID`"},
+                        "data": {**_TEXT, "contentMediaType": "application/json"},
+                    },
+                }
+            }
+        },
     }
 }
 

@@ -5,10 +5,11 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field
+from pydantic import AfterValidator, WithJsonSchema
 
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CallerDep, CursorParam, JobId, LimitParam, RuntimeDep, requested_by
+from mus.api.field_messages import names_in, names_schema
 from mus.api.problems import problems
 from mus.api.schemas import FailureItem, JobAccepted, JobDetail, JobEventItem, JobItem, Page, QueueName
 from mus.api.views import failure_item, job_detail, job_item
@@ -19,9 +20,8 @@ from mus.ledger.queries import JobFilter, event_page, failure_groups, job_named,
 
 router = APIRouter(tags=["jobs"])
 
-_ONE_STATE = f"({'|'.join(JobState)})"
 StateParam = Annotated[
-    list[Annotated[str, Field(pattern=f"^{_ONE_STATE}(,{_ONE_STATE})*$")]],
+    list[Annotated[str, AfterValidator(names_in(JobState)), WithJsonSchema(names_schema(JobState))]],
     Query(max_length=20, description="In these states; repeat it, or put commas between them"),
 ]
 
@@ -85,8 +85,10 @@ async def list_job_events(
 async def retry_job(runtime: RuntimeDep, caller: CallerDep, response: Response, job_id: JobId) -> JobAccepted:
     async with runtime.database.unit_of_work():
         new_id = await steering.retry(runtime.connection.ledger, job_id, requested_by=requested_by(caller))
+        # While an earlier retry runs, that one is the answer.
+        state = await steering.state_of(new_id)
     response.headers["Location"] = f"/api/v1/jobs/{new_id}"
-    return JobAccepted(job_id=new_id, state=JobState.QUEUED)
+    return JobAccepted(job_id=new_id, state=state)
 
 
 @router.post(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Annotated
 
 from fastapi import APIRouter, Query, Response
-from pydantic import Field
+from pydantic import AfterValidator, WithJsonSchema
 
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import (
@@ -17,6 +17,7 @@ from mus.api.dependencies import (
     TrackId,
     requested_by,
 )
+from mus.api.field_messages import names_in, names_schema
 from mus.api.problems import problems
 from mus.api.schemas import JobAccepted, Page, TrackDetail, TrackItem
 from mus.api.views import track_detail, track_item
@@ -31,19 +32,27 @@ from mus.persistence.track_repository import SORT_FIELDS, Order, Position, Track
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
 
-_ONE_STATUS = f"({'|'.join(TrackState)})"
 StatusParam = Annotated[
-    list[Annotated[str, Field(pattern=f"^{_ONE_STATUS}(,{_ONE_STATUS})*$")]],
+    list[Annotated[str, AfterValidator(names_in(TrackState)), WithJsonSchema(names_schema(TrackState))]],
     Query(
         max_length=20,
         description="Of these statuses; repeat it, or put commas between them. Without it: all but TRASHED",
     ),
 ]
+
+
+def _sort(text: str) -> str:
+    if text.removeprefix("-") not in SORT_FIELDS:
+        raise ValueError(f"Must be one of {', '.join(SORT_FIELDS)}, with - before it for descending")
+    return text
+
+
 SortParam = Annotated[
     str,
+    AfterValidator(_sort),
     Query(
-        pattern=f"^-?({'|'.join(SORT_FIELDS)})$",
         description="A field; `-` before it for descending. `track_number` goes by disc, then by track",
+        json_schema_extra={"pattern": f"^-?({'|'.join(SORT_FIELDS)})$"},
     ),
 ]
 NameParam = Annotated[
