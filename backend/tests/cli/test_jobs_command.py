@@ -128,7 +128,7 @@ def test_failures_are_listed_by_reason_and_cleared(home: Path) -> None:
         (
             ("queues", "pause", "urgent"),
             2,
-            "There is no queue 'urgent': high_priority, medium_priority, low_priority",
+            "There is no queue 'urgent': there are high_priority, medium_priority, low_priority",
         ),
         (("queues", "pause"), 2, "Missing argument 'QUEUE'"),
         (("jobs", "show", "nobody"), 1, "There is no job nobody"),

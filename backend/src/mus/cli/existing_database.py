@@ -8,7 +8,7 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from mus.cli.options import WrongUsageError
+from mus.cli.options import WrongUsageError, is_text
 from mus.config import Settings
 from mus.errors import AdminRequiredError, NotFoundError
 from mus.persistence.database import Database
@@ -38,6 +38,9 @@ def require_database(settings: Settings) -> None:
 
 async def whole_id(database: Database, beginning: str) -> str:
     """The one job id that begins so. Raises NotFoundError, and WrongUsageError when several do."""
+    if not beginning or not is_text(beginning):
+        # Every id begins with nothing: that is no way to name one.
+        raise NotFoundError(f"There is no job {beginning!r}")
     async with database.reading() as session:
         ids = (
             await session.scalars(select(Job.id).where(Job.id.startswith(beginning, autoescape=True)).limit(2))

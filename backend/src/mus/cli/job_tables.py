@@ -13,7 +13,7 @@ from rich.table import Table
 
 from mus.broker.queues import Queue, follow_up_queue
 from mus.cli.existing_database import existing_database, require_database, whole_id
-from mus.cli.options import WrongUsageError, queue_of
+from mus.cli.options import WrongUsageError, is_text, queue_of
 from mus.cli.terminal import local_time, plain, table_console
 from mus.config import Settings
 from mus.ledger import steering
@@ -54,6 +54,8 @@ def job_filter(
         wanted = tuple(sorted({JobState(state) for state in states}))
     except ValueError:
         raise WrongUsageError(f"--state is one of {', '.join(JobState)}") from None
+    if task is not None and not is_text(task):
+        raise WrongUsageError("--task is no text")
     return JobFilter(states=wanted, queue=None if queue is None else queue_of(queue), task=task, cleared=cleared)
 
 
@@ -122,7 +124,8 @@ async def cancel(ledger: Ledger, job_id: str) -> dict[str, Any]:
 async def retry(ledger: Ledger, job_id: str) -> dict[str, Any]:
     """The new job's id."""
     new_id = await steering.retry(ledger, job_id, requested_by="mus jobs retry")
-    return {"id": new_id, "state": JobState.QUEUED, "retry_of": job_id}
+    # While an earlier retry runs, that one is the answer.
+    return {"id": new_id, "state": await steering.state_of(new_id), "retry_of": job_id}
 
 
 def move_to(queue: Queue) -> JobAction:

@@ -77,6 +77,15 @@ def _check_music_dir(folder: Path) -> None:
         raise WrongUsageError(f"the music folder {str(folder)!r} cannot be read: {error.strerror}") from None
 
 
+def is_text(argument: str) -> bool:
+    """Whether what was typed has a form in UTF-8: an argument may be any bytes, a value in the database may not."""
+    try:
+        argument.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
+
+
 def queue_of(name: str) -> Queue:
     """Raises WrongUsageError, with the names there are, for any other."""
     from mus.broker.queues import queue_named
@@ -84,4 +93,4 @@ def queue_of(name: str) -> Queue:
     try:
         return queue_named(name)
     except BadRequestError as error:
-        raise WrongUsageError(f"{error.user_message}: {', '.join(error.details['queues'])}") from None
+        raise WrongUsageError(error.user_message) from None

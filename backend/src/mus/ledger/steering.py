@@ -5,10 +5,9 @@ Everything but `clear_failed` runs in the current unit of work.
 
 from __future__ import annotations
 
-from sqlalchemy import select, update
+from sqlalchemy import func, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
-from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.errors import ConflictError, NotFoundError
 from mus.ledger.deliveries import Delivery
@@ -27,15 +26,21 @@ _BATCH = 500
 async def cancel(ledger: Ledger, job_id: str) -> JobState:
     """Cancel a job that waits or runs, and its children.
 
-    Returns the state it is in now: one that runs stops soon. Raises NotFoundError, and ConflictError for one that
-    has ended.
+    Returns the state it is in now: one that runs stops soon. To ask a second time changes nothing. Raises
+    NotFoundError, and ConflictError for one that has ended.
     """
     work = current_unit_of_work()
-    state = await _state_of(work.session, job_id)
+    state = await state_of(job_id)
     if state in TERMINAL_STATES:
-        raise ConflictError(f"The job has {state} already", details={"state": state})
+        ended = f"was {state}" if state is JobState.CANCELLED else f"has {state}"
+        raise ConflictError(f"The job {ended} already", details={"state": state})
+    asked = select(Job.cancel_requested_at).where(Job.id == job_id)
+    if (await work.session.execute(asked)).scalar_one() is not None:
+        # Its parts were asked with it. Perhaps its worker did not hear.
+        work.after_commit(lambda: ledger.publisher.announce_cancel(job_id))
+        return state
     await cancel_open(ledger, work, job_id)
-    return await _state_of(work.session, job_id)
+    return await state_of(job_id)
 
 
 async def retry(ledger: Ledger, job_id: str, *, requested_by: str | None) -> str:
@@ -62,6 +67,10 @@ async def retry(ledger: Ledger, job_id: str, *, requested_by: str | None) -> str
     )
     if (running := open_retry.scalar_one_or_none()) is not None:
         return running
+    # Of this job, which may have been retried before, or be a retry itself.
+    earlier = (
+        await work.session.execute(select(func.max(Job.retry_number)).where(Job.retry_of == job_id))
+    ).scalar_one()
     again = NewJob(
         task=job.task,
         queue=job.queue,
@@ -71,7 +80,7 @@ async def retry(ledger: Ledger, job_id: str, *, requested_by: str | None) -> str
         exclusive_key=job.exclusive_key,
         requested_by=requested_by,
         retry_of=job_id,
-        retry_number=job.retry_number + 1,
+        retry_number=max(job.retry_number, earlier or 0) + 1,
         max_attempts=job.max_attempts,
     )
     (new_id,) = await ledger.add([again])
@@ -86,7 +95,7 @@ async def move(ledger: Ledger, job_id: str, queue: str, *, continuation_queue: s
     Raises NotFoundError, and ConflictError for a job that does not wait.
     """
     work = current_unit_of_work()
-    state = await _state_of(work.session, job_id)
+    state = await state_of(job_id)
     came_from = (await work.session.execute(select(Job.queue).where(Job.id == job_id))).scalar_one()
     if came_from == queue and state in STARTABLE_STATES:
         return state
@@ -112,8 +121,9 @@ async def move(ledger: Ledger, job_id: str, queue: str, *, continuation_queue: s
     return JobState(row.state)
 
 
-async def _state_of(session: AsyncSession, job_id: str) -> JobState:
-    """Raises NotFoundError."""
+async def state_of(job_id: str) -> JobState:
+    """How a job stands in the current unit of work. Raises NotFoundError."""
+    session = current_unit_of_work().session
     state = (await session.execute(select(Job.state).where(Job.id == job_id))).scalar_one_or_none()
     if state is None:
         raise NotFoundError(f"There is no job {job_id}")
