@@ -20,7 +20,7 @@ def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
     shown = mus(tmp_path)
     assert shown.returncode == 0
     assert shown.stdout == mus(tmp_path, "--help").stdout
-    for command in ("up", "scan", "jobs", "schedules", "doctor", "migrate", "serve", "worker", "watch"):
+    for command in ("up", "scan", "jobs", "queues", "schedules", "doctor", "migrate", "serve", "worker", "watch"):
         assert re.search(rf"^  {command} ", shown.stdout, re.MULTILINE)
 
 
@@ -29,6 +29,8 @@ def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:
     [
         *("up", "scan", "doctor", "migrate", "serve", "worker", "watch"),
         *("jobs", "jobs list", "jobs show", "jobs cancel", "jobs retry"),
+        *("jobs move", "jobs watch", "jobs failures"),
+        *("queues", "queues list", "queues pause", "queues resume", "queues clear"),
         *("schedules", "schedules list", "schedules show", "schedules set"),
         *("schedules reset", "schedules run"),
     ],
