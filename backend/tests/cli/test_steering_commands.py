@@ -91,7 +91,10 @@ async def test_a_running_job_is_watched_and_cancelled(shell: Shell, runtime: Run
     first = json.loads(await as_json.stdout.readline())
     assert (first["job_id"], first["type"], first["state"]) == (job_id, "progress", "running")
     moved = await shell.run("jobs", "move", job_id, "high_priority")
-    assert (moved.returncode, moved.stderr) == (1, "mus: Only a job that waits can be moved; this one is running\n")
+    assert (moved.returncode, moved.stderr) == (
+        1,
+        "mus: Only a queued or retrying job can be moved; this one is running\n",
+    )
     retried = await shell.run("jobs", "retry", job_id)
     assert retried.returncode == 1
     assert "Only a failed or cancelled job can be retried; this one is running" in retried.stderr

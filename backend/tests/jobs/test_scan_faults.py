@@ -23,6 +23,7 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import Settings
+from mus.jobs.services import services
 from mus.ledger import steering
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.persistence.database import Database
@@ -269,6 +270,35 @@ async def test_a_cancelled_scan_stops_and_the_next_one_completes_it(music: Music
         stored = await tracks_so_far(music)
         assert stored < FILES
         assert counts_in(await music.scan()) == counts(found=FILES, added=FILES - stored, unchanged=stored)
+        await assert_sound(music, FILES)
+
+
+async def test_cancelling_a_scan_ends_its_readers_and_the_parts_that_wait(music: MusicLibrary) -> None:
+    music.write_many(FILES)
+    async with worker_of(music.runtime):
+        readers = services().readers
+        stopped: set[int] = set()
+
+        async def all_readers_hang() -> bool:
+            for pid in set(readers.process_ids) - stopped:
+                os.kill(pid, signal.SIGSTOP)
+                stopped.add(pid)
+            return len(stopped) == music.runtime.settings.reader_processes
+
+        scan_id = await music.enqueue_scan()
+        await until(all_readers_hang, what="the readers")
+        await music.in_state(scan_id, "waiting")
+        await assert_cancelled_within_a_second(music, scan_id)
+        assert stopped.isdisjoint(readers.process_ids)
+
+        async def gone() -> bool:
+            return not any(Path(f"/proc/{pid}").exists() for pid in stopped)
+
+        await until(gone, what="the end of the readers")
+        parts = await music.jobs("read_files")
+        assert (len(parts), {part.state for part in parts}) == (FILES // 250, {"cancelled"})
+        assert await music.jobs("finish_scan") == []
+        assert counts_in(await music.scan()) == counts(found=FILES, added=FILES)
         await assert_sound(music, FILES)
 
 

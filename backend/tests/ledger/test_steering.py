@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 from sqlalchemy import func, select, text
 
-from fault_worker import CREATE_EFFECTS, failing, leaf
+from fault_worker import CREATE_EFFECTS, failing, family, leaf
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Connection, Options, broker
@@ -300,6 +300,27 @@ async def test_cancelling_a_parent_ends_hundreds_of_waiting_parts_with_it(
             select(func.count()).where(JobEvent.event == "cancelled", JobEvent.job_id.in_([parent, *parts]))
         )
     assert (list(states), ends) == (["cancelled"], 401)
+
+
+async def test_cancelling_a_family_at_work_ends_hundreds_of_parts_and_skips_the_last_one(
+    runtime: Runtime, worker: object, ended: Ended, job_row: JobRow
+) -> None:
+    async with runtime.database.unit_of_work():
+        parent = await broker.enqueue(Queue.HIGH, family, name="f", children=400)
+    await until(lambda: _in_state(job_row, parent, "waiting"), what="the parts")
+    await until(lambda: traces(runtime), what="the first part")
+    async with runtime.database.unit_of_work():
+        await steering.cancel(runtime.connection.ledger, parent)
+    job = await ended(parent)
+    assert (job.state, job.children_open, job.continuation_id) == ("cancelled", 0, None)
+    async with runtime.database.reading() as session:
+        rows = await session.execute(
+            select(Job.state, func.count()).where(Job.parent_id == parent).group_by(Job.state)
+        )
+        parts = {row[0]: row[1] for row in rows}
+    assert sum(parts.values()) == 400
+    assert parts.keys() == {"cancelled", "succeeded"}
+    assert "reunion" not in await traces(runtime)
 
 
 @pytest.mark.slow

@@ -188,6 +188,8 @@ START = (
         jobs.c.created_at,
     )
 )
+#: The message of a job whose queue is paused is dropped, and the row says that it has none.
+DROP_PAUSED = update(jobs).where(STARTABLE, PAUSED).values(published_at=None)
 #: Lock the row and check the fence, changing nothing.
 TOUCH = update(jobs).where(OWNED).values(attempt=jobs.c.attempt).returning(jobs.c.id)
 #: The common end: no children, no continuation, nobody cancelled.

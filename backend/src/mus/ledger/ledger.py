@@ -28,6 +28,7 @@ from mus.ledger.job_counts import count_end, count_repeat, count_requeue, count_
 from mus.ledger.job_rows import (
     ADD_EVENTS,
     ADD_UNITS,
+    DROP_PAUSED,
     FINISH_ALONE,
     KEEP_CHECKPOINT,
     OWNED,
@@ -181,6 +182,9 @@ class Ledger:
                 ).one_or_none()
                 if row is None:
                     await self._hold_back_if_exclusive(work, fence)
+                    # Published again by the look that follows the resume: one that came just now would be taken
+                    # for one that is still being published, and stand until the next look.
+                    await work.session.execute(DROP_PAUSED, fence)
                     await count_repeat(work, fence)
                     return None
                 await self.record(work, [(job_id, "started", attempt, {"worker": worker_id})])

@@ -114,7 +114,9 @@ async def move(ledger: Ledger, job_id: str, queue: str, *, continuation_queue: s
         )
     ).one_or_none()
     if row is None:
-        raise ConflictError(f"Only a job that waits can be moved; this one is {state}", details={"state": state})
+        raise ConflictError(
+            f"Only a queued or retrying job can be moved; this one is {state}", details={"state": state}
+        )
     moved = {"from": came_from, "to": queue}
     await ledger.record(work, [(job_id, "moved to another queue", row.attempt, moved)])
     ledger.hand_over(work, Delivery(job_id, row.attempt, row.delivery, row.task, queue, row.run_after))
