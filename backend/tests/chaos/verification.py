@@ -217,7 +217,7 @@ class Verification:
         )
         for row in rows(self._file, "SELECT path, status FROM tracks WHERE status = 'MISSING'"):
             path = row["path"].decode(errors="replace")
-            self._check(not path.startswith(f"{BIN}/"), f"{path} is missing: only requests take files of {BIN}/")
+            self._check(not path.startswith(f"{BIN}/"), f"{path!r} is missing: only requests take files of {BIN}/")
 
     def _database_is_sound(self) -> None:
         answer = [row[0] for row in rows(self._file, "PRAGMA integrity_check")]

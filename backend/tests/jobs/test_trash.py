@@ -9,6 +9,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import timedelta
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import pytest
 from music_library import MusicLibrary, counts, counts_in, new_library, result_of, worker_of
@@ -18,7 +20,7 @@ from audio_files import make_audio
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.config import Settings
-from mus.jobs import trash_files
+from mus.jobs import scan_read, trash_files, watched_changes
 from mus.persistence.models import Job, Track, TrashEntry, utc_now
 from waiting import until
 from worker_processes import worker_process
@@ -466,3 +468,29 @@ async def test_what_was_left_half_done_is_taken_up_by_the_daily_purge(music: Mus
     async with worker_of(music.runtime):
         result_of(await music.ended(job.id))
     assert (await by_id(music, ids["1.mp3"])).status == "TRASHED"
+
+
+@pytest.mark.parametrize("module", [scan_read, watched_changes])
+async def test_a_file_deleted_while_another_job_reads_it_does_not_come_back(
+    library: MusicLibrary, module: ModuleType, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await scanned(library, "a.mp3", "b.mp3")
+    read = module.read
+
+    async def read_and_be_overtaken(*arguments: Any) -> Any:
+        readings = await read(*arguments)
+        monkeypatch.setattr(module, "read", read)
+        result_of(await deleted(library, ids["a.mp3"]))
+        return readings
+
+    monkeypatch.setattr(module, "read", read_and_be_overtaken)
+    if module is scan_read:
+        await library.scan(mode="full")
+    else:
+        await library.change("process_file_modified", "a.mp3", "b.mp3")
+    for comparison in await library.jobs("process_file_move"):
+        result_of(await library.ended(comparison.id))
+    assert {track.id: track.status for track in (await library.tracks()).values()} == {
+        ids["a.mp3"]: "TRASHED",
+        ids["b.mp3"]: "PENDING",
+    }

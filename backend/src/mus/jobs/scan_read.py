@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import replace
 from datetime import timedelta
 from typing import Any
+
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
@@ -66,6 +68,7 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     if job.checkpoint is not None:
         return job.checkpoint  # stored by an earlier attempt that died before its end
     library = await find_library(library_id)
+    before = await ids_at(library_id, paths)
     readings = await read(library, paths)
     async with services().database.reading() as session:
         known = {track.path: track for track in await tracks_at(session, library_id, paths)}
@@ -73,7 +76,8 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     fresh = [r for r in readings if not r.vanished and (full or not _is_stored(r, known.get(r.path)))]
     elsewhere = await _tracks_elsewhere(library, fresh, known)
     async with job.effect(parent_units=len(paths)) as work:
-        stored = await store_readings(work.session, library_id, [r for r in fresh if r.path not in elsewhere])
+        overtaken = await overtaken_by_others(work.session, library_id, fresh, before) | elsewhere.keys()
+        stored = await store_readings(work.session, library_id, [r for r in fresh if r.path not in overtaken])
         tell_stored(work, library_id, stored)
         counts = {
             "added": stored.added,
@@ -83,9 +87,31 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
         }
         await job.keep(work, counts)
         await look_again_later(library_id, readings, or_if_temporary=True)
-        if elsewhere:
-            await _enqueue_moves(library_id, elsewhere)
+        await compare_again(library_id, overtaken | set(elsewhere.values()))
     return counts
+
+
+async def ids_at(library_id: int, paths: Sequence[bytes]) -> dict[bytes, int]:
+    """The tracks at these paths, to be asked for before the files are read; see `overtaken_by_others`."""
+    async with services().database.reading() as session:
+        return {track.path: track.id for track in await tracks_at(session, library_id, paths)}
+
+
+async def overtaken_by_others(
+    session: AsyncSession, library_id: int, readings: Sequence[FileReading], before: Mapping[bytes, int]
+) -> set[bytes]:
+    """Paths where there is another track now than before the reading, or none any more.
+
+    Another job has moved it, deleted it or brought it back meanwhile. Stored all the same, a file that a person
+    deleted while a scan read it came back as a track of its own, which then was missing for good.
+    """
+    now = {track.path: track for track in await tracks_at(session, library_id, [r.path for r in readings])}
+    return {
+        reading.path
+        for reading in readings
+        if not _is_stored(reading, track := now.get(reading.path))
+        and (None if track is None else track.id) != before.get(reading.path)
+    }
 
 
 async def _tracks_elsewhere(
@@ -126,20 +152,17 @@ def _moved_away(root: bytes, found: Mapping[bytes, KnownTrack]) -> dict[bytes, b
     return moved
 
 
-async def _enqueue_moves(library_id: int, elsewhere: Mapping[bytes, bytes]) -> None:
-    """Have the places compared in which files were mistaken for each other, in the current unit of work."""
-    paths = sorted({*elsewhere, *(path for path in elsewhere.values() if not is_parked(path))})
-    await broker.enqueue_many(
-        [
-            broker.job(
-                Queue.MEDIUM,
-                "process_file_move",
-                Options(requested_by="mus"),
-                library_id=library_id,
-                paths=[escaped(path) for path in paths],
-            )
-        ]
-    )
+async def compare_again(library_id: int, paths: Collection[bytes]) -> None:
+    """Have places compared with the disk where jobs were in each other's way, in the current unit of work."""
+    places = sorted(path for path in paths if not is_parked(path))
+    if places:
+        await broker.enqueue(
+            Queue.MEDIUM,
+            "process_file_move",
+            Options(requested_by="mus"),
+            library_id=library_id,
+            paths=[escaped(path) for path in places],
+        )
 
 
 def _is_stored(reading: FileReading, track: KnownTrack | None) -> bool:
