@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import Callable, Iterator
 from contextlib import AsyncExitStack, suppress
 from typing import Any
 
@@ -17,7 +17,6 @@ from fastapi import WebSocket, WebSocketDisconnect
 from starlette.responses import Response
 from starlette.types import Receive, Scope, Send
 
-from mus.events.messages import JobMessage
 from mus.events.watch import Event, EventKind, Watch
 
 #: Where the server leaves the address of whoever is at the other end of the connection.
@@ -106,13 +105,6 @@ async def until_one_leaves(watch: Watch, sending: Any, leaving: Any, hang_up: Ca
             raise result
 
 
-async def job_messages_of(watch: Watch) -> AsyncIterator[JobMessage]:
-    """What a watch of jobs is told, message by message."""
-    async for event in watch:
-        for message in event.jobs:
-            yield message
-
-
 async def serve_progress(websocket: WebSocket, watch: Watch, hang_up: HangUp) -> None:
     """Send a job's messages as JSON texts; close with 1000 after its last, with 1001 when the server stops."""
     await websocket.accept()
@@ -120,9 +112,10 @@ async def serve_progress(websocket: WebSocket, watch: Watch, hang_up: HangUp) ->
 
     async def send() -> None:
         nonlocal ended
-        async for message in job_messages_of(watch):
-            await websocket.send_text(json.dumps(message.as_json(), separators=(",", ":")))
-            ended = message.is_last
+        async for event in watch:
+            for message in event.jobs:
+                await websocket.send_text(json.dumps(message.as_json(), separators=(",", ":")))
+                ended = message.is_last
 
     async def leave() -> None:
         while (await websocket.receive())["type"] != "websocket.disconnect":

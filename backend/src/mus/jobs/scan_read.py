@@ -68,22 +68,23 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     if job.checkpoint is not None:
         return job.checkpoint  # stored by an earlier attempt that died before its end
     library = await find_library(library_id)
-    before = await ids_at(library_id, paths)
-    readings = await read(library, paths)
     async with services().database.reading() as session:
-        known = {track.path: track for track in await tracks_at(session, library_id, paths)}
+        before = await by_path(session, library_id, paths)
+    readings = await read(library, paths)
+    present = [reading for reading in readings if not reading.vanished]
     vanished = [reading.path for reading in readings if reading.vanished or reading.stat is None]
-    fresh = [r for r in readings if not r.vanished and (full or not _is_stored(r, known.get(r.path)))]
-    elsewhere = await _tracks_elsewhere(library, fresh, known)
+    elsewhere = await _tracks_elsewhere(library, present, before)
     async with job.effect(parent_units=len(paths)) as work:
-        overtaken = await overtaken_by_others(work.session, library_id, fresh, before) | elsewhere.keys()
+        now = await by_path(work.session, library_id, paths)
+        fresh = [reading for reading in present if full or not _is_stored(reading, now.get(reading.path))]
+        overtaken = overtaken_by_others(fresh, before, now) | elsewhere.keys()
         stored = await store_readings(work.session, library_id, [r for r in fresh if r.path not in overtaken])
         tell_stored(work, library_id, stored)
         counts = {
             "added": stored.added,
             "updated": stored.updated,
             "vanished": len(vanished),
-            "gone": [known[path].id for path in vanished if path in known],
+            "gone": [now[path].id for path in vanished if path in now],
         }
         await job.keep(work, counts)
         await look_again_later(library_id, readings, or_if_temporary=True)
@@ -91,27 +92,31 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     return counts
 
 
-async def ids_at(library_id: int, paths: Sequence[bytes]) -> dict[bytes, int]:
-    """The tracks at these paths, to be asked for before the files are read; see `overtaken_by_others`."""
-    async with services().database.reading() as session:
-        return {track.path: track.id for track in await tracks_at(session, library_id, paths)}
+async def by_path(session: AsyncSession, library_id: int, paths: Sequence[bytes]) -> dict[bytes, KnownTrack]:
+    """The tracks at these paths."""
+    return {track.path: track for track in await tracks_at(session, library_id, paths)}
 
 
-async def overtaken_by_others(
-    session: AsyncSession, library_id: int, readings: Sequence[FileReading], before: Mapping[bytes, int]
+def overtaken_by_others(
+    readings: Sequence[FileReading], before: Mapping[bytes, KnownTrack], now: Mapping[bytes, KnownTrack]
 ) -> set[bytes]:
-    """Paths where there is another track now than before the reading, or none any more.
+    """Paths where there is another track now, in the transaction that stores, than before the reading, or none any
+    more.
 
     Another job has moved it, deleted it or brought it back meanwhile. Stored all the same, a file that a person
     deleted while a scan read it came back as a track of its own, which then was missing for good.
     """
-    now = {track.path: track for track in await tracks_at(session, library_id, [r.path for r in readings])}
     return {
         reading.path
         for reading in readings
-        if not _is_stored(reading, track := now.get(reading.path))
-        and (None if track is None else track.id) != before.get(reading.path)
+        if not _is_stored(reading, now.get(reading.path))
+        and _id_at(reading.path, now) != _id_at(reading.path, before)
     }
+
+
+def _id_at(path: bytes, tracks: Mapping[bytes, KnownTrack]) -> int | None:
+    track = tracks.get(path)
+    return None if track is None else track.id
 
 
 async def _tracks_elsewhere(

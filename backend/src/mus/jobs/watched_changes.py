@@ -12,7 +12,7 @@ from mus.broker.job_runner import RunningJob
 from mus.errors import ErrorCategory, LibraryOfflineError, TemporaryError
 from mus.jobs.mount_guard import check_losses, check_root, mark_offline
 from mus.jobs.moved_tracks import apply_moves
-from mus.jobs.scan_read import compare_again, ids_at, look_again_later, overtaken_by_others, read
+from mus.jobs.scan_read import by_path, compare_again, look_again_later, overtaken_by_others, read
 from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
@@ -148,11 +148,12 @@ async def _read_and_store(
     busy: list[FileReading] = []
     for start in range(0, len(paths), CHUNK):
         part = paths[start : start + CHUNK]
-        before = await ids_at(library.id, part)
+        async with services().database.reading() as session:
+            before = await by_path(session, library.id, part)
         readings = await read(library, part)
         async with job.effect() as work:
             present = [reading for reading in readings if not reading.vanished]
-            overtaken = await overtaken_by_others(work.session, library.id, present, before)
+            overtaken = overtaken_by_others(present, before, await by_path(work.session, library.id, part))
             stored = await store_readings(work.session, library.id, [r for r in present if r.path not in overtaken])
             tell_stored(work, library.id, stored)
             await compare_again(library.id, overtaken)

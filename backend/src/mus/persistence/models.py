@@ -186,6 +186,12 @@ class Job(Base):
             sqlite_where=text("state IN ('running', 'waiting') AND exclusive_key IS NOT NULL"),
             postgresql_where=text("state IN ('running', 'waiting') AND exclusive_key IS NOT NULL"),
         ),
+        Index(
+            "ix_jobs_run_after",
+            "run_after",
+            sqlite_where=text("run_after IS NOT NULL"),
+            postgresql_where=text("run_after IS NOT NULL"),
+        ),
         Index("ix_jobs_state_queue", "state", "queue"),
         Index("ix_jobs_parent", "parent_id"),
         Index(

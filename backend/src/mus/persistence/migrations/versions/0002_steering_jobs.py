@@ -35,6 +35,15 @@ def upgrade() -> None:
         sqlite_where=sa.text("retry_of IS NOT NULL"),
         postgresql_where=sa.text("retry_of IS NOT NULL"),
     )
+    # The few that wait for a moment, among any number that just wait: reconcile looks at them every few seconds.
+    op.create_index(
+        "ix_jobs_run_after",
+        "jobs",
+        ["run_after"],
+        unique=False,
+        sqlite_where=sa.text("run_after IS NOT NULL"),
+        postgresql_where=sa.text("run_after IS NOT NULL"),
+    )
     for column in (
         sa.Column("enabled", sa.Boolean(), server_default=sa.true(), nullable=False),
         sa.Column("edited_at", sa.BigInteger(), nullable=True),
