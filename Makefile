@@ -2,6 +2,8 @@
 PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
+# The tests mostly wait, for processes and time-outs: twice as many at once as there are cores.
+TESTS ?= -n $(shell echo $$((2 * $$($(PYTHON) -c 'import os; print(os.cpu_count() or 1)'))))
 MUSIC ?=
 DATA ?=
 PORT ?=
@@ -25,7 +27,7 @@ run: setup
 	@$(BIN)/mus up $(if $(MUSIC),--music "$(MUSIC)") $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT))
 
 test: setup
-	$(BIN)/pytest
+	$(BIN)/pytest $(TESTS)
 
 format: setup
 	$(BIN)/ruff format .
@@ -36,7 +38,7 @@ check: setup
 	$(BIN)/ruff check .
 	$(BIN)/mypy
 	$(BIN)/lint-imports
-	$(BIN)/pytest
+	$(BIN)/pytest $(TESTS)
 
 ci: check
 

@@ -10,6 +10,7 @@ from collections.abc import Awaitable, Callable
 from datetime import timedelta
 
 import pytest
+from sqlalchemy import update
 
 from fault_worker import failing, leaf
 from mus.broker.queues import Queue
@@ -17,7 +18,7 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Connection, Options, broker
 from mus.config import Settings
 from mus.ledger import steering
-from mus.persistence.models import Job, utc_now
+from mus.persistence.models import Job, WorkerRow, utc_now
 from waiting import until
 
 Ended = Callable[..., Awaitable[Job]]
@@ -34,9 +35,20 @@ def settings(settings: Settings) -> Settings:
 
 
 @pytest.fixture
-async def listening(runtime: Runtime, worker: object) -> Runtime:
-    """With a worker that hears what is announced."""
+async def orphan(runtime: Runtime, worker_id: str) -> str:
+    """A job that ran in a worker which is gone: the first reconcile takes it over."""
+    job_id = await enqueue(runtime, "orphan", queue=Queue.HIGH)
+    assert await runtime.connection.ledger.start(f"{job_id}.1.1", worker_id) is not None
+    async with runtime.database.unit_of_work() as work:
+        await work.session.execute(update(WorkerRow).where(WorkerRow.id == worker_id).values(state="dead"))
+    return job_id
+
+
+@pytest.fixture
+async def listening(runtime: Runtime, orphan: str, worker: object, ended: Ended) -> Runtime:
+    """With a worker that hears what is announced, and whose first look for paused queues is behind it."""
     connection = runtime.connection
+    assert (await ended(orphan)).attempt == 2
 
     async def listens() -> bool:
         [(_, subscribers)] = await connection.redis.pubsub_numsub(connection.control_channel)
