@@ -1,0 +1,76 @@
+"""What supervisord tells of its programs, passed on: `mus supervisor-events`, its event listener.
+
+A program that died is reported to the ledger at once, so that a worker's jobs move on without the time-out that
+would find it dead. A program that supervisord has given up (FATAL) ends all of them, for the container to be
+started anew: a mus that looks alive and scans nothing would be worse.
+
+supervisord speaks over stdin and stdout (http://supervisord.org/events.html), so nothing else may be printed here.
+"""
+
+from __future__ import annotations
+
+import logging
+import os
+import signal
+import sys
+from typing import TYPE_CHECKING, Any
+
+from mus.cli.options import DataOption, read_settings
+
+if TYPE_CHECKING:
+    from mus.config import Settings
+
+logger = logging.getLogger(__name__)
+
+
+def supervisor_events(data: DataOption = None) -> None:
+    """Listen to supervisord, which starts this, until it ends."""
+    settings = read_settings(data_dir=data)
+    from supervisor.childutils import get_headers, getRPCInterface, listener
+
+    from mus.cli.console_logs import log_to_stderr
+
+    log_to_stderr(settings.log_level, settings.log_format, part="supervisor")
+    deaths = _Deaths(settings, getRPCInterface(os.environ).supervisor)
+    while True:
+        listener.ready()
+        line = sys.stdin.readline()
+        if not line:
+            return  # supervisord is gone
+        header = get_headers(line)
+        event = get_headers(sys.stdin.read(int(header["len"])))
+        try:
+            deaths.hear(header["eventname"], event)
+        except Exception:
+            # The ledger's own time-out is left; a listener that dies would hear of nothing more.
+            logger.exception("%s of %s is lost on the ledger", header["eventname"], event.get("processname"))
+        listener.ok()
+
+
+class _Deaths:
+    def __init__(self, settings: Settings, supervisord: Any) -> None:
+        self._settings = settings
+        self._supervisord = supervisord
+        #: Process ids by program. supervisord names none when one dies that it had just started (BACKOFF).
+        self._running: dict[str, int] = {}
+
+    def hear(self, name: str, event: dict[str, str]) -> None:
+        """Raises what supervisord's interface and the database raise."""
+        program = f"{event['groupname']}:{event['processname']}"
+        if name == "PROCESS_STATE_STARTING":
+            self._running[program] = self._supervisord.getProcessInfo(program)["pid"]
+        elif name in {"PROCESS_STATE_EXITED", "PROCESS_STATE_BACKOFF"}:
+            process_id = self._running.pop(program, 0)
+            self._report(event["processname"], int(event.get("pid", process_id)))
+        elif name == "PROCESS_STATE_FATAL":
+            logger.error("%s does not start, its last lines say why: everything is stopped", event["processname"])
+            os.kill(os.getppid(), signal.SIGTERM)
+
+    def _report(self, program: str, process_id: int) -> None:
+        if not process_id:
+            return  # it never ran
+        from mus.cli.event_loop import run
+        from mus.cli.parts import tell_ledger_of_death
+
+        logger.warning("%s (process %d) ended by itself", program, process_id)
+        run(tell_ledger_of_death(self._settings, process_id))
