@@ -1,8 +1,8 @@
 """What the container starts, and `make production`: without arguments all of mus under supervisord, else a command.
 
-As root in the container (where PUID is set) it gives the data folder to PUID and PGID and goes on as they are; run
-with `docker run --user` it stays who it is. `mus` and `streaq` on the container's PATH come through here as well, so
-that `docker exec CONTAINER mus scan` leaves no files of root's behind.
+As root in the container (where PUID is set) it gives the data folder to PUID and PGID and goes on as they are; with
+`docker run --user` it stays who it is. `mus` and `streaq` on the container's PATH come through here as well:
+`docker exec CONTAINER mus scan` is to leave no files of root's behind.
 """
 
 from __future__ import annotations
