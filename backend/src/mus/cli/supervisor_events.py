@@ -49,28 +49,33 @@ def supervisor_events(data: DataOption = None) -> None:
 
 class _Deaths:
     def __init__(self, settings: Settings, supervisord: Any) -> None:
+        """`supervisord` is its XML-RPC interface. Raises what that raises."""
         self._settings = settings
         self._supervisord = supervisord
-        #: Process ids by program. supervisord names none when one dies that it had just started (BACKOFF).
-        self._running: dict[str, int] = {}
+        self._running = self._process_ids()
+
+    def _process_ids(self) -> set[int]:
+        return {info["pid"] for info in self._supervisord.getAllProcessInfo() if info["pid"]}
 
     def hear(self, name: str, event: dict[str, str]) -> None:
         """Raises what supervisord's interface and the database raise."""
-        program = f"{event['groupname']}:{event['processname']}"
-        if name == "PROCESS_STATE_STARTING":
-            self._running[program] = self._supervisord.getProcessInfo(program)["pid"]
-        elif name in {"PROCESS_STATE_EXITED", "PROCESS_STATE_BACKOFF"}:
-            process_id = self._running.pop(program, 0)
-            self._report(event["processname"], int(event.get("pid", process_id)))
-        elif name == "PROCESS_STATE_FATAL":
+        if name == "PROCESS_STATE_FATAL":
             logger.error("%s does not start, its last lines say why: everything is stopped", event["processname"])
             os.kill(os.getppid(), signal.SIGTERM)
+        elif name == "PROCESS_STATE_EXITED":
+            self._report(int(event["pid"]))
+        else:
+            # Of a program that dies soon after its start (BACKOFF) no process id is told, and events come late,
+            # above all when this process has just started itself. So whoever was there and is not now has died.
+            now = self._process_ids()
+            for process_id in self._running - now:
+                self._report(process_id)
+            self._running |= now
 
-    def _report(self, program: str, process_id: int) -> None:
-        if not process_id:
-            return  # it never ran
+    def _report(self, process_id: int) -> None:
         from mus.cli.event_loop import run
         from mus.cli.parts import tell_ledger_of_death
 
-        logger.warning("%s (process %d) ended by itself", program, process_id)
+        logger.info("telling the ledger that process %d is gone", process_id)
         run(tell_ledger_of_death(self._settings, process_id))
+        self._running.discard(process_id)
