@@ -108,6 +108,15 @@ def test_compose_gives_a_worker_time_to_stop(programs: dict[str, Any]) -> None:
     assert "container_name" not in worker
 
 
+def test_the_documented_time_to_stop_is_enough_for_all_programs(programs: dict[str, Any]) -> None:
+    document = (ROOT / "docs" / "deploy.md").read_text(encoding="utf-8")
+    (documented,) = set(re.findall(r"--stop-timeout (\d+)", document))
+    # One of the two brokers runs.
+    assert int(documented) >= sum(
+        program.stopwaitsecs for name, program in programs.items() if name != "embedded-valkey"
+    )
+
+
 def test_containers_are_given_settings_that_exist() -> None:
     given = {name for service in COMPOSE["services"].values() for name in service.get("environment", {})}
     given |= set(re.findall(r"^(?:ENV)?\s+(MUS_\w+)=", DOCKERFILE, flags=re.MULTILINE))
