@@ -14,6 +14,7 @@ import secrets
 import stat
 import subprocess
 import sys
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
@@ -22,15 +23,16 @@ if TYPE_CHECKING:
 
 #: DragonflyDB's socket in the container; the image's MUS_DRAGONFLY_URL and supervisord.conf name it too.
 _INNER_DRAGONFLY_URL = "unix:///run/mus/dragonfly.sock"
+#: Where all of these are set, this is the container.
+_OF_THE_IMAGE = {"PUID", "PGID", "MUS_DATA_DIR", "SUPERVISOR_SOCKET"}
 _HERE = Path(__file__).parent
 _MUS = (sys.executable, "-P", "-m", "mus")
 _COMMANDS = {"mus": _MUS, "streaq": (sys.executable, "-P", str(_HERE / "streaq_command.py"))}
-_LISTENING = ("serve", "up")
 
 
 def main(arguments: list[str]) -> NoReturn:
     try:
-        if "PUID" in os.environ and os.geteuid() == 0:
+        if os.environ.keys() >= _OF_THE_IMAGE and os.geteuid() == 0:
             _drop_privileges()
         if not arguments:
             _start_all()
@@ -49,10 +51,17 @@ def _refuse(reason: str) -> NoReturn:
 
 def _drop_privileges() -> None:
     user, group = _id_of("PUID"), _id_of("PGID")
-    folder = Path(os.environ["MUS_DATA_DIR"])
+    from mus.config import load_settings
+
+    # Checked before anything is given away: no data folder may hold the music, as `/` does. Whether the music can be
+    # read is not for root to tell (NFS lets root in least).
+    data, sockets = _settings(load_settings).data_dir, Path(os.environ["SUPERVISOR_SOCKET"]).parent
     try:
-        _give(folder, user, group)
-        _give(Path(os.environ["SUPERVISOR_SOCKET"]).parent, user, group)
+        data.mkdir(mode=0o700, parents=True, exist_ok=True)
+        if data.stat().st_uid != user:
+            _give(data, user, group)
+        sockets.mkdir(mode=0o700, parents=True, exist_ok=True)
+        os.chown(sockets, user, group)
     except OSError as error:
         _refuse(f"{error.filename} cannot be given to user {user} (PUID): {error.strerror}")
     for stream in (1, 2):
@@ -61,10 +70,13 @@ def _drop_privileges() -> None:
             with contextlib.suppress(OSError):
                 os.fchown(stream, user, group)
     # Groups of `docker run --group-add` stay: they may be what lets the music be read.
-    os.setgroups(sorted({group, *os.getgroups()} - {0}))
-    os.setgid(group)
-    os.setuid(user)
-    os.environ["HOME"] = str(folder)
+    try:
+        os.setgroups(sorted({group, *os.getgroups()} - {0}))
+        os.setgid(group)
+        os.setuid(user)
+    except OSError as error:
+        _refuse(f"cannot become user {user} (PUID): {error.strerror}; `docker run --user` needs no such right")
+    os.environ["HOME"] = str(data)
 
 
 def _id_of(name: str) -> int:
@@ -75,10 +87,7 @@ def _id_of(name: str) -> int:
 
 
 def _give(folder: Path, user: int, group: int) -> None:
-    """Give a folder and all in it away, unless it is given already: it may hold many thumbnails."""
-    folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-    if folder.stat().st_uid == user:
-        return
+    """Give a folder and all in it away; links are not followed."""
     for _, folders, files, descriptor in os.fwalk(folder):
         for name in [*folders, *files]:
             os.chown(name, user, group, dir_fd=descriptor, follow_symlinks=False)
@@ -159,25 +168,30 @@ def _broker(settings: Settings) -> dict[str, str]:
 def _prepare() -> Settings:
     """The settings, with a data folder that can be used, and a token where other machines can reach the API."""
     from mus.cli.options import read_settings
-    from mus.errors import MusError
 
-    token = os.environ.get("MUS_API_TOKEN")
-    try:
-        settings = read_settings(api_token=token or secrets.token_urlsafe(32))
-    except MusError as error:
-        _refuse(error.user_message)
+    settings = _settings(read_settings)
     data = settings.data_dir
     data.mkdir(mode=0o700, parents=True, exist_ok=True)
     if not os.access(data, os.W_OK | os.X_OK):
         _refuse(f"the data folder {str(data)!r} is not writable for user {os.geteuid()}: change its owner, or PUID")
-    if not token and not settings.is_loopback and settings.api_token is not None:
-        os.environ["MUS_API_TOKEN"] = _token_in(data, settings.api_token.get_secret_value())
+    if not os.environ.get("MUS_API_TOKEN") and not settings.is_loopback:
+        os.environ["MUS_API_TOKEN"] = _token_in(data)
     return settings
 
 
-def _token_in(folder: Path, fresh: str) -> str:
-    """The token kept in the data folder; `fresh` becomes it where there is none, and is shown that once."""
-    path = folder / "api-token"
+def _settings(read: Callable[..., Settings]) -> Settings:
+    from mus.errors import MusError
+
+    try:
+        # Any token will do: one that is missing is made as soon as the data folder is known.
+        return read(api_token=os.environ.get("MUS_API_TOKEN") or "to be made")
+    except MusError as error:
+        _refuse(error.user_message)
+
+
+def _token_in(folder: Path) -> str:
+    """The token kept in the data folder; where there is none it is made, and shown that once."""
+    path, fresh = folder / "api-token", secrets.token_urlsafe(32)
     with contextlib.suppress(FileExistsError):
         with open(os.open(path, os.O_CREAT | os.O_EXCL | os.O_WRONLY, 0o600), "w", encoding="ascii") as file:
             file.write(fresh + "\n")

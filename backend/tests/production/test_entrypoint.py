@@ -152,9 +152,20 @@ def test_as_root_it_gives_the_data_folder_away_and_becomes_its_owner(open_folder
 @needs_root
 @pytest.mark.parametrize("user", ["", "0", "me", "-1", "99999999999"])
 def test_an_id_that_nobody_can_run_as_is_one_line(tmp_path: Path, user: str) -> None:
-    told = started(tmp_path, "true", PUID=user, PGID="1000")
+    told = started(tmp_path, "true", PUID=user, PGID="1000", SUPERVISOR_SOCKET=str(tmp_path / "s.sock"))
     assert (told.returncode, told.stderr.count("\n")) == (1, 1)
     assert f"PUID: {user!r}" in told.stderr
+
+
+@needs_root
+@pytest.mark.parametrize("inside", ["music", "music/data", "."])
+def test_nothing_is_given_away_with_a_data_folder_that_overlaps_the_music(tmp_path: Path, inside: str) -> None:
+    (tmp_path / "music" / "data").mkdir(parents=True)
+    given = {"music_dir": str(tmp_path / "music"), "data_dir": str(tmp_path / inside)}
+    told = started(tmp_path, "true", PUID="4321", PGID="1", SUPERVISOR_SOCKET=str(tmp_path / "s.sock"), **given)
+    assert (told.returncode, told.stderr.count("\n")) == (1, 1)
+    assert "must not lie inside each other" in told.stderr
+    assert {path.stat().st_uid for path in tmp_path.rglob("*")} == {0}
 
 
 # ------------------------------------------------------------ streaq
