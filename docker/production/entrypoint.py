@@ -53,8 +53,8 @@ def _drop_privileges() -> None:
     user, group = _id_of("PUID"), _id_of("PGID")
     from mus.config import load_settings
 
-    # Checked before anything is given away: no data folder may hold the music, as `/` does. Whether the music can be
-    # read is not for root to tell (NFS lets root in least).
+    # Checked before anything is given away: no data folder may hold the music, as `/` does. Whether the music can
+    # be read is not for root to tell (NFS lets root in least).
     data, sockets = _settings(load_settings).data_dir, Path(os.environ["SUPERVISOR_SOCKET"]).parent
     try:
         data.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -90,7 +90,9 @@ def _give(folder: Path, user: int, group: int) -> None:
     """Give a folder and all in it away; links are not followed."""
     for _, folders, files, descriptor in os.fwalk(folder):
         for name in [*folders, *files]:
-            os.chown(name, user, group, dir_fd=descriptor, follow_symlinks=False)
+            # Another container of mus may be done with this, and at work.
+            with contextlib.suppress(FileNotFoundError):
+                os.chown(name, user, group, dir_fd=descriptor, follow_symlinks=False)
     # Last: whoever is stopped half-way begins again.
     os.chown(folder, user, group)
 

@@ -89,7 +89,7 @@ def test_dragonfly_runs_with_the_same_flags_everywhere(programs: dict[str, Any])
         int(re.search(rf"--{name}=(\d+)", " ".join(flags))[1])  # type: ignore[index]
         for name in ("proactor_threads", "maxmemory")
     )
-    assert memory >= 256 * threads
+    assert memory >= 256 * 2**20 * threads
     assert f"FROM {service['image']} AS dragonfly" in DOCKERFILE
 
 
