@@ -94,7 +94,7 @@ def worker(
     try:
         queues = [queue_named(name) for name in queue or ()] or list(Queue)
     except BadRequestError as error:
-        raise WrongUsageError(f"{error.user_message}; there are {', '.join(Queue)}") from None
+        raise WrongUsageError(error.user_message) from None
     try:
         load_job_modules(modules or (), queues)
     except ConfigurationError as error:

@@ -43,7 +43,7 @@ def supervisor_events(data: DataOption = None) -> None:
             deaths.hear(header["eventname"], event)
         except Exception:
             # The ledger's own time-out is left; a listener that dies would hear of nothing more.
-            logger.exception("%s of %s is lost on the ledger", header["eventname"], event.get("processname"))
+            logger.exception("the ledger does not know of %s of %s", header["eventname"], event.get("processname"))
         listener.ok()
 
 
