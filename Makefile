@@ -11,7 +11,7 @@ PORT ?=
 # uv from the PATH, else from PyPI in an environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
-.PHONY: setup run test check ci format bench chaos back-lock clean
+.PHONY: setup run production test check ci format bench chaos back-lock clean
 
 setup: $(VENV)/.ready
 
@@ -26,6 +26,11 @@ $(VENV)/.ready: pyproject.toml uv.lock | $(filter $(VENV)-uv/bin/uv,$(UV))
 run: setup
 	@$(BIN)/mus up $(if $(MUSIC),--music "$(MUSIC)") $(if $(DATA),--data "$(DATA)") $(if $(PORT),--port $(PORT))
 
+# All of mus under supervisord, as in the container; the embedded Valkey in DragonflyDB's place.
+production: setup
+	@PATH="$(abspath $(BIN)):$$PATH" $(if $(MUSIC),MUS_MUSIC_DIR="$(MUSIC)") $(if $(DATA),MUS_DATA_DIR="$(DATA)") \
+	  $(if $(PORT),MUS_PORT=$(PORT)) exec $(BIN)/python -P docker/production/entrypoint.py
+
 test: setup
 	$(BIN)/pytest $(TESTS)
 
@@ -37,7 +42,10 @@ check: setup
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
+	$(BIN)/mypy docker/production/*.py
 	$(BIN)/lint-imports
+	$(BIN)/hadolint docker/production/Dockerfile
+	$(BIN)/check-jsonschema --builtin-schema vendor.compose-spec --default-filetype yaml docker/docker-compose*
 	$(BIN)/pytest $(TESTS)
 
 ci: check

@@ -16,7 +16,8 @@ from pathlib import Path
 from typing import TypeVar
 
 T = TypeVar("T")
-_MARK = "MUS_TEST_MARK"
+#: The variable by which a test knows the processes that came out of its own.
+MARK = "MUS_TEST_MARK"
 #: Short enough to see workers die.
 QUICK = {"beat_seconds": "0.2", "dead_after_seconds": "2", "reconcile_seconds": "0.2", "drain_seconds": "5"}
 
@@ -66,7 +67,7 @@ class Up:
 
     def __init__(self, process: subprocess.Popen[str], mark: str) -> None:
         self.process = process
-        self._mark = f"{_MARK}={mark}".encode()
+        self._mark = f"{MARK}={mark}".encode()
         self._lines: list[str] = []
         self._reader = threading.Thread(target=self._read)
         self._reader.start()
@@ -135,7 +136,7 @@ def mus_up(home: Path, *arguments: str | Path, **settings: str) -> Iterator[Up]:
     mark = secrets.token_hex(8)
     process = subprocess.Popen(
         command("up", "--port", "0", *arguments),
-        env={**environment(home, **{**QUICK, **settings}), _MARK: mark},
+        env={**environment(home, **{**QUICK, **settings}), MARK: mark},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mus
-from mus.cli import doctor, jobs, migrate, parts, queues, scan, schedules, up
+from mus.cli import doctor, jobs, migrate, parts, queues, scan, schedules, supervisor_events, up
 from mus.cli.options import WrongUsageError
 from mus.errors import BadRequestError, MusError
 
@@ -66,6 +66,8 @@ app.command("watch")(parts.watch)
 app.command("prepare", hidden=True)(migrate.prepare)
 app.command("first-scan", hidden=True)(scan.first_scan)
 app.command("report-dead", hidden=True)(parts.report_dead)
+app.command("broker", hidden=True)(parts.broker)
+app.command("supervisor-events", hidden=True)(supervisor_events.supervisor_events)
 
 
 def main() -> NoReturn:

@@ -1,7 +1,8 @@
-"""A part started by `mus up` ends with it, even when that is killed.
+"""A part started by `mus up` or supervisord ends with it, even when that is killed.
 
-The parent holds the writing end of a pipe and writes nothing; its death, however it comes, is the end of the
-file. Linux says so as well (PR_SET_PDEATHSIG), which covers the moment before the pipe is watched.
+`mus up` holds the writing end of a pipe and writes nothing; its death, however it comes, is the end of the
+file. Linux says so as well (PR_SET_PDEATHSIG), which covers the moment before the pipe is watched, and is all there
+is below supervisord.
 """
 
 from __future__ import annotations
@@ -14,23 +15,26 @@ import threading
 import time
 
 VARIABLE = "MUS_PARENT_PIPE"
+#: supervisord sets it for what it starts.
+_SUPERVISED = "SUPERVISOR_ENABLED"
 _PR_SET_PDEATHSIG = 1
 #: What a part may take beyond its draining before it ends itself the hard way.
 _GRACE_SECONDS = 5.0
 
 
 def stop_with_parent(drain_seconds: float) -> None:
-    """Stop in good order, as on SIGTERM, when the parent is gone. Does nothing outside of `mus up`.
+    """Stop in good order, as on SIGTERM, when the parent is gone. Does nothing outside of `mus up` and supervisord.
 
-    Watched from a thread: a blocked event loop does not keep an orphan alive.
+    The pipe is watched from a thread: a blocked event loop does not keep an orphan alive.
     """
     number = os.environ.pop(VARIABLE, "")
-    if not number.isdigit():
-        return
-    if sys.platform == "linux":
+    has_pipe = number.isdigit()
+    if sys.platform == "linux" and (has_pipe or _SUPERVISED in os.environ):
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
+    if not has_pipe:
+        return
     pipe = int(number)
     os.set_inheritable(pipe, False)
     threading.Thread(

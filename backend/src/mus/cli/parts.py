@@ -1,7 +1,9 @@
-"""`mus serve`, `mus worker`, `mus watch`: one part of mus in the foreground."""
+"""`mus serve`, `mus worker`, `mus watch`, `mus broker`: one part of mus in the foreground."""
 
 from __future__ import annotations
 
+import asyncio
+import signal
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -92,7 +94,7 @@ def worker(
     try:
         queues = [queue_named(name) for name in queue or ()] or list(Queue)
     except BadRequestError as error:
-        raise WrongUsageError(f"{error.user_message}; there are {', '.join(Queue)}") from None
+        raise WrongUsageError(error.user_message) from None
     try:
         load_job_modules(modules or (), queues)
     except ConfigurationError as error:
@@ -116,6 +118,27 @@ def watch(music: MusicOption = None, data: DataOption = None) -> None:
     run(run_watcher(settings))
 
 
+def broker(data: DataOption = None) -> None:
+    """Run the embedded Valkey of the data folder until SIGTERM: supervisord's program in DragonflyDB's place."""
+    settings = read_settings(data_dir=data)
+    _begin(settings, "broker")
+    from mus.cli.event_loop import run
+
+    run(_run_broker(settings))
+
+
+async def _run_broker(settings: Settings) -> None:
+    from mus.broker.embedded_server import embedded_server
+
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with embedded_server(settings.data_dir) as server:
+        await server.ready()
+        await stopping.wait()
+
+
 def report_dead(
     process_id: Annotated[int, typer.Argument(help="Process id, on this machine, of a worker that died.")],
     data: DataOption = None,
@@ -124,10 +147,11 @@ def report_dead(
     settings = read_settings(data_dir=data)
     from mus.cli.event_loop import run
 
-    run(_report_dead(settings, process_id))
+    run(tell_ledger_of_death(settings, process_id))
 
 
-async def _report_dead(settings: Settings, process_id: int) -> None:
+async def tell_ledger_of_death(settings: Settings, process_id: int) -> None:
+    """Whatever process of this machine it was: only a worker's has jobs. Raises what the database raises."""
     from mus.ledger.workers import declare_process_dead
     from mus.persistence.database import Database
 
