@@ -91,7 +91,8 @@ def _storable(
     executemany: bool,  # noqa: FBT001
 ) -> tuple[str, Any]:
     """Replace what text cannot hold by U+FFFD: what is looked for with it is found nowhere, and no error."""
-    if executemany:
+    # An insert of many rows in one statement has them in one tuple.
+    if executemany and isinstance(parameters[0], tuple):
         return statement, [_row(row) for row in parameters]
     return statement, _row(parameters)
 
