@@ -54,6 +54,8 @@ _ROW_COLUMNS = (
     "analysis_version", "analysis_attempts", "audio_hash", "title_key", "artist_key", "album_key", "words",
     "added_at", "updated_at",
 )  # fmt: skip
+#: What PostgreSQL's advisory locks on tracks have in common; the other number is the library's.
+_TRACKS_LOCK = 770002
 #: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
 _KEY_LENGTH = 200
 
@@ -116,6 +118,18 @@ async def tracks_below(session: AsyncSession, library_id: int, folder: bytes) ->
 
 def _is_below(folder: bytes) -> Any:
     return and_(Track.path > folder + b"/", Track.path < folder + b"0")  # the byte after "/"
+
+
+async def hold_tracks(session: AsyncSession, library_id: int) -> None:
+    """Be the only one to write this library's tracks until the transaction ends; first thing in every transaction
+    that does.
+
+    On SQLite whoever writes is alone anyway, and much rests on it: that a place still has the track it had when it
+    was compared, that tracks swap their paths unseen. On PostgreSQL two jobs would also wait for each other's rows
+    in a circle.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        await session.execute(select(func.pg_advisory_xact_lock(_TRACKS_LOCK, library_id)))
 
 
 async def store_readings(session: AsyncSession, library_id: int, readings: Sequence[FileReading]) -> Stored:
@@ -215,9 +229,7 @@ async def mark_missing(
     changed = 0
     for start in range(0, len(track_ids), LOOKUP_BATCH):
         batch = track_ids[start : start + LOOKUP_BATCH]
-        rows = await session.execute(
-            select(Track.id, Track.updated_at).where(Track.id.in_(batch)).with_for_update()
-        )
+        rows = await session.execute(select(Track.id, Track.updated_at).where(Track.id.in_(batch)))
         unwritten = [row.id for row in rows if row.updated_at == last_written.get(row.id)]
         result = await session.execute(
             update(Track)
