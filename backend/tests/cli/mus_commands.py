@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 _MARK = "MUS_TEST_MARK"
 #: Short enough to see workers die.
@@ -31,6 +33,10 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
         "XDG_DATA_HOME": str(home),
         **{f"MUS_{name.upper()}" if name.islower() else name: value for name, value in settings.items()},
     }
+
+
+#: Of tests that run on both databases; the others do on SQLite.
+on_both_databases = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
 
 
 def command(*arguments: str | Path) -> list[str]:
