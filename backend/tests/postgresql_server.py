@@ -5,7 +5,6 @@ MUS_TEST_DATABASE_URL=postgresql+asyncpg://user:password@host/postgres   a user 
 
 from __future__ import annotations
 
-import ctypes
 import importlib.util
 import os
 import pwd
@@ -37,7 +36,18 @@ _SETTINGS = {
     "deadlock_timeout": "100ms",
     "logging_collector": "off",
 }
-_PR_SET_PDEATHSIG = 1
+#: Becomes the user `uid:gid` unless that is empty, and then the server, which ends itself and all its children
+#: (SIGQUIT) when this process is killed. A `preexec_fn` may deadlock in a process with threads.
+_LAUNCHER = """
+import ctypes, os, sys
+uid, _, gid = sys.argv[1].partition(":")
+if uid:
+    os.setgroups([])
+    os.setgid(int(gid))
+    os.setuid(int(uid))
+ctypes.CDLL(None).prctl(1, 3, 0, 0, 0)
+os.execv(sys.argv[2], sys.argv[2:])
+"""
 
 
 class NoPostgresqlError(Exception):
@@ -124,26 +134,33 @@ class ServerProcess:
                 capture_output=True,
                 check=False,
                 timeout=60,
-                **self._options,
+                **self._surroundings,
+                **self._as,
             )
         except OSError as error:
             raise NoPostgresqlError(f"{program} does not run here: {error}") from error
 
     @property
-    def _options(self) -> dict[str, Any]:
-        return {"cwd": self.folder, "env": {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}, **self._as}
+    def _surroundings(self) -> dict[str, Any]:
+        return {"cwd": self.folder, "env": {"PATH": os.environ.get("PATH", ""), "LC_ALL": "C"}}
+
+    @property
+    def _launcher(self) -> list[str]:
+        if sys.platform != "linux":
+            return []
+        user = f"{self._as['user']}:{self._as['group']}" if self._as else ""
+        return [sys.executable, "-I", "-S", "-c", _LAUNCHER, user]
 
     def start(self) -> None:
         """Start the server, and wait until it takes connections."""
         parameters = [part for name, value in self._settings.items() for part in ("-c", f"{name}={value}")]
         with (self.folder / "log").open("ab") as log:
             self._process = subprocess.Popen(
-                [self._binaries / "postgres", "-D", self.folder / "data", *parameters],
+                [*self._launcher, self._binaries / "postgres", "-D", self.folder / "data", *parameters],
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent if sys.platform == "linux" else None,
-                **self._options,
+                **(self._surroundings if self._launcher else self._surroundings | self._as),
             )
         deadline = time.monotonic() + 30
         while not self._answers():
@@ -164,14 +181,6 @@ class ServerProcess:
     def remove(self) -> None:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
-
-
-def _die_with_parent() -> None:
-    # Between fork and exec: the server crashes cleanly, children and all, when pytest is killed.
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGQUIT)
-
-
-_LIBC = ctypes.CDLL(None)
 
 
 def _binaries() -> Path:
