@@ -85,12 +85,12 @@ class _Stage:
     def __init__(self, plan: Plan, folder: Path, token: str, say: Say, database: str) -> None:
         self.plan, self.say = plan, say
         self.settings = _settings(plan, folder)
+        self.own_database = own_database(database, self.settings.data_dir)
+        self.settings = self.settings.model_copy(update={"database_url": self.own_database.url})
         self.environment = _environment(self.settings, token)
         self.broker = OwnBroker(folder / "broker", self.environment)
         self.settings = self.settings.model_copy(update={"dragonfly_url": self.broker.url})
         self.environment = _environment(self.settings, token)
-        self.own_database = own_database(database, self.settings.data_dir)
-        self.settings = self.settings.model_copy(update={"database_url": self.own_database.url})
         self.database = Database(self.settings.sqlalchemy_url)
         assert self.settings.music_dir is not None
         self.music = MusicFolder(self.settings.music_dir, folder / "workshop")
