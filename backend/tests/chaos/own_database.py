@@ -99,6 +99,17 @@ class PostgresqlOfARun:
         return self._run(self._fetch(re.sub(r"\?", lambda _: f"${next(numbers)}", query), parameters))
 
     async def _fetch(self, query: str, parameters: Sequence[Any]) -> Sequence[Row]:
+        deadline = time.monotonic() + 30
+        while True:
+            try:
+                return await self._fetch_now(query, parameters)
+            except (OSError, asyncpg.PostgresConnectionError, asyncpg.OperatorInterventionError):
+                # Killed, and not back yet.
+                if time.monotonic() > deadline:
+                    raise
+            await asyncio.sleep(0.1)
+
+    async def _fetch_now(self, query: str, parameters: Sequence[Any]) -> Sequence[Row]:
         connection = await connected(self._server.url)
         try:
             return [dict(row) for row in await connection.fetch(query, *parameters)]
