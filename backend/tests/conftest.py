@@ -1,12 +1,15 @@
-"""What every test may lean on: a real broker on which Redis Functions are forbidden."""
+"""What every test may lean on: a real broker on which Redis Functions are forbidden, and real databases."""
 
 from __future__ import annotations
 
+import asyncio
+import os
 import secrets
 from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
+from sqlalchemy import make_url
 
 from broker_rules import NO_FUNCTIONS
 from mus.broker.embedded_server import EmbeddedServer
@@ -14,6 +17,7 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import Settings, load_settings
 from mus.persistence.database import Database
+from postgresql_server import NoPostgresqlError, PostgresqlServer, ServerProcess
 
 
 @pytest.fixture(scope="session")
@@ -34,10 +38,49 @@ def queue_name() -> str:
     return f"{{test-{secrets.token_hex(6)}}}"
 
 
+@pytest.fixture(scope="session")
+def postgresql() -> Iterator[PostgresqlServer]:
+    """A real PostgreSQL, started for the first test that asks for it."""
+    if named := os.environ.get("MUS_TEST_DATABASE_URL"):
+        databases = PostgresqlServer(make_url(named))
+        yield databases
+        asyncio.run(databases.drop_template())
+        return
+    try:
+        server = ServerProcess()
+        try:
+            server.create()
+            server.start()
+            yield PostgresqlServer(server.url)
+        finally:
+            server.remove()
+    except NoPostgresqlError as error:
+        pytest.skip(str(error))
+
+
 @pytest.fixture
-def settings(tmp_path: Path, broker_url: str, queue_name: str) -> Settings:
+def database_kind() -> str:
+    """`sqlite`; folders whose tests run on both databases have a fixture of this name with parameters."""
+    return "sqlite"
+
+
+@pytest.fixture
+async def database_url(request: pytest.FixtureRequest, database_kind: str) -> AsyncIterator[str | None]:
+    """MUS_DATABASE_URL for this test: a migrated database of its own, or None for SQLite in its data folder."""
+    if database_kind == "sqlite":
+        yield None
+        return
+    server: PostgresqlServer = request.getfixturevalue("postgresql")
+    url = await server.new_database()
+    yield url.render_as_string(hide_password=False)
+    await server.drop(url)
+
+
+@pytest.fixture
+def settings(tmp_path: Path, broker_url: str, queue_name: str, database_url: str | None) -> Settings:
     """Settings of this test's own, with times short enough to see workers die."""
     return load_settings(
+        database_url=database_url,
         data_dir=tmp_path / "data",
         dragonfly_url=broker_url,
         queue_name=queue_name,

@@ -24,6 +24,29 @@ def default_data_dir() -> Path:
     return (Path(home) if home else Path.home() / ".local" / "share") / "mus"
 
 
+#: What may follow the `?` of a PostgreSQL's address; the driver stumbles over anything else.
+_POSTGRESQL_OPTIONS = {"host", "port", "ssl"}
+
+
+def _check_postgresql(address: str) -> None:
+    from sqlalchemy import make_url
+    from sqlalchemy.exc import ArgumentError
+
+    try:
+        url = make_url(address)
+    except (ArgumentError, ValueError):
+        raise ValueError(
+            "is no address like postgresql+asyncpg://user:password@host:5432/database "
+            "(write a sign like @ or / in the password as %40 or %2F)"
+        ) from None
+    if not url.database:
+        raise ValueError("must name the database: postgresql+asyncpg://user:password@host:5432/database")
+    if "sslmode" in url.query:
+        raise ValueError("takes ?ssl=require (or verify-full) where other programs take sslmode")
+    if strange := sorted(set(url.query) - _POSTGRESQL_OPTIONS):
+        raise ValueError(f"knows no ?{strange[0]}=, only {', '.join(sorted(_POSTGRESQL_OPTIONS))}")
+
+
 class Settings(BaseSettings):
     """Everything that can be set from outside. Names of durations end in their unit."""
 
@@ -109,6 +132,8 @@ class Settings(BaseSettings):
             return None
         if not value.startswith(("sqlite+aiosqlite://", "postgresql+asyncpg://")):
             raise ValueError("must start with sqlite+aiosqlite:// or postgresql+asyncpg://")
+        if value.startswith("postgresql"):
+            _check_postgresql(value)
         return value
 
     @field_validator("admin_webhook_url")

@@ -17,11 +17,18 @@ from mus.persistence.database import Database
 from mus.persistence.models import Library
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """These tests run on both databases."""
+    kind: str = request.param
+    return kind
+
+
 @pytest.fixture
-def settings(tmp_path: Path) -> Settings:
+def settings(tmp_path: Path, database_url: str | None) -> Settings:
     music = tmp_path / "music"
     music.mkdir()
-    return Settings(music_dir=music, data_dir=tmp_path / "data", port=0)
+    return Settings(music_dir=music, data_dir=tmp_path / "data", port=0, database_url=database_url)
 
 
 @pytest.fixture

@@ -14,6 +14,7 @@ from mus.config import Settings
 from mus.library.states import TrackState
 from mus.library.text import sort_key
 from mus.persistence.models import Base, Library, Track
+from mus.persistence.search import SEARCHED_COLUMNS, indexed
 
 _numbers = itertools.count(1)
 
@@ -60,6 +61,9 @@ def track(library: Library, path: str | bytes = "", **values: Any) -> Track:
 
 
 async def add_tracks(runtime: Runtime, *tracks: Track) -> list[int]:
+    if not runtime.database.is_sqlite:
+        for track in tracks:
+            track.words = indexed(getattr(track, name) for name in SEARCHED_COLUMNS)
     await add(runtime, *tracks)
     return [track.id for track in tracks]
 

@@ -36,7 +36,9 @@ def _bearer(token: str) -> dict[bytes, bytes]:
     return {b"Authorization": b"Bearer " + token.encode()}
 
 
-async def test_health_tells_what_is_up(client: Client, runtime: Runtime, library: Library) -> None:
+async def test_health_tells_what_is_up(
+    client: Client, runtime: Runtime, library: Library, database_kind: str
+) -> None:
     await add(
         runtime,
         WorkerRow(id="w", host="h", pid=1, queues=["high_priority", "low_priority"], state="alive"),
@@ -51,7 +53,7 @@ async def test_health_tells_what_is_up(client: Client, runtime: Runtime, library
     assert answer.status_code == 200
     health = answer.json()
     assert (health["status"], health["version"]) == ("ok", mus.__version__)
-    assert (health["database"]["ok"], health["database"]["kind"]) == (True, "sqlite")
+    assert (health["database"]["ok"], health["database"]["kind"]) == (True, database_kind)
     assert (health["broker"]["ok"], health["broker"]["kind"]) == (True, "valkey")
     assert re.fullmatch(r"\d+\.\d+\.\d+", health["broker"]["version"])
     assert health["broker"]["latency_ms"] > 0

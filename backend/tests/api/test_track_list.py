@@ -5,12 +5,14 @@ import json
 from typing import Any
 
 import httpx
-from sqlalchemy import delete, update
+from sqlalchemy import delete, select
 
 from api.rows import add_library, add_tracks, titles, track
 from mus.broker.runtime import Runtime
+from mus.library.file_reading import FileReading, FileStat
 from mus.library.states import TrackState
 from mus.library.text import sort_key
+from mus.persistence.batch_operations import store_readings
 from mus.persistence.models import Library, Track
 from mus.persistence.track_repository import SORT_FIELDS
 
@@ -272,7 +274,9 @@ async def test_nothing_typed_is_query_syntax(client: Client, runtime: Runtime, l
 async def test_search_follows_changes_and_removals(client: Client, runtime: Runtime, library: Library) -> None:
     [first, second] = await add_tracks(runtime, track(library, title="alpha"), track(library, title="alphabet"))
     async with runtime.database.unit_of_work() as work:
-        await work.session.execute(update(Track).where(Track.id == first).values(title="omega"))
+        path = (await work.session.execute(select(Track.path).where(Track.id == first))).scalar_one()
+        changed = FileReading(path=path, stat=FileStat(1, 2, 3, 4, 5), title="omega")
+        assert (await store_readings(work.session, library.id, [changed])).updated == 1
         await work.session.execute(delete(Track).where(Track.id == second))
     assert await titles(client, q="alpha") == []
     assert await titles(client, q="omega") == ["omega"]

@@ -8,7 +8,8 @@ import random
 import sys
 import time
 
-from chaos.plan import FAULT_KINDS, Plan, Sizes, make_plan
+from chaos.own_database import KINDS
+from chaos.plan import FAULT_KINDS, SERVER_FAULTS, Plan, Sizes, make_plan
 from chaos.report import lines
 from chaos.run import run
 
@@ -25,10 +26,12 @@ def main() -> int:
         "--without", action="append", default=[], choices=FAULT_KINDS, help="leave these faults out"
     )
     parser.add_argument("--plan", action="store_true", help="print the whole plan and do nothing")
+    parser.add_argument("--database", default="sqlite", choices=KINDS, help="(%(default)s)")
     given = parser.parse_args()
     seed = given.seed if given.seed is not None else random.randrange(10**6)
+    without = frozenset(given.without) | (SERVER_FAULTS if given.database == "sqlite" else frozenset())
     sizes = Sizes(given.seconds, given.jobs, given.workers, given.files, dead_after_seconds=2.0)
-    plan = make_plan(seed, sizes, without=frozenset(given.without))
+    plan = make_plan(seed, sizes, without=without)
     if given.plan:
         print(*plan.lines(), sep="\n")
         return 0
@@ -38,6 +41,7 @@ def main() -> int:
         run(
             plan,
             settle_seconds=given.settle,
+            database=given.database,
             say=lambda line: print(f"{time.monotonic() - began:6.1f} |{line}", flush=True),
         )
     )

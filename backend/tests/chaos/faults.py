@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import signal
-import sqlite3
-import time
 from collections import Counter
 from collections.abc import Callable, Coroutine
-from pathlib import Path
 from typing import Any
 
 import redis.asyncio
@@ -17,6 +14,7 @@ from streaq.constants import REDIS_GROUP, REDIS_PREFIX, REDIS_STREAM
 
 from chaos.fleet import Member
 from chaos.own_broker import OwnBroker
+from chaos.own_database import OwnDatabase
 from chaos.plan import Fault
 from mus.broker.queues import Queue
 
@@ -33,7 +31,7 @@ class Faults:
         members: dict[str, Member],
         broker: OwnBroker,
         queue_name: str,
-        database_file: Path,
+        database: OwnDatabase,
         say: Callable[[str], None],
     ) -> None:
         self._members = members
@@ -41,7 +39,7 @@ class Faults:
         self._broker_lock = asyncio.Lock()
         self._database_lock = asyncio.Lock()
         self._stream_key = f"{REDIS_PREFIX}{queue_name}{REDIS_STREAM}"
-        self._database_file = database_file
+        self._database = database
         self._say = say
         self.done: Counter[str] = Counter()
         self.not_possible: Counter[str] = Counter()
@@ -60,6 +58,7 @@ class Faults:
             "broker frozen": self._freeze_broker,
             "scripts forgotten": self._forget_scripts,
             "database locked": self._lock_database,
+            "database killed": self._kill_database,
             "clock of one": self._shift_clocks,
             "clock of all": self._shift_clocks,
             "messages run twice": self._run_twice,
@@ -161,13 +160,8 @@ class Faults:
                 await client.xadd(self._stream_key + queue, {"task_id": delivery_id, "enqueue_time": 0})
 
     def _running_deliveries(self) -> list[tuple[str, str]]:
-        connection = sqlite3.connect(self._database_file)
-        try:
-            return connection.execute(
-                "SELECT queue, id || '.' || attempt || '.' || delivery FROM jobs WHERE state = 'running'"
-            ).fetchall()
-        finally:
-            connection.close()
+        found = self._database.rows("SELECT queue, id, attempt, delivery FROM jobs WHERE state = 'running'")
+        return [(job["queue"], f"{job['id']}.{job['attempt']}.{job['delivery']}") for job in found]
 
     async def _taken(
         self, client: redis.asyncio.Redis, consumer: str, count: int
@@ -201,13 +195,8 @@ class Faults:
 
     async def _lock_database(self, fault: Fault) -> None:
         async with self._database_lock:
-            await asyncio.to_thread(self._hold_write_lock, fault.seconds)
+            await asyncio.to_thread(self._database.hold, fault.seconds)
 
-    def _hold_write_lock(self, seconds: float) -> None:
-        connection = sqlite3.connect(self._database_file, isolation_level=None, timeout=30)
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-            time.sleep(seconds)
-            connection.execute("ROLLBACK")
-        finally:
-            connection.close()
+    async def _kill_database(self, fault: Fault) -> None:
+        async with self._database_lock:
+            await asyncio.to_thread(self._database.kill, fault.seconds)

@@ -8,18 +8,17 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import random
-import sqlite3
 import time
 from collections import Counter
 from collections.abc import Awaitable, Callable, Iterable
 from dataclasses import dataclass, field
 from datetime import timedelta
-from pathlib import Path
 from typing import Any, Protocol
 
 import httpx
 
 from chaos.fleet import Member
+from chaos.own_database import OwnDatabase
 from chaos.plan import Batch, Request
 from chaos.process import JOBS_PATH
 from mus.broker.streaq_broker import Options, broker
@@ -50,7 +49,7 @@ class Load:
     """Puts jobs and requests in, and remembers what it was told."""
 
     database: Database
-    database_file: Path
+    own_database: OwnDatabase
     apis: dict[str, Member]
     client: httpx.AsyncClient
     #: Ids by the names of jobs whose enqueueing was acknowledged.
@@ -180,11 +179,7 @@ class Load:
             self.wrong_answers.append(f"{answer.request.method} {answer.request.url.path}: {answer.text[:300]}")
 
     def _last_event(self) -> int:
-        connection = sqlite3.connect(self.database_file)
-        try:
-            return int(connection.execute("SELECT coalesce(max(id), 0) FROM job_events").fetchone()[0])
-        finally:
-            connection.close()
+        return int(self.own_database.rows("SELECT coalesce(max(id), 0) AS last FROM job_events")[0]["last"])
 
     # ------------------------------------------------------------- well again
 

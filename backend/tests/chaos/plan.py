@@ -120,6 +120,7 @@ _KINDS: dict[str, tuple[str, tuple[float, float] | str, tuple[float, ...], int]]
     "broker frozen": ("broker", (0.5, 3.0), (), 2),
     "scripts forgotten": ("broker", (0.0, 0.0), (), 1),
     "database locked": ("database", (2.0, 4.0), (), 2),
+    "database killed": ("database", (0.1, 2.0), (), 2),
     "clock of one": ("process", (1.0, 4.0), (-3600.0, 3600.0), 3),
     "clock of all": ("processes", (1.0, 4.0), (-3600.0, 3600.0), 2),
     "messages run twice": ("worker", (1.0, 4.0), (), 2),
@@ -128,6 +129,8 @@ _KINDS: dict[str, tuple[str, tuple[float, float] | str, tuple[float, ...], int]]
     "messages swallowed": ("broker", (0.0, 0.0), (5.0, 20.0), 2),
 }
 FAULT_KINDS = tuple(_KINDS)
+#: SQLite has no server that could be.
+SERVER_FAULTS = frozenset({"database killed"})
 #: Where the draw of an amount's sign shall not decide whether both are met.
 _BOTH_SIGNS = ("clock of one", "clock of all")
 

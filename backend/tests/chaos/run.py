@@ -26,6 +26,7 @@ from chaos.load import Load, in_time
 from chaos.music import MusicFolder
 from chaos.music_plan import STEADY, WANDER, Change
 from chaos.own_broker import OwnBroker
+from chaos.own_database import own_database
 from chaos.plan import APIS, WATCHER, Plan
 from mus.broker.streaq_broker import broker
 from mus.cli.migrate import prepared
@@ -55,13 +56,13 @@ class Outcome:
     folder: Path = Path()
 
 
-async def run(plan: Plan, *, settle_seconds: float, say: Say) -> Outcome:
-    """Run the plan. The data folder is kept when something does not hold."""
+async def run(plan: Plan, *, settle_seconds: float, say: Say, database: str = "sqlite") -> Outcome:
+    """Run the plan on a kind of database (`KINDS`). The data folder is kept when something does not hold."""
     folder = Path(tempfile.mkdtemp(prefix="mus-chaos-"))
     token = secrets.token_hex(8)
     outcome = Outcome(folder=folder)
     try:
-        async with _Stage.set_up(plan, folder, token, say) as stage:
+        async with _Stage.set_up(plan, folder, token, say, database) as stage:
             await stage.play(outcome, settle_seconds)
     finally:
         outcome.violations += await _left_behind(token)
@@ -81,14 +82,15 @@ async def _left_behind(token: str) -> list[str]:
 class _Stage:
     """All that a run consists of, open."""
 
-    def __init__(self, plan: Plan, folder: Path, token: str, say: Say) -> None:
+    def __init__(self, plan: Plan, folder: Path, token: str, say: Say, database: str) -> None:
         self.plan, self.say = plan, say
         self.settings = _settings(plan, folder)
+        self.own_database = own_database(database, self.settings.data_dir)
+        self.settings = self.settings.model_copy(update={"database_url": self.own_database.url})
         self.environment = _environment(self.settings, token)
         self.broker = OwnBroker(folder / "broker", self.environment)
         self.settings = self.settings.model_copy(update={"dragonfly_url": self.broker.url})
         self.environment = _environment(self.settings, token)
-        self.database_file = self.settings.data_dir / "mus.db"
         self.database = Database(self.settings.sqlalchemy_url)
         assert self.settings.music_dir is not None
         self.music = MusicFolder(self.settings.music_dir, folder / "workshop")
@@ -97,9 +99,10 @@ class _Stage:
 
     @classmethod
     @asynccontextmanager
-    async def set_up(cls, plan: Plan, folder: Path, token: str, say: Say) -> AsyncIterator[_Stage]:
-        stage = cls(plan, folder, token, say)
+    async def set_up(cls, plan: Plan, folder: Path, token: str, say: Say, database: str) -> AsyncIterator[_Stage]:
+        stage = cls(plan, folder, token, say, database)
         async with AsyncExitStack() as stack:
+            stack.callback(stage.own_database.close)
             stack.push_async_callback(stage.database.close)
             stack.callback(stage.broker.stop)
             stage.broker.start()
@@ -113,7 +116,7 @@ class _Stage:
             )
             stage.load = Load(
                 stage.database,
-                stage.database_file,
+                stage.own_database,
                 {name: stage.members[name] for name in APIS},
                 await stack.enter_async_context(httpx.AsyncClient()),
             )
@@ -132,7 +135,7 @@ class _Stage:
         before = self._ids_by_path()
         self.load.track_ids = before
         self.say(f"{len(before)} tracks are known; it begins")
-        faults = Faults(self.members, self.broker, self.settings.queue_name, self.database_file, self.say)
+        faults = Faults(self.members, self.broker, self.settings.queue_name, self.own_database, self.say)
         await self._chaos(faults)
         self.say("it is over; all is made well")
         calm = time.monotonic()
@@ -144,7 +147,7 @@ class _Stage:
         except (httpx.HTTPError, RuntimeError) as error:
             outcome.violations.append(f"the last scan: {error!r}")
         outcome.violations += await self._settled(settle_seconds)
-        check = verification.Verification(self.database_file, self.load, self.music, self._ids_to_keep(before))
+        check = verification.Verification(self.own_database, self.load, self.music, self._ids_to_keep(before))
         outcome.violations += dict.fromkeys(await asyncio.to_thread(check.all))
         await self.end_processes()
         outcome.violations += [death for member in self.members.values() for death in member.deaths]
@@ -192,16 +195,16 @@ class _Stage:
         return answer.status_code == 200
 
     def _living_workers(self) -> int:
-        return len(verification.rows(self.database_file, "SELECT id FROM workers WHERE state = 'alive'"))
+        return len(self.own_database.rows("SELECT id FROM workers WHERE state = 'alive'"))
 
     async def _settled(self, seconds: float) -> list[str]:
         """Wait until every job has ended; what has not is described. Whatever runs for ever is cancelled."""
         deadline = time.monotonic() + seconds
-        while left := verification.open_jobs(self.database_file):
+        while left := verification.open_jobs(self.own_database):
             if time.monotonic() > deadline:
                 return [
                     f"not ended after {seconds:.0f} s: {job}"
-                    for job in verification.described(self.database_file, left)
+                    for job in verification.described(self.own_database, left)
                 ]
             for job in left:
                 if job["task"] == "chaos_endless" and job["cancel_requested_at"] is None:
@@ -225,9 +228,7 @@ class _Stage:
     # --------------------------------------------------------------- identity
 
     def _ids_by_path(self) -> dict[str, int]:
-        found = verification.rows(
-            self.database_file, f"SELECT path, id FROM tracks WHERE status IN {verification.LIVE}"
-        )
+        found = self.own_database.rows(f"SELECT path, id FROM tracks WHERE status IN {verification.LIVE}")
         return {row["path"].decode(): row["id"] for row in found}
 
     def _ids_to_keep(self, before: dict[str, int]) -> dict[str, int]:
@@ -247,11 +248,9 @@ class _Stage:
         outcome.faults, outcome.faults_not_possible = faults.done, faults.not_possible
         outcome.files = self.music.done
         outcome.answers = self.load.answers
-        jobs = verification.rows(self.database_file, "SELECT task, state, attempt FROM jobs")
+        jobs = self.own_database.rows("SELECT task, state, attempt FROM jobs")
         outcome.jobs = Counter(job["state"] for job in jobs)
-        events = Counter(
-            row["event"] for row in verification.rows(self.database_file, "SELECT event FROM job_events")
-        )
+        events = Counter(row["event"] for row in self.own_database.rows("SELECT event FROM job_events"))
         logs = "".join(member.log_path.read_text(errors="replace") for member in self.members.values())
         controls = [member.control for member in self.members.values()]
         outcome.figures |= {

@@ -3,17 +3,16 @@
 from __future__ import annotations
 
 import json
-import sqlite3
 import time
 from collections import Counter, defaultdict
-from collections.abc import Iterator, Mapping
-from contextlib import closing
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 from chaos.load import Load
 from chaos.music import MusicFolder
 from chaos.music_plan import BIN
+from chaos.own_database import OwnDatabase, Row
 from chaos.tasks import STEPS
 
 TERMINAL = ("succeeded", "failed", "cancelled")
@@ -22,17 +21,11 @@ LIVE = ("PENDING", "COMPLETE", "ERROR")
 _SHOWN = 12
 
 
-def rows(database_file: Path, query: str, *parameters: Any) -> list[sqlite3.Row]:
-    with closing(sqlite3.connect(database_file, timeout=30)) as connection:
-        connection.row_factory = sqlite3.Row
-        return connection.execute(query, parameters).fetchall()
+def open_jobs(database: OwnDatabase) -> Sequence[Row]:
+    return database.rows(f"SELECT * FROM jobs WHERE state NOT IN {TERMINAL} ORDER BY id")
 
 
-def open_jobs(database_file: Path) -> list[sqlite3.Row]:
-    return rows(database_file, f"SELECT * FROM jobs WHERE state NOT IN {TERMINAL} ORDER BY id")
-
-
-def described(database_file: Path, jobs: list[sqlite3.Row]) -> Iterator[str]:
+def described(database: OwnDatabase, jobs: Sequence[Row]) -> Iterator[str]:
     """Jobs that have not ended, each with its times against the clock and the last of its history."""
     now = time.time() * 1e6
     for job in jobs[:_SHOWN]:
@@ -41,8 +34,7 @@ def described(database_file: Path, jobs: list[sqlite3.Row]) -> Iterator[str]:
             for name in ("created_at", "run_after", "published_at", "started_at", "cancel_requested_at")
             if job[name] is not None
         )
-        history = rows(
-            database_file,
+        history = database.rows(
             "SELECT event, attempt FROM job_events WHERE job_id = ? ORDER BY id DESC LIMIT 6",
             job["id"],
         )
@@ -59,8 +51,10 @@ def described(database_file: Path, jobs: list[sqlite3.Row]) -> Iterator[str]:
 class Verification:
     """Gathers what does not hold, in words."""
 
-    def __init__(self, database_file: Path, load: Load, music: MusicFolder, ids_before: Mapping[str, int]) -> None:
-        self._file = database_file
+    def __init__(
+        self, database: OwnDatabase, load: Load, music: MusicFolder, ids_before: Mapping[str, int]
+    ) -> None:
+        self._database = database
         self._load = load
         self._music = music
         #: Ids by path of the files that must keep theirs, as of before the chaos, by where those files are now.
@@ -68,8 +62,8 @@ class Verification:
         self.violations: list[str] = []
 
     def all(self) -> list[str]:
-        self._jobs = {row["id"]: row for row in rows(self._file, "SELECT * FROM jobs")}
-        self._children: dict[str, list[sqlite3.Row]] = defaultdict(list)
+        self._jobs = {row["id"]: row for row in self._database.rows("SELECT * FROM jobs")}
+        self._children: dict[str, list[Row]] = defaultdict(list)
         for job in self._jobs.values():
             if job["parent_id"]:
                 self._children[job["parent_id"]].append(job)
@@ -97,7 +91,7 @@ class Verification:
 
     def _every_job_has_ended(self) -> None:
         self.violations += described(
-            self._file, [job for job in self._jobs.values() if job["state"] not in TERMINAL]
+            self._database, [job for job in self._jobs.values() if job["state"] not in TERMINAL]
         )
         for job in self._jobs.values():
             self._check(job["children_open"] == 0, f"{_name(job)} has {job['children_open']} children open")
@@ -109,7 +103,7 @@ class Verification:
 
     def _every_effect_is_there_once(self) -> None:
         found: dict[str, Counter[str]] = defaultdict(Counter)
-        for row in rows(self._file, "SELECT job, name FROM effects"):
+        for row in self._database.rows("SELECT job, name FROM effects"):
             found[row["job"]][row["name"]] += 1
         for job in self._jobs.values():
             effects, wanted = found.pop(job["id"], Counter()), _effects_of(job)
@@ -147,7 +141,7 @@ class Verification:
 
     def _histories_agree(self) -> None:
         events: dict[str, list[str]] = defaultdict(list)
-        for row in rows(self._file, "SELECT job_id, event FROM job_events ORDER BY id"):
+        for row in self._database.rows("SELECT job_id, event FROM job_events ORDER BY id"):
             events[row["job_id"]].append(row["event"])
         for job in self._jobs.values():
             history = events.pop(job["id"], [])
@@ -167,8 +161,7 @@ class Verification:
 
     def _paused_queues_rested(self) -> None:
         for queue, since, until in self._load.pauses:
-            started = rows(
-                self._file,
+            started = self._database.rows(
                 "SELECT j.id FROM job_events e JOIN jobs j ON j.id = e.job_id "
                 "WHERE e.event = 'started' AND j.queue = ? AND e.id > ? AND e.id <= ?",
                 queue, since, until,
@@ -183,7 +176,7 @@ class Verification:
     def _library_equals_disk(self) -> None:
         disk = self._music.read()
         live = {
-            row["path"].decode(): row for row in rows(self._file, f"SELECT * FROM tracks WHERE status IN {LIVE}")
+            row["path"].decode(): row for row in self._database.rows(f"SELECT * FROM tracks WHERE status IN {LIVE}")
         }
         for path in sorted(disk.keys() - live.keys()):
             self.violations.append(f"{path} is on the disk and not in the library")
@@ -198,38 +191,39 @@ class Verification:
     def _ids_were_kept(self) -> None:
         now = {
             row["path"].decode(errors="replace"): row["id"]
-            for row in rows(self._file, "SELECT path, id FROM tracks")
+            for row in self._database.rows("SELECT path, id FROM tracks")
         }
         for path, track_id in self._ids_to_keep.items():
             self._check(now.get(path) == track_id, f"{path} was track {track_id} and is {now.get(path)}")
 
     def _trash_agrees(self) -> None:
-        entries = rows(self._file, "SELECT e.*, t.status FROM trash_entries e JOIN tracks t ON t.id = e.track_id")
+        entries = self._database.rows(
+            "SELECT e.*, t.status FROM trash_entries e JOIN tracks t ON t.id = e.track_id"
+        )
         for entry in entries:
             there = Path(entry["trash_path"].decode()).exists()
             self._check(
                 entry["state"] == "trashed" and entry["status"] == "TRASHED" and there,
                 f"trash: {entry['original_path']!r} is {entry['state']}, {entry['status']}, file there: {there}",
             )
-        trashed = rows(self._file, "SELECT count(*) AS n FROM tracks WHERE status = 'TRASHED'")[0]["n"]
+        trashed = self._database.rows("SELECT count(*) AS n FROM tracks WHERE status = 'TRASHED'")[0]["n"]
         self._check(
             trashed == len(entries), f"{trashed} tracks are trashed, {len(entries)} entries are in the trash"
         )
-        for row in rows(self._file, "SELECT path, status FROM tracks WHERE status = 'MISSING'"):
+        for row in self._database.rows("SELECT path, status FROM tracks WHERE status = 'MISSING'"):
             path = row["path"].decode(errors="replace")
             self._check(not path.startswith(f"{BIN}/"), f"{path!r} is missing: only requests take files of {BIN}/")
 
     def _database_is_sound(self) -> None:
-        answer = [row[0] for row in rows(self._file, "PRAGMA integrity_check")]
-        self._check(answer == ["ok"], f"integrity check: {answer[:3]}")
+        self.violations += self._database.faults_found()
 
 
-def _arguments(job: sqlite3.Row) -> dict[str, Any]:
+def _arguments(job: Row) -> dict[str, Any]:
     arguments: dict[str, Any] = json.loads(job["arguments"])
     return arguments
 
 
-def _effects_of(job: sqlite3.Row) -> Counter[str]:
+def _effects_of(job: Row) -> Counter[str]:
     """What the job must have left, each once."""
     name = _arguments(job).get("name", "")
     return {
@@ -240,5 +234,5 @@ def _effects_of(job: sqlite3.Row) -> Counter[str]:
     }.get(job["task"], Counter())
 
 
-def _name(job: sqlite3.Row) -> str:
+def _name(job: Row) -> str:
     return f"{job['task']} {_arguments(job).get('name', '')} {job['id']} ({job['state']})"

@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+import pytest
+
 T = TypeVar("T")
 #: The variable by which a test knows the processes that came out of its own.
 MARK = "MUS_TEST_MARK"
@@ -32,6 +34,10 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
         "XDG_DATA_HOME": str(home),
         **{f"MUS_{name.upper()}" if name.islower() else name: value for name, value in settings.items()},
     }
+
+
+#: Of tests that run on both databases; the others do on SQLite.
+on_both_databases = pytest.mark.parametrize("database_kind", ["sqlite", "postgresql"])
 
 
 def command(*arguments: str | Path) -> list[str]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mus_commands import QUICK, command, environment, mus, until
+from mus_commands import QUICK, command, environment, mus, on_both_databases, until
 
 from audio_files import write_library
 from mus.ledger.deliveries import new_id
@@ -31,8 +31,8 @@ def music(tmp_path: Path) -> Path:
     return write_library(tmp_path / "music", FILES)
 
 
-def scanned(home: Path, *arguments: str | Path) -> dict[str, Any]:
-    done = mus(home, "scan", "--json", *arguments)
+def scanned(home: Path, *arguments: str | Path, **settings: str) -> dict[str, Any]:
+    done = mus(home, "scan", "--json", *arguments, **settings)
     assert done.returncode == 0, done.stderr
     answer: dict[str, Any] = json.loads(done.stdout)
     return answer
@@ -66,13 +66,16 @@ def test_a_data_folder_may_be_called_anything(tmp_path: Path, music: Path, name:
     assert sorted(path.name for path in tmp_path.iterdir()) == sorted(["home", "music", name])
 
 
-def test_a_scan_by_itself_adds_what_is_there_and_then_finds_nothing_new(tmp_path: Path, music: Path) -> None:
-    first = scanned(tmp_path, "--music", music)
+@on_both_databases
+def test_a_scan_by_itself_adds_what_is_there_and_then_finds_nothing_new(
+    tmp_path: Path, music: Path, database_settings: dict[str, str]
+) -> None:
+    first = scanned(tmp_path, "--music", music, **database_settings)
     assert counts(first) == {"found": 3, "added": 3}
     assert first["state"] == "succeeded"
     assert first["seconds"] > 0
     # The data folder knows its music by now.
-    assert counts(scanned(tmp_path)) == {"found": 3, "unchanged": 3}
+    assert counts(scanned(tmp_path, **database_settings)) == {"found": 3, "unchanged": 3}
 
 
 def test_a_scan_of_one_folder_looks_at_no_other(tmp_path: Path, music: Path) -> None:

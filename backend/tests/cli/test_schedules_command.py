@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mus_commands import QUICK, mus, mus_up, until
+from mus_commands import QUICK, mus, mus_up, on_both_databases, until
 
 
 @pytest.fixture
@@ -25,27 +25,29 @@ def answered(home: Path, *arguments: str, **settings: str) -> dict[str, Any]:
     return answer
 
 
-def test_schedules_are_listed_changed_shown_and_reset(home: Path) -> None:
-    listed = answered(home, "list")["items"]
+@on_both_databases
+def test_schedules_are_listed_changed_shown_and_reset(home: Path, database_settings: dict[str, str]) -> None:
+    on = database_settings
+    listed = answered(home, "list", **on)["items"]
     assert [item["name"] for item in listed] == [
         "quick-scan", "retention", "workers", "trash", "thumbnails", "database"
     ]  # fmt: skip
-    assert mus(home, "schedules", "--json").stdout == mus(home, "schedules", "list", "--json").stdout
-    changed = answered(home, "set", "retention", "--argument", "days=60", "--crontab", "5 5 * * *", "--off")
+    assert mus(home, "schedules", "--json", **on).stdout == mus(home, "schedules", "list", "--json", **on).stdout
+    changed = answered(home, "set", "retention", "--argument", "days=60", "--crontab", "5 5 * * *", "--off", **on)
     assert (changed["arguments"], changed["crontab"], changed["enabled"]) == ({"days": 60}, "5 5 * * *", False)
     assert (changed["edited"], changed["next_due"]) == (True, None)
-    assert answered(home, "show", "retention") == changed
-    table = mus(home, "schedules").stdout
+    assert answered(home, "show", "retention", **on) == changed
+    table = mus(home, "schedules", **on).stdout
     assert [line.split() for line in table.splitlines() if line.startswith("retention")] == [
         ["retention", *["5", "5", "*", "*", "*"], "*", "days=60", "off"]
     ]
     assert "`mus schedules reset NAME`" in table
-    shown = mus(home, "schedules", "show", "retention").stdout
+    shown = mus(home, "schedules", "show", "retention", **on).stdout
     assert "5 5 * * * (else 17 3 * * *)" in shown
     assert "Forgets jobs that ended so many days ago" in shown
-    reset = answered(home, "reset", "retention")
+    reset = answered(home, "reset", "retention", **on)
     assert reset == listed[1]
-    assert "`mus schedules reset NAME`" not in mus(home, "schedules").stdout
+    assert "`mus schedules reset NAME`" not in mus(home, "schedules", **on).stdout
 
 
 def test_the_setting_of_the_quick_scan_is_its_default(home: Path) -> None:

@@ -24,6 +24,12 @@ from waiting import until
 from worker_processes import environment
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    kind: str = request.param
+    return kind
+
+
 class Shell:
     """Runs `mus` on the data folder and broker of a test."""
 

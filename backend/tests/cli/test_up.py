@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from mus_commands import mus, mus_up, until
+from mus_commands import mus, mus_up, on_both_databases, until
 
 from audio_files import write_library
 
@@ -28,23 +28,26 @@ def get(address: str, path: str) -> Any:
         return json.load(answer)
 
 
-def test_it_comes_up_scans_and_stops_without_a_trace(tmp_path: Path, music: Path) -> None:
-    with mus_up(tmp_path, "--music", music) as up:
+@on_both_databases
+def test_it_comes_up_scans_and_stops_without_a_trace(
+    tmp_path: Path, music: Path, database_settings: dict[str, str]
+) -> None:
+    with mus_up(tmp_path, "--music", music, **database_settings) as up:
         address = up.address()
         assert get(address, "/health")["status"] in {"ok", "degraded"}
         up.said("Scanned Music: 5 files found")
         assert "5 added" in up.output or "5 unchanged" in up.output
         assert len(get(address, "/tracks")["items"]) == 5
         # A scan from the command line joins what runs.
-        joined = json.loads(mus(tmp_path, "scan", "--json").stdout)
+        joined = json.loads(mus(tmp_path, "scan", "--json", **database_settings).stdout)
         assert (joined["found"], joined["unchanged"]) == (5, 5)
-        assert "1 alive" in mus(tmp_path, "doctor").stdout
+        assert "1 alive" in mus(tmp_path, "doctor", **database_settings).stdout
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(30) == 0
         assert up.processes() == {}
         assert "Traceback" not in up.output
     # The second time there is nothing to wait for, and the folder is known.
-    with mus_up(tmp_path) as up:
+    with mus_up(tmp_path, **database_settings) as up:
         assert len(get(up.address(), "/tracks")["items"]) == 5
         assert "Scanned" not in up.output
         up.process.send_signal(signal.SIGINT)

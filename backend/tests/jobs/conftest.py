@@ -10,6 +10,13 @@ from mus.broker.runtime import Runtime
 from mus.config import Settings
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """These tests run on both databases."""
+    kind: str = request.param
+    return kind
+
+
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     """No scan comes by itself: not even in a test that runs at the hour."""

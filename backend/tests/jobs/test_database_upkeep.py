@@ -17,9 +17,15 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.ledger import steering
 from mus.persistence import sqlite_upkeep
-from mus.persistence.models import Library
+from mus.persistence.models import Base, Library
 from mus.persistence.sqlite_upkeep import DamagedDatabaseError, SqliteUpkeep
 from waiting import until
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """On a PostgreSQL there is less to do; its test says so."""
+    return "sqlite"
 
 
 def file_of(runtime: Runtime) -> Path:
@@ -140,6 +146,16 @@ async def test_a_damaged_database_fails_the_job_and_says_what_to_do(runtime: Run
     assert job.error_details is not None
     assert job.error_details["findings"]
     assert any(".recover" in action for action in job.error_details["recovery_actions"])
+
+
+@pytest.mark.parametrize("database_kind", ["postgresql"])
+async def test_on_postgresql_its_planner_learns_the_tables(runtime: Runtime) -> None:
+    await fragmented_index(runtime)
+    async with low_worker(runtime):
+        assert result_of(await run(runtime, "database_upkeep")) == {"analysed": len(Base.metadata.tables)}
+    known = text("SELECT reltuples FROM pg_class WHERE relname = 'tracks'")
+    async with runtime.database.reading() as session:
+        assert (await session.execute(known)).scalar_one() == 60
 
 
 def test_a_file_that_is_no_database_is_damage(tmp_path: Path) -> None:

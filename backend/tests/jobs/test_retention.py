@@ -115,6 +115,7 @@ async def test_no_step_deletes_more_than_a_short_transaction_may(runtime: Runtim
     assert (jobs, events) == (301, 2 * ROWS_PER_STEP + 10 + 900)
 
 
+@pytest.mark.parametrize("database_kind", ["sqlite"])
 async def test_the_next_step_is_found_by_the_index_on_the_end_even_once_the_planner_knows_the_tables(
     runtime: Runtime,
 ) -> None:

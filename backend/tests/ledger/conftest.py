@@ -16,6 +16,13 @@ from mus.worker import WorkerProcess, load_job_modules, worker_running
 from waiting import until
 
 
+@pytest.fixture(params=["sqlite", "postgresql"])
+def database_kind(request: pytest.FixtureRequest) -> str:
+    """These tests run on both databases."""
+    kind: str = request.param
+    return kind
+
+
 @pytest.fixture
 def ledger(runtime: Runtime) -> Ledger:
     return runtime.connection.ledger

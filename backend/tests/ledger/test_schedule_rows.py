@@ -14,6 +14,7 @@ from sqlalchemy import select, update
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.errors import BadRequestError
+from mus.ledger import schedules
 from mus.ledger.ledger import Ledger
 from mus.ledger.schedules import ScheduleEntry, ensure_schedules, fire_due, next_run
 from mus.persistence.database import Database
@@ -172,8 +173,9 @@ async def test_a_clock_that_ran_ahead_and_came_back_silences_nothing(ledger: Led
 
 
 async def test_a_row_with_a_broken_crontab_stops_no_other_and_is_told_of_once(
-    ledger: Ledger, caplog: pytest.LogCaptureFixture
+    ledger: Ledger, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    monkeypatch.setattr(schedules, "_complained", set())
     await ensure_schedules(ledger, [NIGHTLY, WEEKLY])
     await set_row(ledger, next_due=long_ago(), crontab="now and then")
     await set_row(ledger, "weekly", next_due=long_ago())

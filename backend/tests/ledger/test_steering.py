@@ -347,3 +347,22 @@ async def test_a_worker_that_lacks_a_moved_jobs_task_leaves_it_to_one_that_has_i
 async def _was_published_again(runtime: Runtime, job_id: str) -> bool:
     async with runtime.database.reading() as session:
         return (await session.get_one(Job, job_id)).delivery > 2
+
+
+@pytest.mark.parametrize("how", ["failed for now", "snoozed", "handed back"])
+async def test_a_job_that_was_cancelled_while_it_stopped_for_another_reason_is_over(
+    how: str, ledger: Ledger, worker_id: str, job_row: JobRow
+) -> None:
+    async with ledger.database.unit_of_work():
+        (job_id,) = await ledger.add([NewJob(task="test_leaf", queue=Queue.LOW)])
+    started = await ledger.start(f"{job_id}.1.1", worker_id)
+    assert started is not None
+    async with ledger.database.unit_of_work():
+        assert await steering.cancel(ledger, job_id) is JobState.RUNNING
+    if how == "failed for now":
+        await ledger.fail(started, Failure(ErrorCategory.TEMPORARY, "the disk sulks", {}))
+    elif how == "snoozed":
+        await ledger.snooze(started, 1.0, "later")
+    else:
+        await ledger.hand_back(started)
+    assert (await job_row(job_id)).state == "cancelled"

@@ -20,6 +20,11 @@ from mus.persistence.unit_of_work import UnitOfWork
 from waiting import until
 
 
+@pytest.fixture
+def database_kind() -> str:
+    return "sqlite"
+
+
 def add(work: UnitOfWork, name: str) -> None:
     work.session.add(Library(name=name, root=name.encode()))
 

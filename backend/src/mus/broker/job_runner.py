@@ -17,6 +17,8 @@ from enum import Enum
 from typing import Any
 
 from anyio import CancelScope
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mus.broker.streaq_broker import Task
 from mus.errors import ErrorCategory, MusError, Snooze, SupersededError, TemporaryError
@@ -24,6 +26,7 @@ from mus.ledger.job_rows import Failure, StartedJob
 from mus.ledger.ledger import Ledger
 from mus.log_context import logged_as
 from mus.metrics import JOB_DURATION, JOB_WAIT, observe
+from mus.persistence.database import as_temporary
 from mus.persistence.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -120,6 +123,20 @@ def current_job() -> RunningJob:
     return job
 
 
+def _failure_of(error: Exception) -> Failure:
+    if isinstance(error, DBAPIError | PoolTimeoutError):
+        # Of a job's reading; what its transactions raise has been through this.
+        error = as_temporary(error)
+    if isinstance(error, MusError):
+        details = {**error.details, "recovery_actions": list(error.recovery_actions)}
+        return Failure(error.category, error.user_message, details)
+    return Failure(
+        ErrorCategory.ADMIN_REQUIRED,
+        f"Unexpected {type(error).__name__}: {error}"[:500],
+        {"traceback": "".join(traceback.format_exception(error))[-8000:]},
+    )
+
+
 class JobRunner:
     """The jobs of one worker process."""
 
@@ -134,8 +151,11 @@ class JobRunner:
         """Handle one message, whatever comes of it."""
         try:
             started = await self._ledger.start(delivery_id, self._worker_id)
-        except Exception:
+        except TemporaryError as error:
             # The message is spent, the row is not: reconcile publishes it again.
+            logger.warning("delivery %s could not be started: %s", delivery_id, error)
+            return
+        except Exception:
             logger.exception("delivery %s could not be started", delivery_id)
             return
         if started is None:
@@ -171,18 +191,8 @@ class JobRunner:
             snoozed = later
         except SupersededError:
             job.stop_reason = StopReason.SUPERSEDED
-        except MusError as error:
-            failure = Failure(
-                error.category,
-                error.user_message,
-                {**error.details, "recovery_actions": list(error.recovery_actions)},
-            )
         except Exception as error:  # noqa: BLE001 - a job's bug must not end the worker; the ledger keeps it
-            failure = Failure(
-                ErrorCategory.ADMIN_REQUIRED,
-                f"Unexpected {type(error).__name__}: {error}"[:500],
-                {"traceback": traceback.format_exc()[-8000:]},
-            )
+            failure = _failure_of(error)
         with CancelScope(shield=True):
             await self._tell(job, result, failure, snoozed)
         observe(JOB_DURATION, job.started.queue, job.started.task, value=time.monotonic() - began)

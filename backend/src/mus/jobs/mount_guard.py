@@ -64,12 +64,12 @@ def check_file_system(library: Library) -> None:
 async def check_losses(session: AsyncSession, library_id: int, gone: int, *, confirmed: bool = False) -> None:
     """Raises LibraryOfflineError when `gone` tracks at once are too many to be believed.
 
-    Call it in the transaction that marks them missing: jobs that do so at the same time wait for each other.
+    Call it in the transaction that marks them missing, after `hold_tracks`: of jobs that do so at the same time,
+    the second sees what the first has marked.
     """
     settings = services().settings
     if confirmed or not gone:
         return
-    await session.execute(select(Library.id).where(Library.id == library_id).with_for_update())
     lately = await missing_since_count(session, library_id, await _last_judged(session, library_id))
     live = await live_count(session, library_id)
     lost, had = gone + lately, live + lately

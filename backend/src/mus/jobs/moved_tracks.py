@@ -12,7 +12,7 @@ from mus.jobs.telling import UPDATED, tell_tracks
 from mus.library.scan_plan import Move
 from mus.library.second_look import SecondLook
 from mus.library.walk import FoundFile
-from mus.persistence.batch_operations import move_tracks, paths_of
+from mus.persistence.batch_operations import hold_tracks, move_tracks, paths_of
 from mus.persistence.models import Library
 
 #: Moves of one write transaction, unless more of them hang together.
@@ -41,6 +41,7 @@ async def apply_moves(job: RunningJob, library: Library, moves: Sequence[Move]) 
     moved = await asyncio.to_thread(_confirm, library.root, origins, moves)
     for batch in in_batches(moved.confirmed, origins):
         async with job.effect() as work:
+            await hold_tracks(work.session, library.id)
             count = await move_tracks(work.session, library.id, batch, origins)
             tell_tracks(work, UPDATED, library.id, count, [move.track_id for move in batch])
         moved.count += count

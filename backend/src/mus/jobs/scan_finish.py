@@ -27,6 +27,7 @@ from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import (
     error_count,
+    hold_tracks,
     last_writes,
     mark_missing,
     renumber_devices,
@@ -104,6 +105,7 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     moved = await apply_moves(job, library, walked.moves)
     late = await _read_late(job, library, walked, moved)
     async with job.effect(stage="finishing") as work:
+        await hold_tracks(work.session, library.id)
         await renumber_devices(work.session, library.id, walked.renumbered)
         await renew_looks(work.session, library.id)
     device = await asyncio.to_thread(device_of, library)
@@ -113,6 +115,7 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     gone, overwritten = await _still_gone(library, walked, unmet)
     try:
         async with job.effect() as work:
+            await hold_tracks(work.session, library.id)
             await check_losses(work.session, library.id, len(gone), confirmed=walked.confirmed)
             missing = overwritten + await mark_missing(work.session, gone, last_written=last_written)
             tell_tracks(work, DELETED, library.id, missing - overwritten, gone)
@@ -209,6 +212,7 @@ async def _read_late(job: RunningJob, library: Library, walked: _Walked, moved: 
         part = paths[late["read"] : min(late["read"] + CHUNK, len(paths) if counted else len(again))]
         readings = await read(library, part)
         async with job.effect() as work:
+            await hold_tracks(work.session, library.id)
             stored = await store_readings(work.session, library.id, readings)
             tell_stored(work, library.id, stored)
             await look_again_later(library.id, readings, or_if_temporary=True)

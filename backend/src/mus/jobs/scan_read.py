@@ -24,7 +24,7 @@ from mus.library.paths import escaped, is_parked
 from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import TrackState
-from mus.persistence.batch_operations import store_readings, tracks_at, tracks_with_inodes, unsettled
+from mus.persistence.batch_operations import hold_tracks, store_readings, tracks_at, tracks_with_inodes, unsettled
 from mus.persistence.models import Library, utc_now
 
 #: A file that could not be read and is younger than this may still be written; it is looked at again later.
@@ -106,6 +106,7 @@ class _Chunk:
         present = [reading for reading in self.readings if not reading.vanished]
         vanished = [reading.path for reading in self.readings if reading.vanished or reading.stat is None]
         async with job.effect(parent_units=len(self.paths)) as work:
+            await hold_tracks(work.session, library_id)
             now = await by_path(work.session, library_id, self.paths)
             if elsewhere is None:
                 elsewhere = {}

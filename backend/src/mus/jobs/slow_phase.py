@@ -21,6 +21,7 @@ from mus.jobs.services import services
 from mus.jobs.telling import UPDATED, tell_tracks
 from mus.library.analysis import ANALYSIS_VERSION, Analysis
 from mus.library.states import TrackState
+from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.models import Library, Track, utc_now
 
 PARTS = 4
@@ -105,6 +106,9 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
             file_timeout_seconds=services().settings.file_timeout_seconds,
         )
         async with job.effect(stage="analysing") as work:
+            # In a fixed order, and each in one go: a batch may be of several libraries with one root.
+            for library_id in sorted({row.library_id for row in batch}):
+                await hold_tracks(work.session, library_id)
             changed: dict[int, list[int]] = {}
             for row, analysis in zip(batch, found, strict=True):
                 outcome = await _store(work.session, row, analysis)

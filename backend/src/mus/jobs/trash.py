@@ -30,7 +30,7 @@ from mus.jobs.trash_files import move_back, move_into_trash, place_in_trash, rem
 from mus.library.file_reading import FileStat
 from mus.library.paths import escaped, parked, shown
 from mus.library.states import LIVE_STATES, TrackState
-from mus.persistence.batch_operations import live_count
+from mus.persistence.batch_operations import hold_tracks, live_count
 from mus.persistence.models import Library, Track, TrashEntry, utc_now
 
 #: An intent this old whose job has ended for good is taken up again, once a day.
@@ -61,6 +61,7 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
         raise _explained(error, shown(entry.original_path)) from error
     taken_again = await asyncio.to_thread(os.path.lexists, source)
     async with job.effect() as work:
+        await hold_tracks(work.session, library.id)
         await work.session.execute(update(TrashEntry).where(TrashEntry.id == entry.id).values(state="trashed"))
         await work.session.execute(
             update(Track)
@@ -89,9 +90,8 @@ async def _intend(job: RunningJob, library: Library, track: Track) -> TrashEntry
     except OSError as error:
         raise _explained(error, shown(track.path)) from error
     async with job.effect() as work:
-        now = (
-            await work.session.execute(select(Track.path).where(Track.id == track.id).with_for_update())
-        ).scalar()
+        await hold_tracks(work.session, library.id)
+        now = (await work.session.execute(select(Track.path).where(Track.id == track.id))).scalar()
         if now != track.path:
             raise TemporaryError("The track's file was moved just now")
         if await _entry_of(work.session, track.id) is not None:
@@ -133,6 +133,7 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
             await _change_state(work.session, entry, "restoring", "trashed")
         raise _explained(error, shown(entry.original_path)) from error
     async with job.effect() as work:
+        await hold_tracks(work.session, library.id)
         await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
         await _make_way(work.session, track, entry.original_path, stat)
         await work.session.execute(

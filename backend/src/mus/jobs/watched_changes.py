@@ -24,6 +24,7 @@ from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
 from mus.persistence.batch_operations import (
+    hold_tracks,
     last_writes,
     live_count,
     mark_missing,
@@ -116,6 +117,7 @@ async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> d
         last_written = await last_writes(session, [track.id for track in unmet])
     gone = await asyncio.to_thread(_provably_gone, library.root, unmet)
     async with job.effect() as work:
+        await hold_tracks(work.session, library.id)
         await check_losses(work.session, library.id, len(gone))
         counts["missing"] = await mark_missing(work.session, gone, last_written=last_written)
         tell_tracks(work, DELETED, library.id, counts["missing"], gone)
@@ -152,6 +154,7 @@ async def _read_and_store(
             before = await by_path(session, library.id, part)
         readings = await read(library, part)
         async with job.effect() as work:
+            await hold_tracks(work.session, library.id)
             present = [reading for reading in readings if not reading.vanished]
             overtaken = overtaken_by_others(present, before, await by_path(work.session, library.id, part))
             stored = await store_readings(work.session, library.id, [r for r in present if r.path not in overtaken])

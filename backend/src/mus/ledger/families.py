@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from sqlalchemy import select, update
+from sqlalchemy import bindparam, literal, select, update
 
 from mus.errors import ErrorCategory
 from mus.ledger.job_counts import count_end
@@ -19,6 +19,20 @@ from mus.persistence.unit_of_work import UnitOfWork
 
 if TYPE_CHECKING:
     from mus.ledger.ledger import Ledger
+
+
+_family = select(jobs.c.id, literal(0).label("depth")).where(jobs.c.id == bindparam("b_id")).cte(recursive=True)
+_family = _family.union_all(
+    select(jobs.c.id, _family.c.depth + 1).where(
+        jobs.c.parent_id == _family.c.id, jobs.c.state.not_in(TERMINAL_STATES)
+    )
+)
+_FAMILY = (
+    select(jobs.c.id)
+    .join(_family, _family.c.id == jobs.c.id)
+    .order_by(_family.c.depth.desc(), jobs.c.id)
+    .with_for_update(of=jobs)
+)
 
 
 async def settle(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:
@@ -91,6 +105,16 @@ async def _end_like(work: UnitOfWork, parent_id: str, child_id: str) -> None:
     elif child.state == JobState.CANCELLED:
         values["cancel_requested_at"] = utc_now()
     await _set(work, parent_id, **values)
+
+
+async def hold_family(work: UnitOfWork, job_id: str) -> None:
+    """Lock the rows of a job and of what is open below it, the deepest first.
+
+    A child that ends locks its own row and then its parent's. Whoever stops a parent goes the other way, and the
+    two would wait for each other until PostgreSQL rolled one of them back. SQLite has one writer at a time.
+    """
+    if work.session.get_bind().dialect.name != "sqlite":
+        await work.session.execute(_FAMILY, {"b_id": job_id})
 
 
 async def stop_family(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:

@@ -23,7 +23,7 @@ from sqlalchemy.exc import IntegrityError
 
 from mus.errors import BrokerUnavailableError, ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
-from mus.ledger.families import child_ended, settle, stop_family
+from mus.ledger.families import child_ended, hold_family, settle, stop_family
 from mus.ledger.job_counts import count_end, count_repeat, count_requeue, count_takeover
 from mus.ledger.job_rows import (
     ADD_EVENTS,
@@ -113,13 +113,12 @@ class Ledger:
     async def _insert_unless_waiting(self, work: UnitOfWork, row: dict[str, Any]) -> str | None:
         dialect_insert = sqlite_insert if self.database.is_sqlite else postgresql_insert
         statement = dialect_insert(Job).values(row).on_conflict_do_nothing().returning(Job.id)
-        if (await work.session.execute(statement)).scalar_one_or_none() is not None:
-            return None
-        return (
-            await work.session.execute(
-                select(Job.id).where(Job.dedupe_key == row["dedupe_key"], Job.state == JobState.QUEUED)
-            )
-        ).scalar_one()
+        waiting = select(Job.id).where(Job.dedupe_key == row["dedupe_key"], Job.state == JobState.QUEUED)
+        while (await work.session.execute(statement)).scalar_one_or_none() is None:
+            if (found := (await work.session.execute(waiting)).scalar_one_or_none()) is not None:
+                return found
+            # It was started between the two (PostgreSQL): this one is a new job after all.
+        return None
 
     def hand_over(self, work: UnitOfWork, delivery: Delivery) -> None:
         """Publish a delivery after the commit, together with the transaction's others."""
@@ -291,6 +290,7 @@ class Ledger:
                 if alone.parent_id is not None:
                     await child_ended(self, work, alone.parent_id, job.id)
                 return JobState.SUCCEEDED
+            await hold_family(work, job.id)
             row = await self._let_go(work, job, {"result": result})
             if row.cancel_requested_at is not None:
                 return await stop_family(self, work, job.id)
@@ -306,11 +306,12 @@ class Ledger:
         """
         again = failure.category is ErrorCategory.TEMPORARY and job.attempt < job.max_attempts
         async with self.database.unit_of_work() as work:
+            await hold_family(work, job.id)
             if not again:
                 await self._let_go(work, job, failure.columns)
                 return await stop_family(self, work, job.id)
             wait = backoff_seconds(job.attempt) if wait_seconds is None else wait_seconds
-            await self._requeue(
+            return await self._requeue(
                 work,
                 OWNED,
                 job.fence,
@@ -320,11 +321,11 @@ class Ledger:
                 event=("failed for now", {**failure.columns, "next_in_seconds": round(wait, 1)}),
                 **failure.columns,
             )
-            return JobState.RETRYING
 
     async def stopped_after_cancel(self, job: StartedJob) -> JobState:
         """The job's function was stopped because somebody cancelled it."""
         async with self.database.unit_of_work() as work:
+            await hold_family(work, job.id)
             await self._let_go(work, job, {"cancel_requested_at": utc_now()})
             return await stop_family(self, work, job.id)
 
@@ -347,6 +348,7 @@ class Ledger:
         self, job: StartedJob, run_after: datetime | None, event: tuple[str, dict[str, Any] | None]
     ) -> None:
         async with self.database.unit_of_work() as work:
+            await hold_family(work, job.id)
             await self._requeue(
                 work,
                 OWNED,
@@ -366,11 +368,10 @@ class Ledger:
             jobs.c.state == JobState.RUNNING,
         )
         async with self.database.unit_of_work() as work:
+            await hold_family(work, job_id)
             row = (
                 await work.session.execute(
-                    select(jobs.c.cancel_requested_at, jobs.c.max_attempts, jobs.c.task, jobs.c.queue)
-                    .where(held)
-                    .with_for_update()
+                    select(jobs.c.cancel_requested_at, jobs.c.max_attempts, jobs.c.task, jobs.c.queue).where(held)
                 )
             ).one_or_none()
             if row is None:
@@ -405,7 +406,8 @@ class Ledger:
         run_after: datetime | None,
         event: tuple[str, dict[str, Any] | None],
         **values: Any,
-    ) -> None:
+    ) -> JobState:
+        """To be called with the job's family held. One that was to be cancelled meanwhile ends so instead."""
         now = utc_now()
         row = (
             await work.session.execute(
@@ -423,12 +425,23 @@ class Ledger:
                     dedupe_key=None,
                     **values,
                 )
-                .returning(jobs.c.id, jobs.c.attempt, jobs.c.delivery, jobs.c.task, jobs.c.queue),
+                .returning(
+                    jobs.c.id,
+                    jobs.c.attempt,
+                    jobs.c.delivery,
+                    jobs.c.task,
+                    jobs.c.queue,
+                    jobs.c.cancel_requested_at,
+                ),
                 parameters,
             )
         ).one_or_none()
         if row is None:
             raise SupersededError
+        if row.cancel_requested_at is not None:
+            # Nothing would ever start it again.
+            return await stop_family(self, work, row.id)
         await self.record(work, [(row.id, event[0], row.attempt, event[1])])
         count_requeue(work, event[0], row.task, row.queue)
         self.hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, run_after))
+        return state

@@ -12,7 +12,7 @@ from datetime import timedelta
 
 from sqlalchemy import or_, select
 
-from mus.errors import SupersededError
+from mus.errors import SupersededError, TemporaryError
 from mus.ledger.deliveries import Publisher
 from mus.ledger.job_states import JobState
 from mus.ledger.ledger import Ledger
@@ -49,6 +49,8 @@ class Reconciler:
         ):
             try:
                 await step()
+            except TemporaryError as error:
+                logger.warning("a part of reconcile has to wait: %s", error)
             except Exception:
                 # One that cannot be done now must not keep the others from being done.
                 logger.exception("a part of reconcile failed this time")
@@ -77,6 +79,8 @@ class Reconciler:
                 await self._ledger.take_over(job_id, attempt, worker_id)
             except SupersededError:
                 continue  # another reconcile was first
+            except TemporaryError as error:
+                logger.warning("job %s could not be taken over yet: %s", job_id, error)
 
     async def check_own(self, worker_id: str, running: Collection[str]) -> set[str]:
         """Deliveries among `running` that this worker shall stop: cancelled, or no longer its own.

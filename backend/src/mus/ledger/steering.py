@@ -11,7 +11,7 @@ from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from mus.errors import ConflictError, NotFoundError
 from mus.ledger.deliveries import Delivery
-from mus.ledger.families import cancel_open
+from mus.ledger.families import cancel_open, hold_family
 from mus.ledger.job_counts import count_manual_retry
 from mus.ledger.job_rows import NewJob
 from mus.ledger.job_states import STARTABLE_STATES, TERMINAL_STATES, JobState
@@ -39,6 +39,7 @@ async def cancel(ledger: Ledger, job_id: str) -> JobState:
         # Its parts were asked with it. Perhaps its worker did not hear.
         work.after_commit(lambda: ledger.publisher.announce_cancel(job_id))
         return state
+    await hold_family(work, job_id)
     await cancel_open(ledger, work, job_id)
     return await state_of(job_id)
 

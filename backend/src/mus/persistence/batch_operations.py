@@ -23,6 +23,7 @@ from mus.library.scan_plan import KnownTrack, Move
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.text import sort_key
 from mus.persistence.models import Track, utc_now
+from mus.persistence.search import SEARCHED_COLUMNS, indexed
 
 #: Most variables in one statement: SQLite allows 32,766, but its query planner likes shorter lists.
 LOOKUP_BATCH = 500
@@ -50,9 +51,11 @@ _FAILURE_COLUMNS = (
 #: Every column that a reading sets, in `_row`.
 _ROW_COLUMNS = (
     *_READ_COLUMNS, "library_id", "path", "size", "mtime_ns", "ctime_ns", "inode", "device", "status",
-    "analysis_version", "analysis_attempts", "audio_hash", "title_key", "artist_key", "album_key", "added_at",
-    "updated_at",
+    "analysis_version", "analysis_attempts", "audio_hash", "title_key", "artist_key", "album_key", "words",
+    "added_at", "updated_at",
 )  # fmt: skip
+#: What PostgreSQL's advisory locks on tracks have in common; the other number is the library's.
+_TRACKS_LOCK = 770002
 #: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
 _KEY_LENGTH = 200
 
@@ -117,10 +120,23 @@ def _is_below(folder: bytes) -> Any:
     return and_(Track.path > folder + b"/", Track.path < folder + b"0")  # the byte after "/"
 
 
+async def hold_tracks(session: AsyncSession, library_id: int) -> None:
+    """Be the only one to write this library's tracks until the transaction ends; first thing in every transaction
+    that does.
+
+    On SQLite whoever writes is alone anyway, and much rests on it: that a place still has the track it had when it
+    was compared, that tracks swap their paths unseen. On PostgreSQL two jobs would also wait for each other's rows
+    in a circle.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        await session.execute(select(func.pg_advisory_xact_lock(_TRACKS_LOCK, library_id)))
+
+
 async def store_readings(session: AsyncSession, library_id: int, readings: Sequence[FileReading]) -> Stored:
     """Insert or update the tracks that were read, at most 500 at a time."""
+    dialect = session.get_bind().dialect.name
     rows = [
-        _row(library_id, reading, utc_now())
+        _row(library_id, reading, utc_now(), is_sqlite=dialect == "sqlite")
         for reading in readings
         if reading.stat is not None and not reading.vanished
     ]
@@ -131,7 +147,6 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
         _TRACKS.c.library_id == library_id, _TRACKS.c.path.in_(paths)
     )
     known = {row.id: row.status for row in await session.execute(at_paths)}
-    dialect = session.get_bind().dialect.name
     for is_failure in (False, True):
         part = [row for row in rows if (row["error_message"] is not None) is is_failure]
         if part:
@@ -165,7 +180,7 @@ def _upsert(dialect: str, *, is_failure: bool) -> Any:
     return statement.on_conflict_do_update(index_elements=["library_id", "path"], set_=changes)
 
 
-def _row(library_id: int, reading: FileReading, now: datetime) -> dict[str, Any]:
+def _row(library_id: int, reading: FileReading, now: datetime, *, is_sqlite: bool) -> dict[str, Any]:
     stat = reading.stat
     assert stat is not None
     row = {name: getattr(reading, name) for name in _READ_COLUMNS}
@@ -184,6 +199,7 @@ def _row(library_id: int, reading: FileReading, now: datetime) -> dict[str, Any]
         title_key=sort_key(reading.title)[:_KEY_LENGTH],
         artist_key=sort_key(reading.artist)[:_KEY_LENGTH],
         album_key=sort_key(reading.album)[:_KEY_LENGTH],
+        words=None if is_sqlite else indexed(getattr(reading, name) for name in SEARCHED_COLUMNS),
         added_at=now,
         updated_at=now,
     )
@@ -213,9 +229,7 @@ async def mark_missing(
     changed = 0
     for start in range(0, len(track_ids), LOOKUP_BATCH):
         batch = track_ids[start : start + LOOKUP_BATCH]
-        rows = await session.execute(
-            select(Track.id, Track.updated_at).where(Track.id.in_(batch)).with_for_update()
-        )
+        rows = await session.execute(select(Track.id, Track.updated_at).where(Track.id.in_(batch)))
         unwritten = [row.id for row in rows if row.updated_at == last_written.get(row.id)]
         result = await session.execute(
             update(Track)

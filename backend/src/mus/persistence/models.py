@@ -22,6 +22,7 @@ from sqlalchemy import (
     text,
     true,
 )
+from sqlalchemy.dialects.postgresql import TSVECTOR
 from sqlalchemy.orm import DeclarativeBase, Mapped, mapped_column
 from sqlalchemy.types import TypeDecorator
 
@@ -57,6 +58,8 @@ class Base(DeclarativeBase):
 
 #: SQLite numbers rows without gaps of reuse only for `INTEGER PRIMARY KEY AUTOINCREMENT`.
 _Id = BigInteger().with_variant(Integer, "sqlite")
+#: Sorted byte by byte as SQLite does, whatever language a PostgreSQL was set up with.
+_Key = Text().with_variant(Text(collation="C"), "postgresql")
 
 
 class Library(Base):
@@ -142,9 +145,11 @@ class Track(Base):
     #: Of the audio packets, tags left out. Its analysis comes with identity by hash.
     audio_hash: Mapped[bytes | None]
 
-    title_key: Mapped[str] = mapped_column(Text)
-    artist_key: Mapped[str] = mapped_column(Text)
-    album_key: Mapped[str] = mapped_column(Text)
+    title_key: Mapped[str] = mapped_column(_Key)
+    artist_key: Mapped[str] = mapped_column(_Key)
+    album_key: Mapped[str] = mapped_column(_Key)
+    #: On PostgreSQL, what search finds this track by (`search.indexed`); SQLite has its table `tracks_fts`.
+    words: Mapped[str | None] = mapped_column(Text().with_variant(TSVECTOR(), "postgresql"), deferred=True)
 
     added_at: Mapped[datetime] = mapped_column(default=utc_now)
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)

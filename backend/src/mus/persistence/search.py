@@ -1,6 +1,9 @@
-"""Full-text search over the tracks: SQLite's FTS5; on PostgreSQL a plain ILIKE stands in.
+"""Full-text search over the tracks: by SQLite's FTS5, and by PostgreSQL's own.
 
-The index, `tracks_fts`, and the triggers that keep it are made by the first migration.
+SQLite's index, `tracks_fts`, is kept by triggers that the first migration makes. PostgreSQL has a column for it,
+`tracks.words`, with a GIN index: whoever writes the searched columns writes `indexed` of them there. Its words are
+taken apart and folded here and not by the server, whose parsers know languages and addresses, whose `lower` knows
+what its locale does, and whose `unaccent` is an extension that not everybody may install.
 
 What people type is never query syntax: every word is quoted, must match, and matches the beginning of a word.
 """
@@ -9,10 +12,13 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Iterable
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, column, literal_column, or_, select, table
+from sqlalchemy import ColumnElement, Integer, Select, and_, column, literal, literal_column, or_, select, table
+from sqlalchemy.dialects.postgresql import TSQUERY
 
+from mus.library.text import sort_key
 from mus.persistence.models import Track
 
 SEARCHED_COLUMNS = ("title", "artist", "album_artist", "album", "genre", "composer")
@@ -22,21 +28,52 @@ SEARCHED_COLUMNS = ("title", "artist", "album_artist", "album", "genre", "compos
 _UNSPACED = ((0x0E00, 0x109F), (0x1780, 0x17FF), (0x3040, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
+#: Letters and numbers, as SQLite's tokenizer has it.
+_WORD = re.compile(r"[^\W_]+")
+#: PostgreSQL's words have 2,046 bytes at most.
+_LONGEST_WORD = 500
+
+
 def matching(query: str, *, is_sqlite: bool) -> ColumnElement[bool] | None:
     """The condition on tracks for what somebody typed; None when nothing was."""
-    words = query.replace("\0", " ").split()
-    if not words:
+    typed = query.replace("\0", " ").split()
+    if not typed:
         return None
-    if not is_sqlite:
-        return and_(*(_contains(word, is_sqlite=is_sqlite) for word in words))
-    indexed = [word for word in words if _is_indexed(word)]
-    conditions = [_contains(word, is_sqlite=is_sqlite) for word in words if _is_unspaced(word)]
+    # What the indexes cannot have, signs, is left out beside other words; but alone, "!!!" is a band.
+    unspaced = [word for word in typed if _is_unspaced(word)]
+    in_index = _is_tokenized if is_sqlite else _words
+    indexed = [word for word in typed if not _is_unspaced(word) and in_index(word)]
+    looked_for = unspaced if unspaced or indexed else typed
+    conditions = [_contains(word, is_sqlite=is_sqlite) for word in looked_for]
     if indexed:
-        conditions.append(Track.id.in_(_index_hits(indexed)))
-    if not conditions:
-        # Signs alone, which the tokenizer drops: "!!!" is a band all the same.
-        conditions = [_contains(word, is_sqlite=is_sqlite) for word in words]
+        conditions.append(Track.id.in_(_index_hits(indexed)) if is_sqlite else _has_words(indexed))
     return and_(*conditions)
+
+
+def indexed(texts: Iterable[str | None]) -> str:
+    """What `tracks.words` holds for the searched columns' texts, in the form that PostgreSQL reads.
+
+    Words are numbered for what is typed as one word and indexed as several ("AC/DC"); none runs from one column
+    into the next.
+    """
+    lexemes: list[str] = []
+    position = 1
+    for text in texts:
+        for word in _words(text):
+            lexemes.append(f"'{word}':{position}")
+            position += 1
+        position += 1
+    return " ".join(lexemes)
+
+
+def _words(text: str | None) -> list[str]:
+    """The words of a text, folded as in sort keys."""
+    return [word[:_LONGEST_WORD] for word in _WORD.findall(sort_key(text))] if text else []
+
+
+def _has_words(typed: list[str]) -> ColumnElement[bool]:
+    query = " & ".join("(" + " <-> ".join(f"'{word}'" for word in _words(each)) + ":*)" for each in typed)
+    return Track.words.op("@@")(literal(query, TSQUERY))
 
 
 def fts_query(words: list[str]) -> str:
@@ -64,8 +101,6 @@ def _is_unspaced(word: str) -> bool:
     return not word.isascii() and any(low <= ord(char) <= high for char in word for low, high in _UNSPACED)
 
 
-def _is_indexed(word: str) -> bool:
-    """Whether the tokenizer finds anything in it: letters, numbers, private use."""
-    return not _is_unspaced(word) and any(
-        (category := unicodedata.category(char))[0] in "LN" or category == "Co" for char in word
-    )
+def _is_tokenized(word: str) -> bool:
+    """Whether SQLite's tokenizer finds anything in it: letters, numbers, private use."""
+    return any((category := unicodedata.category(char))[0] in "LN" or category == "Co" for char in word)
