@@ -18,10 +18,13 @@ from typing import Any, Literal
 
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from mus.broker.queues import Queue
 from mus.cli.migrate import schema_revision
 from mus.config import Settings
 from mus.errors import MusError
+from mus.ledger.job_rows import is_newer
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import file_system_type, is_remote
@@ -182,7 +185,10 @@ async def _jobs(database: Database, settings: Settings) -> list[Check]:
             .where(Job.state == JobState.RUNNING, or_(WorkerRow.id.is_(None), WorkerRow.state != "alive"))
         )
         paused = sorted(await paused_queues(session))
+        lost = await _jobs_of_others(session)
     checks = []
+    if lost:
+        checks.append(Check("jobs", "warn", lost))
     if paused:
         checks.append(
             Check("queues", "warn", f"paused: {', '.join(paused)}; `mus queues resume {paused[0]}` lets it go on")
@@ -203,6 +209,23 @@ async def _jobs(database: Database, settings: Settings) -> list[Check]:
     else:
         checks.append(Check("jobs", "ok", f"{waiting} wait for a worker" if waiting else "none is stuck"))
     return checks
+
+
+async def _jobs_of_others(session: AsyncSession) -> str | None:
+    """Of waiting jobs that workers of this version do not run, what to do about them."""
+    rows = await session.execute(
+        select(Job.task, Job.queue, Job.version, func.count().label("jobs"))
+        .where(Job.state.in_(STARTABLE_STATES))
+        .group_by(Job.task, Job.queue, Job.version)
+    )
+    kinds = [row for row in rows if row.queue not in [*Queue] or is_newer(row.version)]
+    if not kinds:
+        return None
+    what = ", ".join(sorted({f"{shown(row.task.encode())} on {shown(row.queue.encode())}" for row in kinds}))
+    return (
+        f"{sum(row.jobs for row in kinds)} were made by another version of mus ({what}): what this one does not "
+        "know waits for a worker of that version; `mus jobs cancel ID` gives it up"
+    )
 
 
 # ------------------------------------------------------------ broker
