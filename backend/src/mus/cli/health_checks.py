@@ -29,7 +29,7 @@ from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import file_system_type, is_remote
 from mus.library.paths import shown
-from mus.persistence.database import Database
+from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema
 from mus.persistence.libraries import all_libraries, refuse_overlap
 from mus.persistence.models import Job, WorkerRow, utc_now
 
@@ -136,12 +136,15 @@ async def _database(settings: Settings) -> tuple[list[Check], list[bytes]]:
 
 
 async def _database_checks(database: Database, settings: Settings) -> tuple[list[Check], list[bytes]]:
-    revision, newest = await schema_revision(database), _newest_revision()
+    revision, newest = await schema_revision(database), SCHEMA_REVISION
     if database.is_sqlite:
         async with database.reading() as session:
             answer = (await session.execute(text("PRAGMA quick_check(1)"))).scalar_one()
         if answer != "ok":
             return [Check("database", "fail", f"damaged ({answer}): stop mus and restore a copy")], []
+    if revision is not None and not is_known_schema(revision):
+        message = f"it was written by a newer mus: its schema is {revision}, this mus knows those up to {newest}"
+        return [Check("database", "fail", f"{message}: install that version again")], []
     if revision is None or revision != newest:
         message = f"its schema is {revision or 'empty'}, this mus has {newest}: run `mus migrate`"
         return [Check("database", "warn", message)], []
@@ -155,17 +158,6 @@ async def _database_checks(database: Database, settings: Settings) -> tuple[list
         checks.append(Check("data folder", "fail", error.user_message))
     checks += await _jobs(database, settings)
     return checks, [library.root for library in libraries]
-
-
-def _newest_revision() -> str | None:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    import mus.persistence.database as at
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(at.__file__).parent / "migrations").replace("%", "%%"))
-    return ScriptDirectory.from_config(config).get_current_head()
 
 
 async def _jobs(database: Database, settings: Settings) -> list[Check]:
