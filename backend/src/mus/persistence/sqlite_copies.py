@@ -123,7 +123,7 @@ def contents_of(file: Path) -> Contents:
             return _contents(connection)
     except sqlite3.DatabaseError as error:
         # What is cut off in the middle opens, and is found out later.
-        if "not a database" in str(error):
+        if error.sqlite_errorcode == sqlite3.SQLITE_NOTADB:
             raise NotACopyError("it is no SQLite database") from error
         raise DamagedDatabaseError([str(error)]) from error
 
@@ -326,6 +326,8 @@ def _writing(target: Path) -> Iterator[None]:
             f"The database is damaged: {damage.findings[0]}", details={"findings": damage.findings}
         ) from damage
     except sqlite3.DatabaseError as error:
+        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+            raise AdminRequiredError(f"The database is damaged: {error}") from error
         raise AdminRequiredError(f"{target} cannot be written: {error}") from error
     except OSError as error:
         raise AdminRequiredError(f"{target} cannot be written: {error.strerror or error}") from error
