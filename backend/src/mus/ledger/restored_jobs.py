@@ -13,6 +13,7 @@ from mus.persistence.models import JobEvent, Schedule, WorkerRow, utc_now
 
 #: Messages that go out between the look at the highest number in use and the moment the backup is in its place.
 _MARGIN = 1_000
+_NOBODY = "restored"
 
 
 async def begin_anew(database: Database, *, above_delivery: int, due_task: str) -> int:
@@ -39,7 +40,6 @@ async def begin_anew(database: Database, *, above_delivery: int, due_task: str) 
                 ).where(is_open),
             )
         )
-        # Without a worker, a job that is to be cancelled is ended by the first look of any other.
         await session.execute(delete(WorkerRow))
         await session.execute(
             update(jobs)
@@ -47,6 +47,9 @@ async def begin_anew(database: Database, *, above_delivery: int, due_task: str) 
             # A newer job with its key may wait, and the key is unique among those.
             .values(state=JobState.QUEUED, worker_id=None, dedupe_key=None)
         )
+        # What was to be cancelled is ended by any worker's next look, as it belongs to none that could be alive:
+        # the one that had it may write itself into the table again at its next beat.
+        await session.execute(update(jobs).where(jobs.c.state == JobState.RUNNING).values(worker_id=_NOBODY))
         renewed = await session.execute(
             update(jobs).where(is_open).values(delivery=number, published_at=None).returning(jobs.c.id)
         )
