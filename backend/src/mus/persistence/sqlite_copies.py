@@ -21,7 +21,7 @@ from pathlib import Path
 
 import mus
 from mus.errors import AdminRequiredError
-from mus.persistence.sqlite_upkeep import DamagedDatabaseError
+from mus.persistence.sqlite_upkeep import DamagedDatabaseError, SqliteUpkeep
 
 #: What SQLite's header says a copy is for: `file` and other tools show it.
 APPLICATION_ID = int.from_bytes(b"mus ", "big")
@@ -171,8 +171,9 @@ def put_in_place(copy: Path, database: Path, *, tell: Tell) -> None:
         page_bytes = source.execute("PRAGMA page_size").fetchone()[0]
         target.execute(f"PRAGMA busy_timeout = {int(_BUSY_SECONDS * 1000)}")
         source.backup(target, pages=_PAGES, progress=step)
-        # From the log into the file, as far as nobody still reads what was there.
-        target.execute("PRAGMA wal_checkpoint(PASSIVE)").fetchall()
+        # All of it went through the log, which nobody else would cut off for days.
+        with closing(SqliteUpkeep(database)) as upkeep:
+            upkeep.checkpoint()
 
 
 def move_into_place(copy: Path, database: Path) -> None:
