@@ -62,7 +62,7 @@ async def test_a_job_that_runs_at_the_restore_is_stopped_and_begins_anew_without
 
     async def again() -> Job | None:
         job = await job_row(job_id)
-        return job if job.stage == "at it" and job.delivery > first.delivery else None
+        return job if job.state == "running" and job.delivery > first.delivery else None
 
     second = await until(again, what="its second life")
     await until(lambda: _done(first_task), what="the end of the first")
