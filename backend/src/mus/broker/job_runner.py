@@ -228,7 +228,6 @@ class JobRunner:
                 raise Snooze(pause, f"left for a worker of {maker}: {unfit.user_message}") from None
             raise AdminRequiredError(
                 f"This job was made by {maker}, and mus {mus.__version__} cannot run it: {unfit.user_message}",
-                details={"arguments": started.arguments},
                 recovery_actions=("Ask anew for what it was to do", "Reset the schedule, if it came from one"),
             ) from None
 

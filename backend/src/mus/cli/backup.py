@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, JsonOption, MusicOption, WrongUsageError, is_text, read_settings
 
 if TYPE_CHECKING:
     from mus.cli.restoration import Restored
@@ -43,9 +43,9 @@ def backup(
     from mus.cli.restoration import require_known_schema
     from mus.persistence.sqlite_copies import in_mib, write_copy
 
+    file = _absolute(file)
     require_database(settings)
     run(require_known_schema(settings))
-    file = _absolute(file)
     if file.exists() and file.samefile(database):
         raise WrongUsageError(f"{str(file)!r} is the database itself: name another file")
     began = time.monotonic()
@@ -88,12 +88,13 @@ def restore(
 
     log_to_stderr(settings.log_level, settings.log_format, part="restore")
     began = time.monotonic()
+    file = _absolute(file)
     with _shown_progress("Restore", as_json=as_json) as tell:
-        done = run(restored(settings, _absolute(file), tell))
+        done = run(restored(settings, file, tell))
     seconds = time.monotonic() - began
     if as_json:
         _print_json(
-            file=str(_absolute(file)), made_at=done.contents.made_at, version=done.contents.version,
+            file=str(file), made_at=done.contents.made_at, version=done.contents.version,
             schema=done.contents.schema, tracks=done.contents.tracks, jobs=done.contents.jobs,
             jobs_begun_anew=done.jobs_begun_anew, music=done.music, music_is_there=done.music_is_there,
             files_adopted=done.files_adopted, covers_to_make=done.covers_to_make,
@@ -132,6 +133,9 @@ def _sqlite_file(settings: Settings, instead: str) -> Path:
 
 
 def _absolute(file: Path) -> Path:
+    """Raises WrongUsageError for a name that could not be shown."""
+    if not is_text(str(file)):
+        raise WrongUsageError("the name of FILE is not UTF-8")
     return Path.cwd() / file.expanduser()
 
 

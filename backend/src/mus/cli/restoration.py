@@ -7,11 +7,11 @@ import os
 import shutil
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 
-from sqlalchemy import URL, select
+from sqlalchemy import URL
 from sqlalchemy.exc import DBAPIError
 
 import mus
@@ -23,7 +23,6 @@ from mus.library.paths import shown
 from mus.persistence import sqlite_copies
 from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema, migration_lock
 from mus.persistence.libraries import all_libraries, refuse_overlap
-from mus.persistence.models import Library
 from mus.persistence.moved_library import adopt_files, point_at, renew_covers
 from mus.persistence.sqlite_copies import Contents, NotACopyError, Tell
 from mus.persistence.sqlite_upkeep import DamagedDatabaseError
@@ -47,7 +46,7 @@ class Restored:
     files_adopted: int
     covers_to_make: int
     #: The database that was there before.
-    kept: Path | None
+    kept: Path | None = None
 
 
 async def require_known_schema(settings: Settings) -> None:
@@ -74,35 +73,44 @@ async def restored(settings: Settings, file: Path, tell: Tell) -> Restored:
         with _copied(file, target, tell) as copy:
             contents = _checked(file, copy, tell)
             there = target.exists() and target.stat().st_size > 0
-            sound = there and sqlite_copies.is_sound(target)
-            schema = await _schema_of(target) if sound else None
-            above = sqlite_copies.highest_delivery(target) if sound else 0
-            prepared = Database(URL.create("sqlite+aiosqlite", database=str(copy)))
-            try:
-                await prepared.migrate(keep_copy=False)
-                if settings.music_dir is not None:
-                    await point_at(prepared, settings.music_dir)
-                async with prepared.reading() as session:
-                    libraries = await all_libraries(session)
-                refuse_overlap(libraries, settings.data_dir)
-                tell("comparing with the disk", 0, 0)
-                adopted = await adopt_files(prepared)
-                covers = await renew_covers(prepared, settings.thumbnails_dir)
-                begun = await begin_anew(prepared, above_delivery=above, due_task=_SCAN_TASK)
-                async with prepared.reading() as session:
-                    root = await session.scalar(select(Library.root).order_by(Library.id))
-            finally:
-                await prepared.close()
-            sqlite_copies.unstamp(copy)
-            kept = None
-            if sound:
-                if schema is not None:
-                    kept = sqlite_copies.keep_copy(target, "before-restore", tell=tell)
-                sqlite_copies.put_in_place(copy, target, tell=tell)
-            else:
-                with _nobody_works(settings.data_dir, target) if there else ExitStack():
-                    kept = _set_aside(target) if there else None
+            if there and not sqlite_copies.is_sound(target):
+                with _nobody_works(settings.data_dir, target):
+                    done = await _prepared(settings, copy, contents, tell, above_delivery=0)
+                    kept = _set_aside(target)
                     sqlite_copies.move_into_place(copy, target)
+                return replace(done, kept=kept)
+            schema = await _schema_of(target) if there else None
+            above = sqlite_copies.highest_delivery(target) if there else 0
+            done = await _prepared(settings, copy, contents, tell, above_delivery=above)
+            if not there:
+                sqlite_copies.move_into_place(copy, target)
+                return done
+            if schema is not None:
+                done = replace(done, kept=sqlite_copies.keep_copy(target, "before-restore", tell=tell))
+            sqlite_copies.put_in_place(copy, target, tell=tell)
+            return done
+
+
+async def _prepared(
+    settings: Settings, copy: Path, contents: Contents, tell: Tell, *, above_delivery: int
+) -> Restored:
+    """Make the copy what is to be in the place of the database: nobody else uses it yet."""
+    prepared = Database(URL.create("sqlite+aiosqlite", database=str(copy)))
+    try:
+        await prepared.migrate(keep_copy=False)
+        if settings.music_dir is not None:
+            await point_at(prepared, settings.music_dir)
+        async with prepared.reading() as session:
+            libraries = await all_libraries(session)
+        refuse_overlap(libraries, settings.data_dir)
+        tell("comparing with the disk", 0, 0)
+        adopted = await adopt_files(prepared)
+        covers = await renew_covers(prepared, settings.thumbnails_dir)
+        begun = await begin_anew(prepared, above_delivery=above_delivery, due_task=_SCAN_TASK)
+    finally:
+        await prepared.close()
+    sqlite_copies.unstamp(copy)
+    root = libraries[0].root if libraries else None
     return Restored(
         contents=contents,
         jobs_begun_anew=begun,
@@ -110,7 +118,6 @@ async def restored(settings: Settings, file: Path, tell: Tell) -> Restored:
         music_is_there=root is not None and os.path.isdir(root),
         files_adopted=adopted,
         covers_to_make=covers,
-        kept=kept,
     )
 
 
@@ -159,7 +166,7 @@ def _checked(file: Path, copy: Path, tell: Tell) -> Contents:
         raise AdminRequiredError(f"{file} is no backup of mus: {error}") from None
     except DamagedDatabaseError as damage:
         raise AdminRequiredError(
-            f"{file} is damaged, and nothing was changed: {damage.findings[0]}",
+            f"{file} is damaged, and nothing was changed: {shown(damage.findings[0].encode('utf-8', 'replace'))}",
             details={"findings": damage.findings},
         ) from None
     if not is_known_schema(contents.schema):

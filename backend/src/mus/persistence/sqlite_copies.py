@@ -21,6 +21,7 @@ from pathlib import Path
 
 import mus
 from mus.errors import AdminRequiredError
+from mus.library.paths import shown
 from mus.persistence.sqlite_upkeep import DamagedDatabaseError, SqliteUpkeep
 
 #: What SQLite's header says a copy is for: `file` and other tools show it.
@@ -129,11 +130,18 @@ def contents_of(file: Path) -> Contents:
 
 
 def is_sound(database: Path) -> bool:
-    """Whether a database that others may be using can be read from end to end."""
+    """Whether a database that others may be using can be read from end to end.
+
+    Raises AdminRequiredError when that cannot be told now.
+    """
     try:
         with closing(_opened(database)) as connection:
             _check(connection)
-    except (sqlite3.DatabaseError, DamagedDatabaseError):
+    except DamagedDatabaseError:
+        return False
+    except sqlite3.DatabaseError as error:
+        if not _tells_of_damage(error):
+            raise AdminRequiredError(f"The database {database} cannot be read: {error}") from error
         return False
     return True
 
@@ -149,7 +157,7 @@ def highest_delivery(database: Path) -> int:
 
 def unstamp(copy: Path) -> None:
     """Make a copy a database of its own again."""
-    with closing(_opened(copy)) as connection:
+    with _writing(copy), closing(_opened(copy)) as connection:
         connection.execute("DROP TABLE IF EXISTS backup_origin")
         connection.execute("PRAGMA application_id = 0")
 
@@ -276,12 +284,17 @@ def _contents(connection: sqlite3.Connection) -> Contents:
     assert tracks is not None
     assert jobs is not None
     return Contents(
-        schema=str(schema[0]),
+        schema=_printable(schema[0]),
         tracks=tracks[0],
         jobs=jobs[0],
         made_at=_instant(origin[0]) if origin else None,
-        version=str(origin[1]) if origin else None,
+        version=_printable(origin[1]) if origin else None,
     )
+
+
+def _printable(text: object) -> str:
+    """Who knows where the file comes from: no control characters for whoever reads this on a terminal."""
+    return shown(str(text)[:40].encode("utf-8", "replace"))
 
 
 def _instant(text: object) -> datetime | None:
@@ -317,6 +330,10 @@ def _own_file(part: Path) -> Iterator[int]:
         os.close(descriptor)
 
 
+def _tells_of_damage(error: sqlite3.DatabaseError) -> bool:
+    return error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}
+
+
 @contextmanager
 def _writing(target: Path) -> Iterator[None]:
     """Tell for people what went wrong with writing a file. Raises AdminRequiredError."""
@@ -327,7 +344,7 @@ def _writing(target: Path) -> Iterator[None]:
             f"The database is damaged: {damage.findings[0]}", details={"findings": damage.findings}
         ) from damage
     except sqlite3.DatabaseError as error:
-        if error.sqlite_errorcode & 0xFF in {sqlite3.SQLITE_CORRUPT, sqlite3.SQLITE_NOTADB}:
+        if _tells_of_damage(error):
             raise AdminRequiredError(f"The database is damaged: {error}") from error
         raise AdminRequiredError(f"{target} cannot be written: {error}") from error
     except OSError as error:
