@@ -77,10 +77,7 @@ class WorkerProcess:
             worker_id=f"{self._heartbeat.worker_id}-{queue}",
             idle_timeout_seconds=self._settings.dead_after_seconds,
         )
-        for name in broker.tasks:
-            lane.task(name=name, max_tries=None, timeout=None, expire=None, unique=False, ttl=0, silent=True)(
-                self._deliver
-            )
+        lane.answer(self._deliver)
         return lane
 
     async def _deliver(self) -> None:
@@ -121,6 +118,7 @@ class WorkerProcess:
             self._connection,
             dead_after_seconds=self._settings.dead_after_seconds,
             every_seconds=self._settings.reconcile_seconds,
+            tasks=broker.tasks,
         )
         while True:
             self._look_again.clear()

@@ -284,3 +284,26 @@ async def test_only_a_scan_is_a_scan(client: Client, runtime: Runtime) -> None:
     assert (await client.get(f"/scans/{job_id}")).status_code == 404
     assert (await client.get("/scans/none")).status_code == 404
     assert (await client.get("/scans")).json()["items"] == []
+
+
+async def test_scans_of_another_version_are_listed_as_far_as_they_are_understood(
+    client: Client, runtime: Runtime
+) -> None:
+    for arguments, result in (
+        ({}, None),
+        ({"library": "Music", "mode": "deep"}, {"found": "34", "skipped_reasons": []}),
+        ({"library_id": "1", "path": ["a"], "confirm_missing": None}, {"found": 34}),
+    ):
+        ended: dict[str, Any] = {"state": "succeeded", "result": result, "finished_at": utc_now()}
+        await add(
+            runtime, Job(id=new_id(), task="scan_library", queue="low_priority", arguments=arguments, **ended)
+        )
+    items = (await client.get("/scans")).json()["items"]
+    # Ids of one millisecond come in any order.
+    assert {(item["mode"], item["found"], item["library"], item["path"]) for item in items} == {
+        ("quick", None, None, ""),
+        (None, None, None, ""),
+        ("quick", 34, None, ""),
+    }
+    for path in ("/jobs", f"/scans/{items[0]['job_id']}", f"/jobs/{items[0]['job_id']}"):
+        assert (await client.get(path)).status_code == 200

@@ -11,6 +11,7 @@ from sqlalchemy import delete, update
 
 from api.rows import calling
 from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import broker
 from mus.jobs.schedules import schedule_entries
 from mus.ledger.schedules import ensure_schedules, fire_due
 from mus.persistence.models import Job, Schedule, utc_now
@@ -103,14 +104,14 @@ async def test_an_empty_change_is_none(client: Client) -> None:
 async def test_off_means_off_and_on_makes_up_for_nothing(client: Client, runtime: Runtime) -> None:
     assert (await edited(client, "trash", enabled=False))["next_due"] is None
     await set_row(runtime, "trash", next_due=utc_now() - timedelta(days=3))
-    assert await fire_due(runtime.connection.ledger) == []
+    assert await fire_due(runtime.connection.ledger, broker.tasks) == []
     found = await edited(client, "trash", enabled=True)
     assert datetime.fromisoformat(found["next_due"]) > utc_now()
-    assert await fire_due(runtime.connection.ledger) == []
+    assert await fire_due(runtime.connection.ledger, broker.tasks) == []
     # One that was on all the time still makes up for what it missed.
     await set_row(runtime, "trash", next_due=utc_now() - timedelta(days=3))
     await edited(client, "trash", enabled=True)
-    assert len(await fire_due(runtime.connection.ledger)) == 1
+    assert len(await fire_due(runtime.connection.ledger, broker.tasks)) == 1
 
 
 async def test_reset_turns_it_on_again(client: Client) -> None:

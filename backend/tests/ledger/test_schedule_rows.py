@@ -13,6 +13,7 @@ from sqlalchemy import select, update
 
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import broker
 from mus.errors import BadRequestError
 from mus.ledger import schedules
 from mus.ledger.ledger import Ledger
@@ -62,7 +63,7 @@ async def test_rows_follow_the_code_until_somebody_edits_them(ledger: Ledger) ->
     await set_row(ledger, edited_at=utc_now(), crontab="7 7 * * *")
     await ensure_schedules(ledger, [NIGHTLY])
     found = await row(ledger)
-    assert (found.crontab, found.task) == ("7 7 * * *", "test_family")
+    assert (found.crontab, found.task, found.arguments) == ("7 7 * * *", "test_leaf", {"name": "n", "children": 1})
 
 
 async def test_changed_arguments_leave_the_next_run_where_it_is(ledger: Ledger) -> None:
@@ -113,9 +114,11 @@ async def test_a_run_missed_many_times_runs_once_however_many_look(runtime: Runt
     await ensure_schedules(ledger, [NIGHTLY])
     await set_row(ledger, next_due=long_ago())
     databases = [Database(runtime.settings.sqlalchemy_url) for _ in range(4)]
-    fired = await asyncio.gather(*(fire_due(Ledger(database, ledger.publisher)) for database in databases))
+    fired = await asyncio.gather(
+        *(fire_due(Ledger(database, ledger.publisher), broker.tasks) for database in databases)
+    )
     (job_id,) = [job for found in fired for job in found]
-    assert await fire_due(ledger) == []
+    assert await fire_due(ledger, broker.tasks) == []
     found = await row(ledger)
     assert found.last_fired_at is not None
     assert found.next_due == next_run("0 3 * * *", found.last_fired_at)
@@ -131,9 +134,9 @@ async def test_a_run_missed_many_times_runs_once_however_many_look(runtime: Runt
 async def test_two_due_runs_while_the_earlier_job_waits_are_one_job(ledger: Ledger) -> None:
     await ensure_schedules(ledger, [NIGHTLY])
     await set_row(ledger, next_due=long_ago())
-    first = await fire_due(ledger)
+    first = await fire_due(ledger, broker.tasks)
     await set_row(ledger, next_due=long_ago())
-    assert await fire_due(ledger) == first
+    assert await fire_due(ledger, broker.tasks) == first
     assert len(await jobs(ledger)) == 1
 
 
@@ -142,10 +145,10 @@ async def test_a_run_that_is_due_while_the_earlier_job_runs_waits_for_its_end(
 ) -> None:
     await ensure_schedules(ledger, [NIGHTLY])
     await set_row(ledger, next_due=long_ago())
-    (first,) = await fire_due(ledger)
+    (first,) = await fire_due(ledger, broker.tasks)
     assert await ledger.start(f"{first}.1.1", worker_id) is not None
     await set_row(ledger, next_due=long_ago())
-    (second,) = await fire_due(ledger)
+    (second,) = await fire_due(ledger, broker.tasks)
     assert second != first
     assert (await row(ledger)).last_job_id == second
     assert await ledger.start(f"{second}.1.1", worker_id) is None
@@ -155,20 +158,20 @@ async def test_a_run_that_is_due_while_the_earlier_job_runs_waits_for_its_end(
 async def test_a_disabled_schedule_does_not_fire(ledger: Ledger) -> None:
     await ensure_schedules(ledger, [NIGHTLY])
     await set_row(ledger, next_due=long_ago(), enabled=False)
-    assert await fire_due(ledger) == []
+    assert await fire_due(ledger, broker.tasks) == []
 
 
 async def test_a_clock_that_ran_ahead_and_came_back_silences_nothing(ledger: Ledger) -> None:
     await ensure_schedules(ledger, [NIGHTLY, WEEKLY])
     weekly = (await row(ledger, "weekly")).next_due
     await set_row(ledger, next_due=utc_now() + timedelta(days=1500))
-    assert await fire_due(ledger) == []
+    assert await fire_due(ledger, broker.tasks) == []
     assert (await row(ledger)).next_due - utc_now() <= timedelta(days=1)
     assert (await row(ledger, "weekly")).next_due == weekly
     # and switched off it is nobody's business
     far = utc_now().replace(microsecond=0) + timedelta(days=1500)
     await set_row(ledger, next_due=far, enabled=False)
-    await fire_due(ledger)
+    await fire_due(ledger, broker.tasks)
     assert (await row(ledger)).next_due == far
 
 
@@ -180,8 +183,8 @@ async def test_a_row_with_a_broken_crontab_stops_no_other_and_is_told_of_once(
     await set_row(ledger, next_due=long_ago(), crontab="now and then")
     await set_row(ledger, "weekly", next_due=long_ago())
     with caplog.at_level(logging.ERROR, logger="mus.ledger.schedules"):
-        assert len(await fire_due(ledger)) == 1
-        assert await fire_due(ledger) == []
+        assert len(await fire_due(ledger, broker.tasks)) == 1
+        assert await fire_due(ledger, broker.tasks) == []
     (told,) = [record.getMessage() for record in caplog.records]
     assert told.startswith("the schedule nightly does not run: 'now and then' is not a crontab")
     assert (await row(ledger, "weekly")).last_job_id is not None

@@ -216,7 +216,7 @@ class ScanItem(BaseModel):
     requested_by: str | None
     library: str | None = Field(description="Null for a library that is gone")
     path: str
-    mode: ScanMode
+    mode: ScanMode | None = Field(description="Null for one that only another version of mus knows")
     confirm_missing: bool
     created_at: datetime
     started_at: datetime | None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from typing import Any
+from typing import Any, TypeVar
 
 from mus.api.schemas import (
     ErrorItem,
@@ -27,6 +27,7 @@ from mus.library.paths import shown, unescaped
 from mus.library.states import TrackState
 from mus.persistence.models import Job, Library, Track
 
+T = TypeVar("T")
 _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed", "skipped_reasons")
 
 
@@ -198,15 +199,18 @@ def scan_item(job: Job, libraries: Mapping[int, str]) -> ScanItem:
     ended = job.state in TERMINAL_STATES
     # While it runs the row may hold what the walk alone came to.
     result = (job.result or {}) if ended else {}
+    counts: dict[str, Any] = {
+        name: _said(result, name, dict if name == "skipped_reasons" else int) for name in _COUNTS
+    }
     seconds = (job.finished_at - job.created_at).total_seconds() if job.finished_at else None
     return ScanItem(
         job_id=job.id,
         state=JobState(job.state),
         requested_by=job.requested_by,
-        library=libraries.get(job.arguments["library_id"]),
-        path=shown(unescaped(job.arguments.get("path", ""))),
-        mode=ScanMode(job.arguments.get("mode", ScanMode.QUICK)),
-        confirm_missing=job.arguments.get("confirm_missing", False),
+        library=libraries.get(_said(job.arguments, "library_id", int) or 0),
+        path=shown(unescaped(_said(job.arguments, "path", str) or "")),
+        mode=_scan_mode(job.arguments.get("mode", ScanMode.QUICK)),
+        confirm_missing=_said(job.arguments, "confirm_missing", bool) or False,
         created_at=job.created_at,
         started_at=job.started_at,
         finished_at=job.finished_at,
@@ -214,5 +218,15 @@ def scan_item(job: Job, libraries: Mapping[int, str]) -> ScanItem:
         progress=_progress(job),
         stage=job.stage,
         error=_job_error(job),
-        **{name: result.get(name) for name in _COUNTS},
+        **counts,
     )
+
+
+def _said(values: Mapping[str, Any], name: str, kind: type[T]) -> T | None:
+    """What a row says, which another version of mus may have written: None where it is nothing of this kind."""
+    value = values.get(name)
+    return value if isinstance(value, kind) else None
+
+
+def _scan_mode(name: Any) -> ScanMode | None:
+    return ScanMode(name) if name in [*ScanMode] else None

@@ -20,13 +20,23 @@ from anyio import CancelScope
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
+import mus
 from mus.broker.streaq_broker import Task
-from mus.errors import ErrorCategory, MusError, Snooze, SupersededError, TemporaryError
-from mus.ledger.job_rows import Failure, StartedJob
+from mus.errors import (
+    AdminRequiredError,
+    BadRequestError,
+    ErrorCategory,
+    MusError,
+    Snooze,
+    SupersededError,
+    TemporaryError,
+)
+from mus.ledger.job_rows import Failure, StartedJob, is_newer
 from mus.ledger.ledger import Ledger
 from mus.log_context import logged_as
 from mus.metrics import JOB_DURATION, JOB_WAIT, observe
 from mus.persistence.database import as_temporary
+from mus.persistence.models import utc_now
 from mus.persistence.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -36,6 +46,8 @@ _current: ContextVar[RunningJob | None] = ContextVar("mus_running_job", default=
 _PROGRESS_EVERY_SECONDS = 0.25
 #: Pauses between tries to tell the ledger how a job ended, when the database does not take it.
 _FINISH_PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0, 10.0)
+#: How long a job of a newer mus is left for a worker that knows it: a quarter of its age, between these.
+_SHORTEST_LEAVE_SECONDS, _LONGEST_LEAVE_SECONDS = 2.0, 600.0
 
 
 class StopReason(Enum):
@@ -95,11 +107,11 @@ class RunningJob:
             self.stop_reason = reason
             self._task.cancel()
 
-    async def run(self, task: Task[Any]) -> dict[str, Any] | None:
+    async def run(self, task: Task[Any], arguments: dict[str, Any]) -> dict[str, Any] | None:
         """Run the job's function in a task that can be stopped by itself. Raises what it raises."""
         token = _current.set(self)
         try:
-            self._task = asyncio.create_task(task.function(**self.started.arguments), name=f"{task.name} {self.id}")
+            self._task = asyncio.create_task(task.function(**arguments), name=f"{task.name} {self.id}")
         finally:
             _current.reset(token)
         try:
@@ -171,13 +183,13 @@ class JobRunner:
             del self.running[delivery_id]
 
     async def _run(self, job: RunningJob) -> None:
-        task = self._tasks[job.started.task]
         began = time.monotonic()
         failure: Failure | None = None
         result: dict[str, Any] | None = None
         snoozed: Snooze | None = None
         try:
-            result = await job.run(task)
+            task, arguments = self._fitting(job.started)
+            result = await job.run(task, arguments)
         except asyncio.CancelledError:
             if job.stop_reason is StopReason.TIMEOUT:
                 failure = Failure(
@@ -206,6 +218,29 @@ class JobRunner:
             extra={**job.started.log_context, "seconds": round(time.monotonic() - began, 3)},
         )
 
+    def _fitting(self, started: StartedJob) -> tuple[Task[Any], dict[str, Any]]:
+        """The job's task, and what its function is called with.
+
+        Another mus may have enqueued it. Raises Snooze for a job of a newer one that is none of ours (workers of
+        several versions run side by side while an upgrade is under way), and AdminRequiredError for one of an
+        older mus, which nobody will ever run: it must not keep waiting, nor keep waiting who waits for it.
+        """
+        try:
+            task = self._tasks.get(started.task)
+            if task is None:
+                raise BadRequestError(f"there is no task {started.task!a}")
+            return task, task.called_with(started.arguments)
+        except BadRequestError as unfit:
+            maker = f"mus {started.version}" if started.version else "an older mus"
+            if is_newer(started.version):
+                age_seconds = (utc_now() - started.created_at).total_seconds()
+                pause = min(max(age_seconds / 4, _SHORTEST_LEAVE_SECONDS), _LONGEST_LEAVE_SECONDS)
+                raise Snooze(pause, f"left for a worker of {maker}: {unfit.user_message}") from None
+            raise AdminRequiredError(
+                f"This job was made by {maker}, and mus {mus.__version__} cannot run it: {unfit.user_message}",
+                recovery_actions=("Ask anew for what it was to do", "Reset the schedule, if it came from one"),
+            ) from None
+
     async def _tell(
         self, job: RunningJob, result: dict[str, Any] | None, failure: Failure | None, snoozed: Snooze | None
     ) -> None:
@@ -218,7 +253,8 @@ class JobRunner:
                 elif job.stop_reason is StopReason.SUPERSEDED:
                     pass
                 elif failure is not None:
-                    wait = self._tasks[started.task].wait_seconds(started.attempt)
+                    task = self._tasks.get(started.task)
+                    wait = task.wait_seconds(started.attempt) if task else None
                     await ledger.fail(started, failure, wait_seconds=wait)
                 elif snoozed is not None:
                     await ledger.snooze(started, snoozed.seconds, snoozed.reason)

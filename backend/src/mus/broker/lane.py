@@ -37,6 +37,7 @@ T = TypeVar("T")
 BROKER_ERRORS = (RedisError, OSError, EOFError, TimeoutError)
 #: How long a blocking read lasts before idle messages of dead workers are looked for again.
 _BLOCK_MS = 2_000
+_ANY_TASK = "mus"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 
@@ -143,6 +144,19 @@ class Lane(Worker[None]):
 
     # ---------------------------------------------------------------- serving
 
+    def answer(self, deliver: Callable[[], Awaitable[None]]) -> None:
+        """Run `deliver` for every message, whatever task it names: the ledger decides about each.
+
+        streaQ drops a message whose task it does not know, and the row of a task that only another version of mus
+        has would be published again at each look, for ever.
+        """
+        every = _EveryTask()
+        self.task(name=_ANY_TASK, max_tries=None, timeout=None, expire=None, unique=False, ttl=0, silent=True)(
+            deliver
+        )
+        every.update(self.registry)
+        self.registry = every
+
     def stop(self) -> None:
         """Take no more messages; `serve` returns when the running jobs have ended."""
         self._stopping.set()
@@ -242,6 +256,16 @@ async def _pause(ended: asyncio.Event, seconds: float) -> None:
             await ended.wait()
     except TimeoutError:
         return
+
+
+class _EveryTask(dict[str, Any]):
+    """streaQ's registry of one function that answers to every name."""
+
+    def __contains__(self, name: object) -> bool:
+        return True
+
+    def __missing__(self, name: str) -> Any:
+        return self[_ANY_TASK]
 
 
 class _Tells(TaskStatus[None]):

@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import asyncio
 import inspect
+import json
 import logging
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
@@ -65,9 +66,22 @@ class Task(Generic[P]):
         try:
             return self.arguments.model_validate(given).model_dump(mode="json")
         except ValidationError as invalid:
-            first = invalid.errors()[0]
-            where = ".".join(str(part) for part in first["loc"])
-            raise BadRequestError(f"{self.name}: argument {where!r}: {first['msg']}") from None
+            raise self._unfit(invalid) from None
+
+    def called_with(self, stored: dict[str, Any]) -> dict[str, Any]:
+        """What the function is called with, from the arguments in a job's row, which another version of mus may
+        have written. Raises BadRequestError naming the first that does not fit."""
+        try:
+            # As JSON: strict, but a text still stands for a path or an instant.
+            arguments = self.arguments.model_validate_json(json.dumps(stored))
+        except ValidationError as invalid:
+            raise self._unfit(invalid) from None
+        return {name: getattr(arguments, name) for name in self.arguments.model_fields}
+
+    def _unfit(self, invalid: ValidationError) -> BadRequestError:
+        first = invalid.errors()[0]
+        where = ".".join(str(part) for part in first["loc"])
+        return BadRequestError(f"{self.name}: argument {where!r}: {first['msg']}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -156,6 +170,11 @@ class Broker:
 
         `timeout_seconds` ends an attempt (as `temporary`). `continuation` names the task that runs as the last
         child once the others have ended. What fails for now is tried `attempts` times in all, with growing pauses.
+
+        Jobs of an older mus may wait while a newer one starts, so a signature only ever grows: a new argument has
+        a default, one that is no longer used stays, and one with another name keeps the old one as well:
+        `files: Annotated[list[str], Field(validation_alias="paths")]`. What does not fit all the same ends its job
+        as failed, and no other's.
         """
 
         def register(function: JobFunction[P]) -> Task[P]:
@@ -253,7 +272,8 @@ def _argument_model(name: str, function: JobFunction[Any]) -> type[BaseModel]:
             raise TypeError(f"task {name}: arguments are passed by name, so declare {parameter.name!r} after a `*`")
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
-    return create_model(f"{name}_arguments", __config__=ConfigDict(extra="forbid", strict=True), **fields)
+    config = ConfigDict(extra="forbid", strict=True, validate_by_name=True, validate_by_alias=True)
+    return create_model(f"{name}_arguments", __config__=config, **fields)
 
 
 broker = Broker()

@@ -18,15 +18,18 @@ from typing import Any, Literal
 
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
+from sqlalchemy.ext.asyncio import AsyncSession
 
+from mus.broker.queues import Queue
 from mus.cli.migrate import schema_revision
 from mus.config import Settings
 from mus.errors import MusError
+from mus.ledger.job_rows import is_newer
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import file_system_type, is_remote
 from mus.library.paths import shown
-from mus.persistence.database import Database
+from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema
 from mus.persistence.libraries import all_libraries, refuse_overlap
 from mus.persistence.models import Job, WorkerRow, utc_now
 
@@ -133,12 +136,15 @@ async def _database(settings: Settings) -> tuple[list[Check], list[bytes]]:
 
 
 async def _database_checks(database: Database, settings: Settings) -> tuple[list[Check], list[bytes]]:
-    revision, newest = await schema_revision(database), _newest_revision()
+    revision, newest = await schema_revision(database), SCHEMA_REVISION
     if database.is_sqlite:
         async with database.reading() as session:
             answer = (await session.execute(text("PRAGMA quick_check(1)"))).scalar_one()
         if answer != "ok":
             return [Check("database", "fail", f"damaged ({answer}): stop mus and restore a copy")], []
+    if revision is not None and not is_known_schema(revision):
+        message = f"it was written by a newer mus: its schema is {revision}, this mus knows those up to {newest}"
+        return [Check("database", "fail", f"{message}: install that version again")], []
     if revision is None or revision != newest:
         message = f"its schema is {revision or 'empty'}, this mus has {newest}: run `mus migrate`"
         return [Check("database", "warn", message)], []
@@ -152,17 +158,6 @@ async def _database_checks(database: Database, settings: Settings) -> tuple[list
         checks.append(Check("data folder", "fail", error.user_message))
     checks += await _jobs(database, settings)
     return checks, [library.root for library in libraries]
-
-
-def _newest_revision() -> str | None:
-    from alembic.config import Config
-    from alembic.script import ScriptDirectory
-
-    import mus.persistence.database as at
-
-    config = Config()
-    config.set_main_option("script_location", str(Path(at.__file__).parent / "migrations").replace("%", "%%"))
-    return ScriptDirectory.from_config(config).get_current_head()
 
 
 async def _jobs(database: Database, settings: Settings) -> list[Check]:
@@ -182,7 +177,10 @@ async def _jobs(database: Database, settings: Settings) -> list[Check]:
             .where(Job.state == JobState.RUNNING, or_(WorkerRow.id.is_(None), WorkerRow.state != "alive"))
         )
         paused = sorted(await paused_queues(session))
+        lost = await _jobs_of_others(session)
     checks = []
+    if lost:
+        checks.append(Check("jobs", "warn", lost))
     if paused:
         checks.append(
             Check("queues", "warn", f"paused: {', '.join(paused)}; `mus queues resume {paused[0]}` lets it go on")
@@ -203,6 +201,23 @@ async def _jobs(database: Database, settings: Settings) -> list[Check]:
     else:
         checks.append(Check("jobs", "ok", f"{waiting} wait for a worker" if waiting else "none is stuck"))
     return checks
+
+
+async def _jobs_of_others(session: AsyncSession) -> str | None:
+    """Of waiting jobs that workers of this version do not run, what to do about them."""
+    rows = await session.execute(
+        select(Job.task, Job.queue, Job.version, func.count().label("jobs"))
+        .where(Job.state.in_(STARTABLE_STATES))
+        .group_by(Job.task, Job.queue, Job.version)
+    )
+    kinds = [row for row in rows if row.queue not in [*Queue] or is_newer(row.version)]
+    if not kinds:
+        return None
+    what = ", ".join(sorted({f"{shown(row.task.encode())} on {shown(row.queue.encode())}" for row in kinds}))
+    return (
+        f"{sum(row.jobs for row in kinds)} were made by another version of mus ({what}): what this one does not "
+        "know waits for a worker of that version; `mus jobs cancel ID` gives it up"
+    )
 
 
 # ------------------------------------------------------------ broker

@@ -1,4 +1,4 @@
-"""A scan's progress on a terminal."""
+"""The progress of what a command waits for, on a terminal."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from rich.progress import (
 )
 
 
-class ScanBar:
-    """One line: what is scanned, the stage, how many files of how many."""
+class StageBar:
+    """One line: what is done, the stage, how many of how many."""
 
     def __init__(self, title: str) -> None:
         self._progress = Progress(

@@ -226,9 +226,9 @@ def _shown_progress(library: Library, *, on_terminal: bool) -> Iterator[Any]:
     if not on_terminal:
         yield None
         return
-    from mus.cli.progress_bar import ScanBar
+    from mus.cli.progress_bar import StageBar
 
-    with ScanBar(f"Scanning {library.name}") as bar:
+    with StageBar(f"Scanning {library.name}") as bar:
         yield bar
 
 

@@ -54,7 +54,7 @@ def _damaged(file: Path, findings: list[str]) -> AdminRequiredError:
         details={"findings": findings},
         recovery_actions=(
             "Stop mus",
-            f"Put a backup of {file} in its place, or save what can be read: "
+            "Restore a backup (`mus restore FILE`), or save what can be read: "
             f'sqlite3 "{file}" .recover | sqlite3 "{file}.new"',
             "Check the disk",
         ),

@@ -44,7 +44,9 @@ async def settle(ledger: Ledger, work: UnitOfWork, job_id: str) -> JobState:
         state = JobState.FAILED
     elif job.continuation is not None and job.continuation_id is None:
         queue = job.continuation_queue or job.queue
-        (last,) = await ledger.add([NewJob(task=job.continuation, queue=queue, parent_id=job_id)])
+        (last,) = await ledger.add(
+            [NewJob(task=job.continuation, queue=queue, parent_id=job_id, version=job.version)]
+        )
         await _set(work, job_id, continuation_id=last)
         return JobState.WAITING
     else:

@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from sqlalchemy import Table, and_, bindparam, case, exists, insert, or_, select, update
 
+import mus
 from mus.errors import ErrorCategory
 from mus.ledger.deliveries import new_id
 from mus.ledger.job_states import STARTABLE_STATES, JobState
@@ -43,6 +44,8 @@ class NewJob:
     retry_of: str | None = None
     retry_number: int = 0
     max_attempts: int = MAX_ATTEMPTS
+    #: The mus that knows this task with these arguments; what follows from another job has that job's.
+    version: str | None = mus.__version__
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -59,6 +62,8 @@ class StartedJob:
     parent_id: str | None
     requested_by: str | None
     checkpoint: dict[str, Any] | None
+    version: str | None
+    created_at: datetime
     #: Between the moment it was due and its start.
     waited_seconds: float
 
@@ -90,6 +95,15 @@ class Failure:
         }
 
 
+def is_newer(version: str | None) -> bool:
+    """Whether it is of a mus newer than this one."""
+    return version is not None and _numbers(version) > _numbers(mus.__version__)
+
+
+def _numbers(version: str) -> list[int]:
+    return [int(number) for number in re.findall(r"\d+", version)]
+
+
 def reason_of(message: str) -> str:
     """The message without what differs from case to case, so that failures with one cause group together."""
     return _VARIABLE.sub("…", message)[:_LONGEST_REASON]
@@ -119,6 +133,7 @@ def new_row(job: NewJob, now: datetime) -> dict[str, Any]:
         "retry_of": job.retry_of,
         "retry_number": job.retry_number,
         "max_attempts": job.max_attempts,
+        "version": job.version,
         "created_at": now,
         # Published right after the commit; if that fails, reconcile finds the message missing.
         "published_at": now,
@@ -183,6 +198,7 @@ START = (
         jobs.c.parent_id,
         jobs.c.requested_by,
         jobs.c.checkpoint,
+        jobs.c.version,
         jobs.c.max_attempts,
         jobs.c.published_at,
         jobs.c.created_at,
@@ -243,4 +259,5 @@ SETTLING = select(
     jobs.c.queue,
     jobs.c.attempt,
     jobs.c.parent_id,
+    jobs.c.version,
 ).where(jobs.c.id == bindparam("b_id"))

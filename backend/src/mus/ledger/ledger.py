@@ -203,6 +203,8 @@ class Ledger:
             parent_id=row.parent_id,
             requested_by=row.requested_by,
             checkpoint=row.checkpoint,
+            version=row.version,
+            created_at=row.created_at,
             waited_seconds=(utc_now() - (row.published_at or row.created_at)).total_seconds(),
         )
 

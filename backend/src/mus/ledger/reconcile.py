@@ -7,7 +7,7 @@ conditional update that one of them wins.
 from __future__ import annotations
 
 import logging
-from collections.abc import Collection
+from collections.abc import Collection, Container
 from datetime import timedelta
 
 from sqlalchemy import or_, select
@@ -32,9 +32,17 @@ class Reconciler:
     """One worker's share of keeping rows and messages together."""
 
     def __init__(
-        self, ledger: Ledger, publisher: Publisher, *, dead_after_seconds: float, every_seconds: float
+        self,
+        ledger: Ledger,
+        publisher: Publisher,
+        *,
+        dead_after_seconds: float,
+        every_seconds: float,
+        tasks: Container[str],
     ) -> None:
+        """`tasks` are the names of those that this worker knows."""
         self._ledger = ledger
+        self._tasks = tasks
         self._lost_messages = LostMessages(ledger, publisher)
         self._watch = DeadWorkerWatch(dead_after_seconds, every_seconds)
 
@@ -45,7 +53,7 @@ class Reconciler:
             self._take_over_orphans,
             self._lost_messages.publish_again,
             lambda: shorten_waits(self._ledger),
-            lambda: fire_due(self._ledger),
+            lambda: fire_due(self._ledger, self._tasks),
         ):
             try:
                 await step()

@@ -6,7 +6,7 @@ The code says which schedules there are and their defaults; a row keeps what a p
 from __future__ import annotations
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from typing import Any
@@ -69,8 +69,8 @@ def next_run(crontab: str, after: datetime) -> datetime:
 async def ensure_schedules(ledger: Ledger, entries: Sequence[ScheduleEntry]) -> None:
     """Write the rows that are not there, follow changed defaults, remove rows of schedules that are no more.
 
-    What a person edited stands. Several workers may do this at once. Raises BadRequestError for an entry's
-    crontab that is none.
+    What a person edited stands: when, whether, and with which arguments; the task is always the code's. Several
+    workers may do this at once. Raises BadRequestError for an entry's crontab that is none.
     """
     now = utc_now()
     due = {entry.name: next_run(entry.crontab, now) for entry in entries}
@@ -90,11 +90,17 @@ async def ensure_schedules(ledger: Ledger, entries: Sequence[ScheduleEntry]) -> 
             await work.session.execute(
                 update(Schedule).where(Schedule.name == entry.name, Schedule.edited_at.is_(None)).values(**values)
             )
+            await work.session.execute(
+                update(Schedule)
+                .where(Schedule.name == entry.name, Schedule.edited_at.is_not(None))
+                .values(task=entry.task, queue=str(entry.queue))
+            )
         await work.session.execute(delete(Schedule).where(Schedule.name.not_in([entry.name for entry in entries])))
 
 
 def _differs(row: Schedule, entry: ScheduleEntry) -> bool:
-    return row.edited_at is None and any(getattr(row, name) != value for name, value in entry.defaults.items())
+    followed = entry.defaults if row.edited_at is None else {"task": entry.task, "queue": str(entry.queue)}
+    return any(getattr(row, name) != value for name, value in followed.items())
 
 
 async def add_missing(session: AsyncSession, entries: Sequence[ScheduleEntry], *, is_sqlite: bool) -> None:
@@ -126,14 +132,19 @@ async def _rows_named(database: Database, names: Sequence[str]) -> dict[str, Sch
 # -------------------------------------------------------------------- firing
 
 
-async def fire_due(ledger: Ledger) -> list[str]:
-    """Enqueue what is due, each schedule once however many processes look. Returns the jobs' ids."""
+async def fire_due(ledger: Ledger, tasks: Container[str]) -> list[str]:
+    """Enqueue what is due, each schedule once however many processes look. Returns the jobs' ids.
+
+    A schedule of none of these `tasks` is left to the workers of the mus that made it.
+    """
     now = utc_now()
     async with ledger.database.reading() as session:
         rows = (await session.scalars(select(Schedule).where(Schedule.enabled).order_by(Schedule.name))).all()
     fired: list[str] = []
     for row in rows:
         try:
+            if row.task not in tasks:
+                raise BadRequestError(f"this mus has no task {row.task!a}")
             following = next_run(row.crontab, now)
         except BadRequestError as error:
             if (row.name, row.crontab) not in _complained:

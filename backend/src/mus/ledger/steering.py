@@ -83,6 +83,7 @@ async def retry(ledger: Ledger, job_id: str, *, requested_by: str | None) -> str
         retry_of=job_id,
         retry_number=max(job.retry_number, earlier or 0) + 1,
         max_attempts=job.max_attempts,
+        version=job.version,
     )
     (new_id,) = await ledger.add([again])
     count_manual_retry(work, again.task, again.queue)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
@@ -23,15 +24,18 @@ from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
 
+import mus
 from mus.errors import AdminRequiredError, TemporaryError
-from mus.persistence import sqlite_driver
+from mus.persistence import sqlite_copies, sqlite_driver
 from mus.persistence.models import Base
 from mus.persistence.unit_of_work import UnitOfWork, entered
+
+logger = logging.getLogger(__name__)
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 #: The newest revision in `migrations/versions`; a test compares the two. It spares a process that finds its
 #: schema up to date the import of Alembic, a tenth of a second at each start.
-SCHEMA_REVISION = "0003"
+SCHEMA_REVISION = "0004"
 #: How long a statement waits for another process's write transaction before it gives up as `temporary`.
 BUSY_TIMEOUT_SECONDS = 30.0
 
@@ -70,10 +74,15 @@ class Database:
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
         return engine
 
-    async def migrate(self) -> None:
+    async def migrate(self, *, keep_copy: bool = True) -> None:
         """Bring the schema up to date, under a lock: several processes may start at once.
 
-        Raises AdminRequiredError when the database was written by a newer mus, or cannot be opened.
+        A SQLite database is copied first, to `backups` beside it (`keep_copy`), where the disk has room for it.
+        Each migration is one transaction: a process that dies in it leaves the schema of before, and the next start
+        goes on from there. Processes of an older mus that run meanwhile wait for its write lock, as for any other.
+
+        Raises AdminRequiredError when the database was written by a newer mus, is damaged, or cannot be opened;
+        nothing is changed then.
         """
         if self.is_sqlite and self.url.database:
             folder = Path(self.url.database).parent
@@ -82,10 +91,12 @@ class Database:
             except OSError as error:
                 raise AdminRequiredError(f"The data folder {folder} cannot be made: {error.strerror}") from error
         try:
-            if await self._revision() == SCHEMA_REVISION:
+            if await self._is_up_to_date():
                 return
-            with _migration_lock(self.url.database if self.is_sqlite else None) as lock:
+            with migration_lock(self.url.database if self.is_sqlite else None) as lock:
                 await lock
+                if self.is_sqlite and self.url.database and keep_copy:
+                    await self._keep_copy(Path(self.url.database))
                 async with self._writer.connect() as connection:
                     await connection.run_sync(_upgrade)
         except (DBAPIError, OSError) as error:
@@ -93,6 +104,27 @@ class Database:
             raise AdminRequiredError(
                 f"The database {self.url.render_as_string()} cannot be used: {reason}"
             ) from error
+
+    async def _is_up_to_date(self) -> bool:
+        revision = await self._revision()
+        if revision is not None and not is_known_schema(revision):
+            raise AdminRequiredError(
+                f"The database was written by a newer version of mus: its schema is {revision}, and mus "
+                f"{mus.__version__} knows those up to {SCHEMA_REVISION}",
+                recovery_actions=("Install that version again", "Use another data folder"),
+            )
+        return revision == SCHEMA_REVISION
+
+    async def _keep_copy(self, file: Path) -> None:
+        if await self._is_up_to_date() or (revision := await self._revision()) is None:
+            return  # another process has migrated it meanwhile, or it is new
+        try:
+            sqlite_copies.require_space(file.parent, 2 * file.stat().st_size)
+        except AdminRequiredError as error:
+            logger.warning("the database is upgraded without a copy beside it: %s", error.user_message)
+            return
+        copy = await asyncio.to_thread(sqlite_copies.keep_copy, file, f"before-upgrade-from-{revision}")
+        logger.info("the database as it was before the upgrade is kept as %s", copy)
 
     async def _revision(self) -> str | None:
         """The schema's revision; None for a new database."""
@@ -195,26 +227,25 @@ def _begin(connection: Connection, statement: str) -> None:
     driver.begin_with_next(statement)
 
 
+def is_known_schema(revision: str) -> bool:
+    """Whether this mus has a migration that leads there."""
+    return any(file.name.partition("_")[0] == revision for file in (_MIGRATIONS / "versions").glob("*.py"))
+
+
 def _upgrade(connection: Connection) -> None:
     from alembic import command
     from alembic.config import Config
-    from alembic.util import CommandError
 
     config = Config()
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
-    try:
-        command.upgrade(config, "head")
-    except CommandError as error:
-        raise AdminRequiredError(
-            f"The database was written by a newer version of mus: {error}",
-            recovery_actions=("Install that version again", "Use another data folder"),
-        ) from error
+    command.upgrade(config, "head")
     connection.commit()
 
 
 @contextlib.contextmanager
-def _migration_lock(database_file: str | None) -> Any:
+def migration_lock(database_file: str | None) -> Any:
+    """Held by whoever changes the schema, or puts another database in this one's place. Yields an awaitable."""
     if database_file is None:  # PostgreSQL: the migration environment takes an advisory lock
         yield asyncio.sleep(0)
         return

@@ -74,9 +74,10 @@ def _with_root(libraries: list[Library], music_dir: Path) -> Library | None:
     if libraries:
         raise ConflictError(
             f"This data folder belongs to the music in {shown(libraries[0].root)!r}, not to {str(music_dir)!r}: "
-            "give another --data folder for other music",
+            "give another --data folder for other music, or take this library along to where its music is now "
+            "(`mus backup FILE`, then `mus restore FILE --music DIR`)",
             details={"root": shown(libraries[0].root)},
-            recovery_actions=("Use another data folder",),
+            recovery_actions=("Use another data folder", "Restore a backup of this one with --music"),
         )
     return None
 

@@ -244,6 +244,8 @@ class Job(Base):
     #: How often a person has asked, 0 for a job that is no retry; `attempt` counts the automatic ones.
     retry_number: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
     requested_by: Mapped[str | None] = mapped_column(String(200))
+    #: The mus that its arguments are from; None is one from before versions were noted.
+    version: Mapped[str | None] = mapped_column(String(40))
     #: Unique among queued jobs.
     dedupe_key: Mapped[str | None] = mapped_column(String(200))
     #: Unique among running and waiting jobs: one scan a library.

@@ -214,4 +214,4 @@ def _create_search() -> None:
 
 
 def downgrade() -> None:
-    raise NotImplementedError("the first schema has nothing before it")
+    raise NotImplementedError("a database is not taken back to an older mus: restore a backup instead")
