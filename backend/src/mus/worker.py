@@ -14,7 +14,7 @@ from redis.exceptions import RedisError
 from streaq.task import _task_context
 
 from mus.broker.job_runner import JobRunner, StopReason
-from mus.broker.lane import Lane
+from mus.broker.lane import Lane, consumer_name
 from mus.broker.queues import POLICIES, Queue, queue_named
 from mus.broker.runtime import Runtime, opened
 from mus.broker.streaq_broker import Connection, broker
@@ -74,7 +74,7 @@ class WorkerProcess:
             self._connection.queue_name,
             [queue],
             slots=POLICIES[queue].slots,
-            worker_id=f"{self._heartbeat.worker_id}-{queue}",
+            worker_id=consumer_name(self._heartbeat.worker_id, queue),
             idle_timeout_seconds=self._settings.dead_after_seconds,
         )
         lane.answer(self._deliver)

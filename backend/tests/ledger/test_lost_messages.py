@@ -8,7 +8,9 @@ from datetime import timedelta
 
 import pytest
 from sqlalchemy import update
+from streaq.constants import REDIS_GROUP
 
+from mus.broker.lane import consumer_name
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.ledger import lost_messages
@@ -16,7 +18,7 @@ from mus.ledger.job_rows import NewJob
 from mus.ledger.ledger import Ledger
 from mus.ledger.lost_messages import PAGE, PAGES_A_LOOK, LostMessages
 from mus.ledger.steering import pause, resume
-from mus.persistence.models import Job, utc_now
+from mus.persistence.models import Job, WorkerRow, utc_now
 
 JobRow = Callable[[str], Awaitable[Job]]
 A_WHILE = timedelta(minutes=5)
@@ -140,3 +142,24 @@ async def test_two_looks_at_once_publish_a_lost_message_once(
     other = LostMessages(ledger, runtime.connection)
     await asyncio.gather(search.publish_again(), other.publish_again())
     assert (await job_row(job)).delivery == 2
+
+
+async def test_what_a_worker_took_and_did_not_start_before_it_died_is_published_at_the_next_look(
+    runtime: Runtime, ledger: Ledger, search: LostMessages, job_row: JobRow, worker_id: str
+) -> None:
+    kept, taken = await published(ledger, 2)
+    connection = runtime.connection
+    stream = f"streaq:{connection.queue_name}:queues:{Queue.LOW}"
+    await connection.redis.xgroup_create(stream, REDIS_GROUP, id="0")
+    for consumer in (consumer_name("living", Queue.LOW), consumer_name(worker_id, Queue.LOW)):
+        await connection.redis.xreadgroup(REDIS_GROUP, consumer, {stream: ">"}, count=1)
+    await search.publish_again()
+    assert [(await job_row(job)).delivery for job in (kept, taken)] == [1, 1]
+    async with runtime.database.unit_of_work() as work:
+        await work.session.execute(
+            update(WorkerRow).where(WorkerRow.id == worker_id).values(state="dead", queues=list(Queue))
+        )
+    for _ in range(2):
+        await search.publish_again()
+    assert [(await job_row(job)).delivery for job in (kept, taken)] == [1, 2]
+    assert await runtime.connection.missing([f"{taken}.1.2"]) == set()

@@ -41,6 +41,11 @@ _ANY_TASK = "mus"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 
+def consumer_name(worker_id: str, queue: str) -> str:
+    """What the broker knows a worker's lane by."""
+    return f"{worker_id}-{queue}"
+
+
 def encode(data: Any) -> str:
     """JSON, whatever comes: a result or exception that JSON has no form for becomes its repr."""
     return json.dumps(data, default=repr)

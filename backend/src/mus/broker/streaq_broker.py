@@ -16,7 +16,7 @@ import inspect
 import json
 import logging
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 from typing import Any, Generic, ParamSpec
@@ -25,8 +25,10 @@ from urllib.parse import urlsplit
 import redis.asyncio
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from redis.exceptions import RedisError as RedisPackageError
+from redis.exceptions import ResponseError
+from streaq.constants import REDIS_GROUP
 
-from mus.broker.lane import BROKER_ERRORS, Lane
+from mus.broker.lane import BROKER_ERRORS, Lane, consumer_name
 from mus.broker.queues import Queue, follow_up_queue, queue_named
 from mus.errors import BadRequestError, BrokerUnavailableError
 from mus.events.feed import EventFeed
@@ -42,6 +44,8 @@ JobFunction = Callable[P, Coroutine[Any, Any, dict[str, Any] | None]]
 
 #: How long publishing may keep a caller waiting. The row stands either way, and reconcile publishes it later.
 PUBLISH_TIMEOUT_SECONDS = 2.0
+#: Far more than a lane has slots, and than it takes.
+MOST_TAKEN = 1_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,6 +136,33 @@ class Connection:
                 return await self._publisher.missing(delivery_ids)
         except BROKER_ERRORS as error:
             raise self._unavailable(error) from error
+
+    async def taken_by(self, worker_id: str, queues: Sequence[str]) -> list[str]:
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                return [
+                    delivery_id
+                    for queue in queues
+                    for delivery_id in await self._taken_by(consumer_name(worker_id, queue), queue)
+                ]
+        except (RedisPackageError, OSError, TimeoutError) as error:
+            raise self._unavailable(error) from error
+
+    async def _taken_by(self, consumer: str, queue: str) -> list[str]:
+        stream = self._publisher.stream_key + queue
+        try:
+            pending = await self.redis.xpending_range(
+                stream, REDIS_GROUP, min="-", max="+", count=MOST_TAKEN, consumername=consumer
+            )
+        except ResponseError as error:
+            if "NOGROUP" in str(error):
+                return []  # the broker came back empty
+            raise
+        found: list[str] = []
+        for message in pending:
+            entries: Any = await self.redis.xrange(stream, message["message_id"], message["message_id"])
+            found += [fields["task_id"] for _, fields in entries]
+        return found
 
     async def announce_cancel(self, job_id: str) -> None:
         await self._announce(f"cancel {job_id}")

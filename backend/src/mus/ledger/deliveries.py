@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import secrets
 import time
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from typing import Protocol
@@ -45,6 +45,10 @@ class Publisher(Protocol):
 
     async def missing(self, delivery_ids: list[str]) -> set[str]:
         """Those the broker no longer knows. Raises BrokerUnavailableError."""
+
+    async def taken_by(self, worker_id: str, queues: Sequence[str]) -> list[str]:
+        """Ids of the deliveries that a worker took from its queues and was not done with. Raises
+        BrokerUnavailableError."""
 
     async def announce_cancel(self, job_id: str) -> None:
         """Tell all workers that a running job shall stop. Best effort: reconcile looks as well."""

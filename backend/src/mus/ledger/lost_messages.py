@@ -6,6 +6,7 @@ How soon after a message is lost, with a look every R seconds (`Settings.reconci
     at most 2,000 jobs of its queue wait                at the next look
     more wait, and many messages were lost at once      when a look comes upon the first: the rest in the same look
     more wait, and few were lost                        within R × (waiting jobs of the queue / 2,000 + 1)
+    taken by a worker that died before it started it    at the look that follows its death
 
 Why not all of them at each look: a worker that goes through 20,000 rows and keys every five seconds spends a third
 of a second of its one thread on it each time, and a job a person waits for stands behind that.
@@ -21,12 +22,12 @@ from datetime import datetime, timedelta
 from sqlalchemy import Row, Select, and_, bindparam, or_, select, tuple_, update
 
 from mus.errors import BrokerUnavailableError
-from mus.ledger.deliveries import Delivery, Publisher
+from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
 from mus.ledger.job_rows import PAUSED, jobs, queues
 from mus.ledger.job_states import STARTABLE_STATES
 from mus.ledger.ledger import Ledger
 from mus.metrics import DELIVERIES_REPUBLISHED, count
-from mus.persistence.models import utc_now
+from mus.persistence.models import WorkerRow, utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -49,6 +50,7 @@ _QUEUES = (
     )
 )
 _KEY = (jobs.c.id, jobs.c.attempt, jobs.c.delivery)
+_DEAD = select(WorkerRow.id, WorkerRow.queues).where(WorkerRow.state == "dead")
 _NEVER_PUBLISHED = select(*_KEY).where(_WAITING, ~PAUSED, jobs.c.published_at.is_(None)).order_by(jobs.c.id)
 _PUBLISHED = (
     select(*_KEY)
@@ -71,10 +73,13 @@ class LostMessages:
         #: The last id looked at on each queue. A queue that is not here is looked through from its begin to its
         #: end: when this worker is new, and when the queue was paused or empty at the last look.
         self._after: dict[str, str] = {}
+        #: Dead workers that left nothing behind any more.
+        self._buried: set[str] = set()
 
     async def publish_again(self) -> None:
         """Look once. A broker that is out of reach ends the look; the next one begins where it ended."""
         try:
+            await self._publish_what_the_dead_took()
             await self._publish_never_published()
             async with self._ledger.database.reading() as session:
                 waiting = (await session.execute(_QUEUES)).scalars().all()
@@ -83,6 +88,19 @@ class LostMessages:
                 await self._look_through(queue)
         except BrokerUnavailableError as error:
             logger.warning("jobs wait for the broker: %s", error)
+
+    async def _publish_what_the_dead_took(self) -> None:
+        """What a worker took from the broker and did not start before it died is there, but nobody's: the broker
+        would give it to another after the idle time-out only."""
+        async with self._ledger.database.reading() as session:
+            dead = (await session.execute(_DEAD)).all()
+        self._buried.intersection_update(worker.id for worker in dead)
+        for worker in dead:
+            if worker.id not in self._buried:
+                taken = await self._publisher.taken_by(worker.id, worker.queues)
+                if taken:
+                    await self._renew_and_publish([parse_delivery_id(delivery_id) for delivery_id in taken])
+                self._buried.add(worker.id)
 
     async def _publish_never_published(self) -> None:
         while rows := await self._page(_NEVER_PUBLISHED):
@@ -118,7 +136,7 @@ class LostMessages:
         missing = await self._publisher.missing(delivery_ids)
         return [row for row, delivery_id in zip(rows, delivery_ids, strict=True) if delivery_id in missing]
 
-    async def _renew_and_publish(self, rows: Sequence[Row[_Key]]) -> int:
+    async def _renew_and_publish(self, rows: Sequence[Row[_Key] | _Key]) -> int:
         """Returns how many: a row that was moved on meanwhile is nobody's business any more."""
         # A new number first: if this process dies before the publish, the next look finds it missing again,
         # and a copy of the old message that still turns up is a repeat.
@@ -126,7 +144,7 @@ class LostMessages:
             select(jobs.c.id)
             .where(
                 # By the primary key; the rest is the condition that nobody moved them on.
-                jobs.c.id.in_([row.id for row in rows]),
+                jobs.c.id.in_([row[0] for row in rows]),
                 tuple_(*_KEY).in_([tuple(row) for row in rows]),
                 _WAITING,
             )
