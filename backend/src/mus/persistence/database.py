@@ -10,7 +10,9 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import fcntl
+import logging
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -28,12 +30,17 @@ from mus.persistence import sqlite_driver
 from mus.persistence.models import Base
 from mus.persistence.unit_of_work import UnitOfWork, entered
 
+logger = logging.getLogger(__name__)
+
 _MIGRATIONS = Path(__file__).parent / "migrations"
 #: The newest revision in `migrations/versions`; a test compares the two. It spares a process that finds its
 #: schema up to date the import of Alembic, a tenth of a second at each start.
 SCHEMA_REVISION = "0003"
 #: How long a statement waits for another process's write transaction before it gives up as `temporary`.
 BUSY_TIMEOUT_SECONDS = 30.0
+#: How long a PostgreSQL that was started together with mus may take to answer.
+START_SECONDS = 30.0
+_START_PAUSE_SECONDS = 0.2
 
 
 class Database:
@@ -70,10 +77,11 @@ class Database:
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
         return engine
 
-    async def migrate(self) -> None:
+    async def migrate(self, *, wait_seconds: float = START_SECONDS) -> None:
         """Bring the schema up to date, under a lock: several processes may start at once.
 
-        Raises AdminRequiredError when the database was written by a newer mus, or cannot be opened.
+        A server that does not answer yet is waited for. Raises AdminRequiredError when the database was written
+        by a newer mus, or cannot be opened.
         """
         if self.is_sqlite and self.url.database:
             folder = Path(self.url.database).parent
@@ -81,18 +89,29 @@ class Database:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise AdminRequiredError(f"The data folder {folder} cannot be made: {error.strerror}") from error
-        try:
-            if await self._revision() == SCHEMA_REVISION:
-                return
-            with _migration_lock(self.url.database if self.is_sqlite else None) as lock:
-                await lock
-                async with self._writer.connect() as connection:
-                    await connection.run_sync(_upgrade)
-        except (DBAPIError, OSError) as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            raise AdminRequiredError(
-                f"The database {self.url.render_as_string()} cannot be used: {reason}"
-            ) from error
+        deadline = time.monotonic() + wait_seconds
+        waits = False
+        while True:
+            try:
+                return await self._migrate()
+            except (DBAPIError, OSError) as error:
+                reason = error.orig if isinstance(error, DBAPIError) else error
+                message = f"The database {self.url.render_as_string()} cannot be used: {reason}"
+                later = isinstance(error, DBAPIError) and isinstance(as_temporary(error), TemporaryError)
+                if self.is_sqlite or not later or time.monotonic() > deadline:
+                    raise AdminRequiredError(message) from error
+            if not waits:
+                logger.warning("%s; waiting for it", message)
+                waits = True
+            await asyncio.sleep(_START_PAUSE_SECONDS)
+
+    async def _migrate(self) -> None:
+        if await self._revision() == SCHEMA_REVISION:
+            return
+        with _migration_lock(self.url.database if self.is_sqlite else None) as lock:
+            await lock
+            async with self._writer.connect() as connection:
+                await connection.run_sync(_upgrade)
 
     async def _revision(self) -> str | None:
         """The schema's revision; None for a new database."""
