@@ -77,8 +77,9 @@ class Database:
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
         return engine
 
-    async def migrate(self, *, wait_seconds: float = START_SECONDS) -> None:
-        """Bring the schema up to date, under a lock: several processes may start at once.
+    async def migrate(self, *, wait_seconds: float = START_SECONDS) -> str | None:
+        """Bring the schema up to date, under a lock: several processes may start at once. Returns the revision it
+        had before, None for a new database.
 
         A server that does not answer yet is waited for. Raises AdminRequiredError when the database was written
         by a newer mus, or cannot be opened.
@@ -105,13 +106,15 @@ class Database:
                 waits = True
             await asyncio.sleep(_START_PAUSE_SECONDS)
 
-    async def _migrate(self) -> None:
-        if await self._revision() == SCHEMA_REVISION:
-            return
+    async def _migrate(self) -> str | None:
+        before = await self._revision()
+        if before == SCHEMA_REVISION:
+            return before
         with _migration_lock(self.url.database if self.is_sqlite else None) as lock:
             await lock
             async with self._writer.connect() as connection:
                 await connection.run_sync(_upgrade)
+        return before
 
     async def _revision(self) -> str | None:
         """The schema's revision; None for a new database."""
