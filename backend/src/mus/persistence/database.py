@@ -61,7 +61,7 @@ class Database:
 
     def _engine(self, *, writes: bool) -> AsyncEngine:
         if not self.is_sqlite:
-            # Not for those who have SQLite: the driver takes a twentieth of a second and 4 MiB to import.
+            # Not for those who have SQLite: to import the driver takes 65 ms and 3 MiB.
             from mus.persistence.postgresql_engine import postgresql_engine
 
             return postgresql_engine(self.url, lock_timeout_seconds=self._busy_timeout_seconds)

@@ -48,8 +48,7 @@ def postgresql_engine(url: URL, *, lock_timeout_seconds: float) -> AsyncEngine:
                 "tcp_keepalives_idle": "30",
                 "tcp_keepalives_interval": "10",
                 "tcp_keepalives_count": "3",
-                # The planner takes these short queries for long ones on large tables, and compiles them for
-                # longer than they run.
+                # No query here runs for so long that compiling it pays.
                 "jit": "off",
             },
         },
