@@ -6,11 +6,14 @@ import asyncio
 import importlib
 import logging
 import signal
+import time
 from collections.abc import AsyncIterator, Collection, Sequence
 from contextlib import asynccontextmanager, suppress
 from datetime import UTC
 
 from redis.exceptions import RedisError
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from streaq.task import _task_context
 
 from mus.broker.job_runner import JobRunner, StopReason
@@ -19,7 +22,7 @@ from mus.broker.queues import POLICIES, Queue, queue_named
 from mus.broker.runtime import Runtime, opened
 from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings, load_settings
-from mus.errors import ConfigurationError
+from mus.errors import ConfigurationError, TemporaryError
 from mus.jobs import JOB_MODULES, TASK_QUEUES
 from mus.jobs.schedules import schedule_entries
 from mus.jobs.services import job_services
@@ -27,6 +30,7 @@ from mus.ledger.queries import paused_queues
 from mus.ledger.reconcile import Reconciler
 from mus.ledger.schedules import ensure_schedules
 from mus.ledger.workers import Heartbeat
+from mus.persistence.database import START_SECONDS
 
 logger = logging.getLogger(__name__)
 
@@ -85,22 +89,36 @@ class WorkerProcess:
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then drain: running jobs end, or are handed back in time."""
-        await ensure_schedules(self._connection.ledger, schedule_entries(self._settings.scan_schedule))
-        await self._heartbeat.start()
+        await self._join()
         try:
             async with asyncio.TaskGroup() as loops:
                 background = [
                     loops.create_task(self._reconcile(), name="mus-reconcile"),
                     loops.create_task(self._listen(), name="mus-control"),
                 ]
-                await self._mind_paused_queues()
-                lanes = [loops.create_task(lane.serve(), name=f"mus-lane {lane.id}") for lane in self._lanes]
-                logger.info("worker %s serves %s", self._heartbeat.worker_id, ", ".join(self._queues))
-                await stopping.wait()
-                await self._drain(lanes)
-                await _cancelled(background)
+                try:
+                    await self._mind_paused_queues_from_the_begin()
+                    lanes = [loops.create_task(lane.serve(), name=f"mus-lane {lane.id}") for lane in self._lanes]
+                    logger.info("worker %s serves %s", self._heartbeat.worker_id, ", ".join(self._queues))
+                    await stopping.wait()
+                    await self._drain(lanes)
+                finally:
+                    await _cancelled(background)
         finally:
             await self._heartbeat.stop()
+
+    async def _join(self) -> None:
+        """Write the schedules and this worker's row; a database that went away just now is waited for."""
+        deadline = time.monotonic() + START_SECONDS
+        while True:
+            try:
+                await ensure_schedules(self._connection.ledger, schedule_entries(self._settings.scan_schedule))
+                return await self._heartbeat.start()
+            except (DBAPIError, TemporaryError) as error:
+                if time.monotonic() > deadline:
+                    raise
+                logger.warning("the worker waits for the database: %s", error)
+            await asyncio.sleep(0.2)
 
     async def _drain(self, lanes: list[asyncio.Task[None]]) -> None:
         for lane in self._lanes:
@@ -141,6 +159,13 @@ class WorkerProcess:
                 lane.pause()
             else:
                 lane.resume()
+
+    async def _mind_paused_queues_from_the_begin(self) -> None:
+        try:
+            await self._mind_paused_queues()
+        except (DBAPIError, PoolTimeoutError) as error:
+            # A database that went away just now. Reconcile asks again, and the ledger starts no job meanwhile.
+            logger.warning("which queues are paused is not known yet: %s", error)
 
     async def _stop_lost(self, reconciler: Reconciler) -> None:
         """Stop jobs whose cancel was not heard of, or that were moved on while this process stood still."""

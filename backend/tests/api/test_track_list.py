@@ -243,9 +243,27 @@ async def test_words_are_prefixes_that_must_all_match(client: Client, runtime: R
         ("!!!", [heart]),
         ("林檎", [honno]),
         ("椎名 本", [honno]),
+        # Typed as one word, found as one: in one column, next to each other.
+        ("dc/ac", []),
+        ("rock/young", []),
+        ("heart/of", [heart]),
+        ("of-hea", [heart]),
+        ("heart/hearts", []),
         ("   ", [heart, joga, thunder, honno]),
     ]:
         assert await titles(client, q=query) == found, query
+
+
+async def test_a_nul_in_a_filter_finds_nothing_and_breaks_nothing(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    await add_tracks(runtime, track(library, title="ab", artist="ab", album="ab"))
+    for path, name in [("tracks", "artist"), ("tracks", "album"), ("jobs", "task"), ("jobs", "parent")]:
+        answer = await client.get(f"/{path}", params={name: "a\0b"})
+        assert answer.status_code == 422 or (answer.status_code, answer.json()["items"]) == (200, []), name
+    for path in ("/tracks?library=a%00b", "/jobs/a%00b", "/schedules/a%00b", "/queues/a%00b/pause"):
+        answer = await client.request("POST" if path.endswith("pause") else "GET", path)
+        assert answer.status_code in {404, 422}, path
 
 
 async def test_nothing_typed_is_query_syntax(client: Client, runtime: Runtime, library: Library) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import shutil
 from datetime import timedelta
 from pathlib import Path
@@ -270,3 +271,17 @@ async def redeliver(library: MusicLibrary, job_id: str) -> None:
                 finished_at=None,
             )
         )
+
+
+async def test_many_jobs_about_the_same_files_at_once_end_alike_and_none_fails(library: MusicLibrary) -> None:
+    names = library.write_many(60)
+    for round_ in range(3):
+        jobs = [await library.enqueue_scan(mode="full")]
+        for number, task in enumerate(TASKS * 2):
+            # Each in an order of its own: whoever locks rows as they come waits in a circle.
+            paths = random.Random(number).sample(names, len(names))
+            queue = Queue.HIGH if task in {"process_file_created", "process_file_deletion"} else Queue.MEDIUM
+            jobs.append(await library.enqueue(task, queue, library_id=library.id, paths=paths))
+        ended = [await library.ended(job_id) for job_id in jobs]
+        assert [(job.state, job.attempt) for job in ended] == [("succeeded", 1)] * len(jobs), round_
+        assert await library.statuses() == dict.fromkeys(names, "PENDING")

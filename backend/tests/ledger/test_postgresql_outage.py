@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import signal
 from collections.abc import Iterator
 
@@ -75,7 +76,7 @@ async def test_a_server_that_comes_back_finds_every_job_and_every_effect_once(
         assert sorted(effects.all(), key=int) == [f"{number}" for number in range(JOBS)]
 
 
-async def test_a_server_that_is_away_is_one_clear_error_at_the_start_and_temporary_later(
+async def test_a_server_that_is_away_is_a_temporary_error_and_waited_for_at_the_start(
     server: ServerProcess, runtime: Runtime
 ) -> None:
     server.stop()
@@ -84,8 +85,12 @@ async def test_a_server_that_is_away_is_one_clear_error_at_the_start_and_tempora
             await work.session.execute(select(Job.id))
     later = Database(runtime.database.url.set(password="secret"))
     with pytest.raises(AdminRequiredError, match=r"cannot be used: .*cannot be reached") as refused:
-        await later.migrate()
+        await later.migrate(wait_seconds=0)
     assert "secret" not in refused.value.user_message
+    # One that is only about to start is waited for.
+    waiting = asyncio.create_task(later.migrate())
+    server.start()
+    await waiting
     await later.close()
 
 

@@ -128,9 +128,8 @@ async def _database(settings: Settings) -> tuple[list[Check], list[bytes]]:
     except (SQLAlchemyError, MusError, OSError) as error:
         reason = getattr(error, "orig", None) or error
         address = database.url.render_as_string()
-        return [
-            Check("database", "fail", f"{address} cannot be used: {reason}: restore a copy, or move it away")
-        ], []
+        advice = "restore a copy, or move it away" if database.is_sqlite else "look at it, and at MUS_DATABASE_URL"
+        return [Check("database", "fail", f"{address} cannot be used: {reason}: {advice}")], []
     finally:
         await database.close()
 

@@ -22,22 +22,21 @@ def migrate(data: DataOption = None) -> None:
     """
     settings = read_settings(data_dir=data)
     from mus.cli.event_loop import run
+    from mus.persistence.database import SCHEMA_REVISION
 
-    before, after = run(_migrate(settings))
-    if before == after:
-        print(f"The schema is up to date: revision {after}")
+    before = run(_migrate(settings))
+    if before == SCHEMA_REVISION:
+        print(f"The schema is up to date: revision {before}")
     else:
-        print(f"The schema was upgraded: revision {before or 'none'} to {after}")
+        print(f"The schema was upgraded: revision {before or 'none'} to {SCHEMA_REVISION}")
 
 
-async def _migrate(settings: Settings) -> tuple[str | None, str | None]:
+async def _migrate(settings: Settings) -> str | None:
     from mus.persistence.database import Database
 
     database = Database(settings.sqlalchemy_url)
     try:
-        before = await schema_revision(database)
-        await database.migrate()
-        return before, await schema_revision(database)
+        return await database.migrate()
     finally:
         await database.close()
 

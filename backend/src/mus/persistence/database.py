@@ -12,6 +12,7 @@ import contextlib
 import fcntl
 import logging
 import os
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
@@ -38,6 +39,9 @@ _MIGRATIONS = Path(__file__).parent / "migrations"
 SCHEMA_REVISION = "0004"
 #: How long a statement waits for another process's write transaction before it gives up as `temporary`.
 BUSY_TIMEOUT_SECONDS = 30.0
+#: How long a PostgreSQL that was started together with mus may take to answer.
+START_SECONDS = 30.0
+_START_PAUSE_SECONDS = 0.2
 
 
 class Database:
@@ -58,7 +62,7 @@ class Database:
 
     def _engine(self, *, writes: bool) -> AsyncEngine:
         if not self.is_sqlite:
-            # Not for those who have SQLite: the driver takes a twentieth of a second and 4 MiB to import.
+            # Not for those who have SQLite: to import the driver takes 65 ms and 3 MiB.
             from mus.persistence.postgresql_engine import postgresql_engine
 
             return postgresql_engine(self.url, lock_timeout_seconds=self._busy_timeout_seconds)
@@ -74,12 +78,14 @@ class Database:
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
         return engine
 
-    async def migrate(self, *, keep_copy: bool = True) -> None:
-        """Bring the schema up to date, under a lock: several processes may start at once.
+    async def migrate(self, *, keep_copy: bool = True, wait_seconds: float = START_SECONDS) -> str | None:
+        """Bring the schema up to date, under a lock: several processes may start at once. Returns the revision it
+        had before, None for a new database.
 
-        A SQLite database is copied first, to `backups` beside it (`keep_copy`), where the disk has room for it.
-        Each migration is one transaction: a process that dies in it leaves the schema of before, and the next start
-        goes on from there. Processes of an older mus that run meanwhile wait for its write lock, as for any other.
+        A SQLite database is copied first, to `backups` beside it (`keep_copy`), where the disk has room for it; a
+        server that does not answer yet is waited for. Each migration is one transaction: a process that dies in it
+        leaves the schema of before, and the next start goes on from there. Processes of an older mus that run
+        meanwhile wait for its write lock, as for any other.
 
         Raises AdminRequiredError when the database was written by a newer mus, is damaged, or cannot be opened;
         nothing is changed then.
@@ -90,22 +96,36 @@ class Database:
                 folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             except OSError as error:
                 raise AdminRequiredError(f"The data folder {folder} cannot be made: {error.strerror}") from error
-        try:
-            if await self._is_up_to_date():
-                return
-            with migration_lock(self.url.database if self.is_sqlite else None) as lock:
-                await lock
-                if self.is_sqlite and self.url.database and keep_copy:
-                    await self._keep_copy(Path(self.url.database))
-                async with self._writer.connect() as connection:
-                    await connection.run_sync(_upgrade)
-        except (DBAPIError, OSError) as error:
-            reason = error.orig if isinstance(error, DBAPIError) else error
-            raise AdminRequiredError(
-                f"The database {self.url.render_as_string()} cannot be used: {reason}"
-            ) from error
+        deadline = time.monotonic() + wait_seconds
+        waits = False
+        while True:
+            try:
+                return await self._migrate(keep_copy=keep_copy)
+            except (DBAPIError, OSError) as error:
+                reason = error.orig if isinstance(error, DBAPIError) else error
+                message = f"The database {self.url.render_as_string()} cannot be used: {reason}"
+                later = isinstance(error, DBAPIError) and isinstance(as_temporary(error), TemporaryError)
+                if self.is_sqlite or not later or time.monotonic() > deadline:
+                    raise AdminRequiredError(message) from error
+            if not waits:
+                logger.warning("%s; waiting for it", message)
+                waits = True
+            await asyncio.sleep(_START_PAUSE_SECONDS)
 
-    async def _is_up_to_date(self) -> bool:
+    async def _migrate(self, *, keep_copy: bool) -> str | None:
+        before = await self._known_revision()
+        if before == SCHEMA_REVISION:
+            return before
+        with migration_lock(self.url.database if self.is_sqlite else None) as lock:
+            await lock
+            if self.is_sqlite and self.url.database and keep_copy:
+                await self._keep_copy(Path(self.url.database))
+            async with self._writer.connect() as connection:
+                await connection.run_sync(_upgrade)
+        return before
+
+    async def _known_revision(self) -> str | None:
+        """The schema's revision; None for a new database. Raises AdminRequiredError for one of a newer mus."""
         revision = await self._revision()
         if revision is not None and not is_known_schema(revision):
             raise AdminRequiredError(
@@ -113,10 +133,11 @@ class Database:
                 f"{mus.__version__} knows those up to {SCHEMA_REVISION}",
                 recovery_actions=("Install that version again", "Use another data folder"),
             )
-        return revision == SCHEMA_REVISION
+        return revision
 
     async def _keep_copy(self, file: Path) -> None:
-        if await self._is_up_to_date() or (revision := await self._revision()) is None:
+        revision = await self._known_revision()
+        if revision in (None, SCHEMA_REVISION):
             return  # another process has migrated it meanwhile, or it is new
         try:
             sqlite_copies.require_space(file.parent, 2 * file.stat().st_size)
