@@ -15,6 +15,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TypeVar
 
+from broker_rules import NAMED_BROKER, queue_of
+
 T = TypeVar("T")
 _MARK = "MUS_TEST_MARK"
 #: Short enough to see workers die.
@@ -26,8 +28,10 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
 
     `settings` in small letters become MUS_ variables; others are variables as they stand.
     """
+    broker = {"MUS_DRAGONFLY_URL": NAMED_BROKER, "MUS_QUEUE_NAME": queue_of(str(home))} if NAMED_BROKER else {}
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("MUS_")},
+        **broker,
         "XDG_DATA_HOME": str(home),
         **{f"MUS_{name.upper()}" if name.islower() else name: value for name, value in settings.items()},
     }
