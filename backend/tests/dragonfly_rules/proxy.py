@@ -213,10 +213,11 @@ class Session:
         name = command[0].upper()
         if problem := self._objection(command):
             return encode(problem, version=self._version)
-        if name == b"EVALSHA":
-            count = int(command[2])
-            keys, arguments = command[3 : 3 + count], command[3 + count :]
-            answer = self._scripts.run(command[1], keys, arguments, transaction=transaction)
+        if name in (b"EVAL", b"EVALSHA"):
+            sha = self._scripts.load(command[1]) if name == b"EVAL" else command[1]
+            keys, arguments = command[3 : 3 + int(command[2])], command[3 + int(command[2]) :]
+            is_wrong = isinstance(sha, Failure)
+            answer = sha if is_wrong else self._scripts.run(sha, keys, arguments, transaction=transaction)
             return encode(answer, version=self._version)
         if name == b"SCRIPT":
             kind = command[1].upper()
