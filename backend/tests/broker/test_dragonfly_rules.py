@@ -10,8 +10,7 @@ from __future__ import annotations
 
 import importlib.resources
 import re
-import socket
-from collections.abc import AsyncIterator, Iterator, Sequence
+from collections.abc import AsyncIterator, Sequence
 from typing import Any
 
 import pytest
@@ -19,9 +18,7 @@ import redis.asyncio
 from coredis.exceptions import ClusterCrossSlotError, ResponseError
 from redis.exceptions import ResponseError as RefusedError
 
-from broker_rules import NO_FUNCTIONS
 from mus.broker import script_texts
-from mus.broker.embedded_server import EmbeddedServer
 from mus.broker.server_scripts import ScriptClient, ScriptLibrary
 
 LIBRARY_TEXT = importlib.resources.files("streaq").joinpath("lua/streaq.lua").read_text()
@@ -225,35 +222,6 @@ async def test_a_read_of_several_streams_names_the_empty_ones_too_and_is_underst
 
 
 # ------------------------------------------------------------ a cluster of one: keys in one hash slot
-
-
-@pytest.fixture(scope="module")
-def cluster_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """A Valkey in cluster mode, alone with all slots."""
-    server = EmbeddedServer(
-        tmp_path_factory.mktemp("cluster"),
-        extra_arguments=(
-            *NO_FUNCTIONS,
-            *("--cluster-enabled", "yes", "--bind", "127.0.0.1"),
-            *("--port", str(free_port()), "--cluster-port", str(free_port())),
-        ),
-    )
-    server.start()
-    try:
-        server.wait_until_ready()
-        with redis.Redis(unix_socket_path=str(server.socket_path), decode_responses=True) as client:
-            client.execute_command("CLUSTER", "ADDSLOTSRANGE", 0, 16383)
-            while "cluster_state:ok" not in str(client.execute_command("CLUSTER", "INFO")):
-                pass
-        yield server.url
-    finally:
-        server.stop()
-
-
-def free_port() -> int:
-    with socket.socket() as one:
-        one.bind(("127.0.0.1", 0))
-        return int(one.getsockname()[1])
 
 
 async def test_every_script_keeps_to_the_one_slot_of_its_queue(
