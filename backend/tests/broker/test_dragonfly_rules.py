@@ -17,6 +17,7 @@ import pytest
 import redis.asyncio
 from coredis.exceptions import ClusterCrossSlotError, ResponseError
 from redis.exceptions import ResponseError as RefusedError
+from redis.exceptions import WatchError
 
 from mus.broker import script_texts
 from mus.broker.server_scripts import ScriptClient, ScriptLibrary
@@ -232,3 +233,49 @@ async def test_every_script_keeps_to_the_one_slot_of_its_queue(
     async with ScriptClient.from_url(cluster_url, decode_responses=True) as client:
         with pytest.raises(ClusterCrossSlotError):
             await ScriptLibrary(client).create_groups(f"{apart}:", "workers", "a", "b")
+
+
+# ------------------------------------------------------------ commands and options that are not there
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
+        "XNACK s g SILENT IDS 1 1-1",
+        "XACKDEL s g IDS 1 1-1",
+        "XREADGROUP GROUP g me CLAIM 1 STREAMS s >",
+        "XREADGROUP GROUP g me MAXCOUNT 1 STREAMS s >",
+        "OBJECT ENCODING s",
+        "FCALL create_groups 0",
+        "FCALL_RO create_groups 0",
+        "FUNCTION LIST",
+        "CLIENT NO-TOUCH ON",
+        "SET s v IFEQ w",
+        "MULTI_EXEC",
+    ],
+)
+async def test_what_dragonfly_does_not_parse_is_refused(judge: redis.asyncio.Redis, command: str) -> None:
+    with pytest.raises(RefusedError, match=r"(?i)unknown|syntax"):
+        await judge.execute_command(*command.split())
+
+
+async def test_one_such_command_refuses_its_whole_transaction(judge: redis.asyncio.Redis, queue_name: str) -> None:
+    async with judge.pipeline(transaction=True) as pipe:
+        pipe.incr(f"{queue_name}:n")
+        pipe.execute_command("XNACK", f"{queue_name}:s", "g")
+        with pytest.raises(RefusedError, match="unknown command"):
+            await pipe.execute()
+    assert await judge.exists(f"{queue_name}:n") == 0
+
+
+async def test_a_transaction_whose_watched_key_changed_is_not_run(
+    judge: redis.asyncio.Redis, queue_name: str
+) -> None:
+    async with judge.pipeline(transaction=True) as pipe:
+        await pipe.watch(f"{queue_name}:n")
+        await judge.incr(f"{queue_name}:n")
+        pipe.multi()  # type: ignore[no-untyped-call]
+        pipe.incr(f"{queue_name}:n")
+        with pytest.raises(WatchError):
+            await pipe.execute()
+    assert await judge.get(f"{queue_name}:n") == "1"
