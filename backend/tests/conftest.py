@@ -1,4 +1,5 @@
-"""What every test may lean on: a real broker on which Redis Functions are forbidden, and real databases."""
+"""What every test may lean on: a real broker on which Redis Functions are forbidden, or the one that
+MUS_TEST_BROKER_URL names, and real databases."""
 
 from __future__ import annotations
 
@@ -11,7 +12,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import make_url
 
-from broker_rules import NO_FUNCTIONS
+from broker_rules import NAMED_BROKER, NO_FUNCTIONS, forget_queues, queue_of
 from mus.broker.embedded_server import EmbeddedServer
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
@@ -22,7 +23,13 @@ from postgresql_server import NoPostgresqlError, PostgresqlServer, ServerProcess
 
 @pytest.fixture(scope="session")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
-    """The address of a real embedded Valkey, shared by all tests: use `queue_name` to stay apart."""
+    """The address of a real broker, shared by all tests: use `queue_name` to stay apart, and flush nothing."""
+    if NAMED_BROKER:
+        try:
+            yield NAMED_BROKER
+        finally:
+            forget_queues(NAMED_BROKER)
+        return
     server = EmbeddedServer(tmp_path_factory.mktemp("data"), extra_arguments=NO_FUNCTIONS)
     server.start()
     try:
@@ -34,8 +41,8 @@ def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
 
 @pytest.fixture
 def queue_name() -> str:
-    """A queue of this test's own; in braces as in production, for one DragonflyDB hash slot."""
-    return f"{{test-{secrets.token_hex(6)}}}"
+    """A queue of this test's own."""
+    return queue_of(secrets.token_hex(6))
 
 
 @pytest.fixture(scope="session")

@@ -17,6 +17,8 @@ from typing import TypeVar
 
 import pytest
 
+from broker_rules import NAMED_BROKER, queue_of
+
 T = TypeVar("T")
 #: The variable by which a test knows the processes that came out of its own.
 MARK = "MUS_TEST_MARK"
@@ -29,8 +31,10 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
 
     `settings` in small letters become MUS_ variables; others are variables as they stand.
     """
+    broker = {"MUS_DRAGONFLY_URL": NAMED_BROKER, "MUS_QUEUE_NAME": queue_of(str(home))} if NAMED_BROKER else {}
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("MUS_")},
+        **broker,
         "XDG_DATA_HOME": str(home),
         **{f"MUS_{name.upper()}" if name.islower() else name: value for name, value in settings.items()},
     }

@@ -121,9 +121,10 @@ async def declared_dead(database: Database) -> bool:
 
 
 @pytest.fixture
-async def own_broker(tmp_path: Path) -> AsyncIterator[EmbeddedServer]:
+async def own_broker(tmp_path: Path, request: pytest.FixtureRequest) -> AsyncIterator[EmbeddedServer]:
     """A broker that a test may break."""
-    server = EmbeddedServer(tmp_path / "b", extra_arguments=NO_FUNCTIONS)
+    arguments = (*NO_FUNCTIONS, *getattr(request, "param", ()))
+    server = EmbeddedServer(tmp_path / "b", extra_arguments=arguments)
     await asyncio.to_thread(server.start)
     try:
         await server.ready(10)
@@ -155,8 +156,26 @@ async def restart_empty(server: EmbeddedServer) -> None:
     await asyncio.to_thread(server.start)
 
 
+async def fall_back(server: EmbeddedServer) -> None:
+    """As DragonflyDB, which has snapshots only: messages that were done are there again, newer ones are not."""
+    snapshot = Path(server.socket_path).parent / "dump.rdb"
+    if snapshot.exists():
+        await kill(server)
+        return
+    async with redis.asyncio.from_url(server.url) as client:
+        await client.save()
+    assert snapshot.exists()
+
+
+ONLY_SNAPSHOTS = ("--appendonly", "no")
+
+
 @pytest.mark.slow
-@pytest.mark.parametrize("fault", [wipe, kill, restart_empty, flush_scripts])
+@pytest.mark.parametrize(
+    ("fault", "own_broker"),
+    [(wipe, ()), (kill, ()), (restart_empty, ()), (flush_scripts, ()), (fall_back, ONLY_SNAPSHOTS)],
+    indirect=["own_broker"],
+)
 async def test_a_broker_that_fails_while_jobs_run_loses_no_job(
     fault: object, settings: Settings, database: Database, own_broker: EmbeddedServer
 ) -> None:

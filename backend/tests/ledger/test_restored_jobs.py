@@ -6,6 +6,7 @@ import asyncio
 from collections.abc import Awaitable, Callable
 from pathlib import Path
 
+import pytest
 from sqlalchemy import select, text
 
 from fault_worker import endless, family, leaf
@@ -21,6 +22,12 @@ from mus.worker import WorkerProcess
 from waiting import until
 
 Ended = Callable[..., Awaitable[Job]]
+
+
+@pytest.fixture
+def database_kind() -> str:
+    """Copies are SQLite's; PostgreSQL has tools of its own."""
+    return "sqlite"
 
 
 def back_up(runtime: Runtime, file: Path) -> Path:

@@ -31,6 +31,12 @@ from mus.persistence.sqlite_upkeep import DamagedDatabaseError
 
 
 @pytest.fixture
+def database_kind() -> str:
+    """Copies are SQLite's; PostgreSQL has tools of its own."""
+    return "sqlite"
+
+
+@pytest.fixture
 def live(database: Database) -> Path:
     """The file of a database that is open, with rows of some megabytes."""
     assert database.url.database is not None
