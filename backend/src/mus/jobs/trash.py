@@ -31,7 +31,8 @@ from mus.library.file_reading import FileStat
 from mus.library.paths import escaped, parked, shown
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.batch_operations import live_count
-from mus.persistence.models import Library, Track, TrashEntry, utc_now
+from mus.persistence.libraries import LocalLibrary
+from mus.persistence.models import Track, TrashEntry, utc_now
 
 #: An intent this old whose job has ended for good is taken up again, once a day.
 _LEFT_BEHIND = timedelta(hours=1)
@@ -80,7 +81,7 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     return {"trashed": shown(entry.original_path)}
 
 
-async def _intend(job: RunningJob, library: Library, track: Track) -> TrashEntry:
+async def _intend(job: RunningJob, library: LocalLibrary, track: Track) -> TrashEntry:
     if track.status not in LIVE_STATES:
         raise ConflictError(f"The track is {track.status}, so there is no file to delete")
     data_trash = services().settings.data_dir / "trash" / str(library.id)
@@ -280,7 +281,7 @@ async def _entry_of(session: AsyncSession, track_id: int) -> TrashEntry | None:
     return (await session.execute(select(TrashEntry).where(TrashEntry.track_id == track_id))).scalar_one_or_none()
 
 
-async def _check_is_online(library: Library) -> None:
+async def _check_is_online(library: LocalLibrary) -> None:
     """Raises LibraryOfflineError: in an empty mount point nothing is deleted, and nothing restored."""
     async with services().database.reading() as session:
         has_live = await live_count(session, library.id) > 0

@@ -102,10 +102,11 @@ async def stream_track(runtime: RuntimeDep, track_id: TrackId) -> Response:
     async with runtime.database.reading() as session:
         track = await track_named(session, track_id)
         library = await session.get_one(Library, track.library_id)
+    root = runtime.settings.roots.here(library.root)
     if track.status not in LIVE_STATES:
         raise ConflictError(f"Track {track_id} has no file to play", details={"status": track.status})
     try:
-        descriptor, found = await anyio.to_thread.run_sync(open_inside, library.root, track.path)
+        descriptor, found = await anyio.to_thread.run_sync(open_inside, root, track.path)
     except UnreadableFileError as error:
         raise _translated(error) from error
     name = quote(shown(track.path.rpartition(b"/")[2]), safe="")
