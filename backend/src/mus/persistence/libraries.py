@@ -30,6 +30,19 @@ class LocalLibrary:
     device: int | None
     online: bool
 
+    def stored_path(self, path: bytes) -> bytes:
+        """An absolute path on this machine, as every machine understands it if it lies below the root."""
+        return _moved(path, self.root, self.stored_root)
+
+    def local_path(self, stored_path: bytes) -> bytes:
+        """The way back from `stored_path`."""
+        return _moved(stored_path, self.stored_root, self.root)
+
+
+def _moved(path: bytes, old_root: bytes, new_root: bytes) -> bytes:
+    below = os.path.join(old_root, b"")
+    return os.path.join(new_root, path.removeprefix(below)) if path.startswith(below) else path
+
 
 def on_this_machine(library: Library, roots: RootMap) -> LocalLibrary:
     """The library with its folder on this machine: whoever touches files goes through here."""
