@@ -13,6 +13,7 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mus.errors import ConfigurationError
+from mus.root_map import RootMap, parsed_root_map
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
@@ -53,6 +54,8 @@ class Settings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix="MUS_", frozen=True, extra="ignore")
 
     music_dir: Path | None = None
+    #: Where the libraries' roots are on this machine, if elsewhere than where the database has them; see `roots`.
+    root_map: str = ""
     data_dir: Path = Field(default_factory=default_data_dir)
     dragonfly_url: str | None = None
     database_url: str | None = None
@@ -97,6 +100,12 @@ class Settings(BaseSettings):
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(os.path.abspath(value.expanduser()))
+
+    @field_validator("root_map")
+    @classmethod
+    def _pairs_of_folders(cls, value: str) -> str:
+        parsed_root_map(value)
+        return value
 
     @field_validator("dragonfly_url")
     @classmethod
@@ -156,7 +165,8 @@ class Settings(BaseSettings):
     @model_validator(mode="after")
     def _folders_apart(self) -> Settings:
         if self.music_dir is not None:
-            music, data = self.music_dir.resolve(), self.data_dir.resolve()
+            here = Path(os.fsdecode(self.roots.here(os.fsencode(self.music_dir))))
+            music, data = here.resolve(), self.data_dir.resolve()
             if music == data or music in data.parents or data in music.parents:
                 raise ValueError(
                     f"the data folder {str(self.data_dir)!r} and the music folder {str(self.music_dir)!r} "
@@ -182,6 +192,11 @@ class Settings(BaseSettings):
             return ipaddress.ip_address(self.host).is_loopback
         except ValueError:
             return False
+
+    @property
+    def roots(self) -> RootMap:
+        """`MUS_ROOT_MAP`, read."""
+        return parsed_root_map(self.root_map)
 
     @property
     def sqlalchemy_url(self) -> URL:

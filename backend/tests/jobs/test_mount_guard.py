@@ -198,7 +198,7 @@ async def test_a_library_copied_to_a_new_disk_is_the_same_library(library: Music
         shutil.copytree(tmp_path / "copy", library.root, dirs_exist_ok=True)
         (library.root / "A/3.mp3").unlink()
         result = await library.scan()
-        assert counts_in(result) == counts(found=2, updated=2, missing=1)
+        assert counts_in(result) == counts(found=2, unchanged=2, missing=1)
         assert await library.identities() == {path: before[path] for path in ("A/1.mp3", "A/2.mp3")}
 
 

@@ -171,9 +171,10 @@ def test_a_library_copied_to_another_disk_loses_what_was_not_copied() -> None:
     known = [track(1, b"a.mp3"), track(2, b"b.mp3")]
     report = WalkReport(folder_devices={b"": 8})
     outcome = compare(known, [file(b"a.mp3", 77, device=8)], report=report)
-    assert outcome.read == [b"a.mp3"]
+    assert (outcome.plan.unchanged, outcome.read) == (1, [])
     assert outcome.end.missing == [2]
-    assert outcome.end.renumbered == {}, "only the same inode on another device is the same file system"
+    assert outcome.end.adopted == [(1, file(b"a.mp3", 77, device=8))], "so that its next move is seen"
+    assert outcome.end.renumbered == {7: 8}, "for the tracks that were not met"
 
 
 def test_a_network_disk_with_another_number_still_tells_what_is_missing() -> None:
@@ -181,7 +182,33 @@ def test_a_network_disk_with_another_number_still_tells_what_is_missing() -> Non
     report = WalkReport(folder_devices={b"": 8})
     outcome = compare(known, [file(b"a.mp3", 77, device=8)], report=report, stable=False)
     assert outcome.end.missing == [2]
-    assert outcome.end.renumbered == {7: 8}
+    assert (outcome.end.renumbered, outcome.end.adopted) == ({}, []), "the next machine would write its own"
+
+
+def test_a_file_that_another_machine_has_read_is_unchanged_whatever_its_numbers() -> None:
+    known = [track(1, b"a.mp3", device=40, inode=900, ctime_ns=55), track(2, b"b.mp3", device=40)]
+    found = [file(b"a.mp3", 1), file(b"b.mp3", 2)]
+    outcome = compare(known, found)
+    assert (outcome.plan.unchanged, outcome.read) == (2, [])
+    assert outcome.end.adopted == [(1, found[0])], "the other has the same inode and ctime here"
+    assert compare(known, [found[0]._replace(mtime_ns=1001)]).read == [b"a.mp3"]
+    assert compare(known, found, full=True).read == [b"b.mp3", b"a.mp3"]
+
+
+def test_one_file_system_of_another_machine_may_be_two_here() -> None:
+    known = [track(1, b"a.mp3", device=40), track(2, b"usb/b.mp3", device=40), track(3, b"usb/c.mp3", device=40)]
+    report = WalkReport(folder_devices={b"": 7, b"usb": 8})
+    outcome = compare(known, [file(b"a.mp3", 1), file(b"usb/b.mp3", 2, device=8)], report=report)
+    assert outcome.end.missing == [3]
+    assert outcome.end.renumbered == {}, "no telling which of the two the third was on"
+
+
+def test_what_is_known_of_devices_beforehand_tells_what_is_missing_in_a_folder() -> None:
+    known = [track(1, b"x/a.mp3", device=40)]
+    report = WalkReport(folder_devices={b"x": DEVICE})
+    assert compare(known, [], start=b"x", report=report).end.missing == []
+    plan = ScanPlan(known, full=False, stable_inodes=True, same_devices=[(40, DEVICE)])
+    assert plan.conclude(report, b"x").missing == [1]
 
 
 def test_an_unmounted_disk_inside_the_library_proves_nothing_unless_a_person_says_so() -> None:

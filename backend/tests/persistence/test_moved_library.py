@@ -17,6 +17,9 @@ from mus.library.file_reading import signed_64
 from mus.persistence.database import Database
 from mus.persistence.models import Base, Library, Track, TrashEntry
 from mus.persistence.moved_library import adopt_files, point_at, renew_covers
+from mus.root_map import RootMap
+
+NOWHERE_ELSE = RootMap({})
 
 
 async def add(database: Database, *rows: Base) -> None:
@@ -56,14 +59,26 @@ async def library(database: Database, tmp_path: Path) -> Library:
     return library
 
 
+async def test_a_mapped_folder_is_kept_by_the_name_that_every_machine_knows(
+    database: Database, library: Library, tmp_path: Path
+) -> None:
+    moved = tmp_path / "elsewhere"
+    shutil.copytree(tmp_path / "music", moved)
+    roots = RootMap({b"/srv/music": bytes(moved)})
+    await point_at(database, moved, roots)
+    assert await adopt_files(database, roots) == 4
+    (found,) = await all_of(database, Library)
+    assert found.root == b"/srv/music"
+
+
 async def test_files_on_another_disk_are_taken_for_the_ones_that_were_read(
     database: Database, library: Library, tmp_path: Path
 ) -> None:
     moved = tmp_path / "elsewhere"
     shutil.copytree(os.fsdecode(library.root), moved)
     (moved / "a" / "3.mp3").write_bytes(b"another")
-    await point_at(database, moved)
-    assert await adopt_files(database) == 3
+    await point_at(database, moved, NOWHERE_ELSE)
+    assert await adopt_files(database, NOWHERE_ELSE) == 3
     tracks = await all_of(database, Track)
     inodes = [signed_64((moved / "a" / f"{number}.mp3").stat().st_ino) for number in range(4)]
     assert [found.inode for found in tracks[:3]] == inodes[:3]
@@ -82,15 +97,15 @@ async def test_on_its_own_disk_a_file_that_was_replaced_is_left_to_the_next_scan
     (file.parent / "new").write_bytes(b"y")
     os.utime(file.parent / "new", ns=(before.st_atime_ns, before.st_mtime_ns))
     (file.parent / "new").rename(file)
-    assert await adopt_files(database) == 0
+    assert await adopt_files(database, NOWHERE_ELSE) == 0
     assert (await all_of(database, Track))[0].inode == signed_64(before.st_ino)
 
 
 async def test_a_folder_that_is_not_there_changes_nothing(
     database: Database, library: Library, tmp_path: Path
 ) -> None:
-    await point_at(database, tmp_path / "unmounted")
-    assert await adopt_files(database) == 0
+    await point_at(database, tmp_path / "unmounted", NOWHERE_ELSE)
+    assert await adopt_files(database, NOWHERE_ELSE) == 0
     (row,) = await all_of(database, Library)
     assert (row.device, row.online) == (None, False)
 
@@ -102,7 +117,7 @@ async def test_the_trash_moves_with_its_library(database: Database, library: Lib
         await add(
             database, TrashEntry(track_id=found.id, original_path=found.path, trash_path=path, state="trashed")
         )
-    await point_at(database, tmp_path / "elsewhere")
+    await point_at(database, tmp_path / "elsewhere", NOWHERE_ELSE)
     entries = await all_of(database, TrashEntry)
     assert [entry.trash_path for entry in entries] == [
         bytes(tmp_path / "elsewhere" / ".mus-trash" / "1-0.mp3"),
@@ -113,7 +128,7 @@ async def test_the_trash_moves_with_its_library(database: Database, library: Lib
 async def test_of_several_libraries_none_is_moved(database: Database, library: Library, tmp_path: Path) -> None:
     await add(database, Library(name="More", root=bytes(tmp_path / "more")))
     with pytest.raises(ConflictError, match=r"several libraries \(Music, More\)"):
-        await point_at(database, tmp_path / "elsewhere")
+        await point_at(database, tmp_path / "elsewhere", NOWHERE_ELSE)
     assert (await all_of(database, Library))[0].root == library.root
 
 

@@ -336,6 +336,10 @@ class LibraryHealth(BaseModel):
     online: bool
     offline_reason: str | None
     watch_mode: Literal["events", "polling"] | None = Field(description="Null when nothing watches it")
+    writable: bool | None = Field(
+        description="Whether files can be deleted and restored; null when the folder is not on this API's machine"
+    )
+    read_only_reason: str | None = Field(description="Why not")
 
 
 class Health(BaseModel):

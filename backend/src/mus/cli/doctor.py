@@ -9,7 +9,7 @@ import typer
 from mus.cli.options import DataOption, JsonOption, MusicOption
 
 if TYPE_CHECKING:
-    from mus.cli.health_checks import Check
+    from mus.cli.check import Check
 
 _COLOURS = {"ok": typer.colors.GREEN, "warn": typer.colors.YELLOW, "fail": typer.colors.RED}
 

@@ -11,26 +11,27 @@ import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
 from datetime import timedelta
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any
 
 from sqlalchemy import func, or_, select, text
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.queues import Queue
+from mus.cli.check import Check
+from mus.cli.library_checks import library_checks
 from mus.cli.migrate import schema_revision
 from mus.config import Settings
 from mus.errors import MusError
 from mus.ledger.job_rows import is_newer
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.ledger.queries import paused_queues, workers
-from mus.library.file_systems import file_system_type, is_remote
+from mus.library.file_systems import file_system_type, is_remote, read_only_reason
 from mus.library.paths import shown
 from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema
-from mus.persistence.libraries import all_libraries, refuse_overlap
+from mus.persistence.libraries import all_libraries, on_this_machine, refuse_overlap
 from mus.persistence.models import Job, WorkerRow, utc_now
 
 _LOW_SPACE_BYTES, _NO_SPACE_BYTES = 1 << 30, 50 << 20
@@ -39,14 +40,6 @@ _STUCK_AFTER = timedelta(minutes=10)
 #: Folders are counted no longer than this: what matters is the order of magnitude.
 _COUNTING_SECONDS = 2.0
 _INOTIFY = Path("/proc/sys/fs/inotify")
-
-
-@dataclass(frozen=True, slots=True)
-class Check:
-    name: str
-    status: Literal["ok", "warn", "fail"]
-    #: What was found and, if it is not well, what to do.
-    message: str
 
 
 async def all_checks(settings: Settings) -> list[Check]:
@@ -60,7 +53,7 @@ async def all_checks(settings: Settings) -> list[Check]:
         checks += found
     checks.append(await _broker(settings))
     if settings.music_dir is not None:
-        own = os.fsencode(settings.music_dir)
+        own = settings.roots.here(os.fsencode(settings.music_dir))
         roots = [*roots, *([] if own in roots else [own])]
     if not roots:
         checks.append(Check("music", "warn", "no music folder is known yet: give --music DIR or MUS_MUSIC_DIR"))
@@ -150,7 +143,8 @@ async def _database_checks(database: Database, settings: Settings) -> tuple[list
     kind = database.url.get_backend_name()
     checks = [Check("database", "ok", f"{kind}, schema {revision}" + (", sound" if database.is_sqlite else ""))]
     async with database.reading() as session:
-        libraries = await all_libraries(session)
+        libraries = [on_this_machine(library, settings.roots) for library in await all_libraries(session)]
+        checks += await library_checks(session, libraries, settings)
     try:
         refuse_overlap(libraries, settings.data_dir)
     except MusError as error:
@@ -301,8 +295,8 @@ def _music_folder(root: bytes) -> Check:
     line = f"{name} ({kind}, {number:,} entries, {how})"
     if number == 0:
         return Check("music", "warn", f"{line}: it is empty; is the disk mounted?")
-    if not os.access(root, os.W_OK):
-        return Check("music", "ok", f"{line}; read-only: deleted files go to the data folder")
+    if reason := read_only_reason(root):
+        return Check("music", "ok", f"{line}; {reason}: tracks can be played, not deleted or restored")
     return Check("music", "ok", line)
 
 

@@ -10,7 +10,7 @@ from mus.cli.options import NO_MUSIC, DataOption, MusicOption, WrongUsageError, 
 if TYPE_CHECKING:
     from mus.config import Settings
     from mus.persistence.database import Database
-    from mus.persistence.models import Library
+    from mus.persistence.libraries import LocalLibrary
 
 
 def migrate(data: DataOption = None) -> None:
@@ -79,17 +79,17 @@ async def prepared(settings: Settings) -> dict[str, Any]:
         await database.close()
 
 
-async def library_of(database: Database, settings: Settings) -> Library:
+async def library_of(database: Database, settings: Settings) -> LocalLibrary:
     """The library that the settings mean; its row is made if need be. Raises WrongUsageError when none is named."""
-    from mus.persistence.libraries import all_libraries, ensure_library, refuse_overlap
+    from mus.persistence.libraries import all_libraries, ensure_library, on_this_machine, refuse_overlap
 
     if settings.music_dir is not None:
-        library = await ensure_library(database, settings.music_dir)
+        library = await ensure_library(database, settings.music_dir, settings.roots)
     else:
         async with database.reading() as session:
             libraries = await all_libraries(session)
         if not libraries:
             raise WrongUsageError(NO_MUSIC)
-        library = libraries[0]
+        library = on_this_machine(libraries[0], settings.roots)
     refuse_overlap([library], settings.data_dir)
     return library

@@ -31,7 +31,8 @@ from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.ledger.queries import paused_queues
 from mus.library.paths import escaped, shown, unescaped
 from mus.persistence.database import Database
-from mus.persistence.models import Job, Library, WorkerRow, utc_now
+from mus.persistence.libraries import LocalLibrary
+from mus.persistence.models import Job, WorkerRow, utc_now
 from mus.worker import load_job_modules, worker_running
 
 _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
@@ -143,7 +144,7 @@ async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal:
         )
 
 
-async def _enqueue(database: Database, library: Library, request: ScanRequest, path: str) -> tuple[str, bool]:
+async def _enqueue(database: Database, library: LocalLibrary, request: ScanRequest, path: str) -> tuple[str, bool]:
     """The job's id, and whether it was made here rather than found."""
     mode = "full" if request.full else "quick"
     if request.join:
@@ -177,7 +178,7 @@ async def _seconds_of(database: Database, job_id: str) -> float:
     return float(((finished or utc_now()) - created).total_seconds())
 
 
-async def _newest_scan(database: Database, library: Library) -> str | None:
+async def _newest_scan(database: Database, library: LocalLibrary) -> str | None:
     """The newest scan of the whole library, unless it failed. The watcher asked for it at its start, and a small
     library is scanned before anybody can look."""
     async with database.reading() as session:
@@ -192,7 +193,7 @@ async def _newest_scan(database: Database, library: Library) -> str | None:
         )
 
 
-def _path_in(library: Library, given: str | None) -> str:
+def _path_in(library: LocalLibrary, given: str | None) -> str:
     """The path for the job's arguments: relative to the root, escaped; "" is the root itself.
 
     It need not exist: a scan of what is gone finds it missing. Raises WrongUsageError for one outside.
@@ -200,10 +201,11 @@ def _path_in(library: Library, given: str | None) -> str:
     if given is None:
         return ""
     root = os.path.realpath(library.root)
+    names = (root, library.root.rstrip(b"/"), library.stored_root.rstrip(b"/"))
     wanted = os.path.normpath(os.path.join(root, os.fsencode(given)))
-    if not wanted.startswith((root + b"/", library.root.rstrip(b"/") + b"/")) and wanted != root:
+    if not wanted.startswith(tuple(name + b"/" for name in names)) and wanted != root:
         wanted = os.path.realpath(os.fsencode(Path(given).absolute()))
-    for base in (root, library.root.rstrip(b"/")):
+    for base in names:
         if wanted == base:
             return ""
         if wanted.startswith(base + b"/"):
@@ -222,7 +224,7 @@ def _error(row: _Row) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _shown_progress(library: Library, *, on_terminal: bool) -> Iterator[Any]:
+def _shown_progress(library: LocalLibrary, *, on_terminal: bool) -> Iterator[Any]:
     if not on_terminal:
         yield None
         return

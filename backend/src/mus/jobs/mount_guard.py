@@ -3,13 +3,14 @@
 from __future__ import annotations
 
 import os
+import socket
 from datetime import datetime, timedelta
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
-from mus.errors import LibraryOfflineError
+from mus.errors import LibraryOfflineError, TemporaryError
 from mus.jobs.services import services
 from mus.jobs.telling import tell_library
 from mus.ledger.job_states import JobState
@@ -17,6 +18,7 @@ from mus.library.file_reading import signed_64
 from mus.library.paths import shown
 from mus.library.walk import skip_reason
 from mus.persistence.batch_operations import live_count, missing_since_count
+from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job, Library, utc_now
 from mus.persistence.unit_of_work import UnitOfWork
 
@@ -25,14 +27,14 @@ _LATELY = timedelta(minutes=10)
 _CONFIRM = "If the files are really gone, scan with confirm_missing"
 
 
-def check_root(library: Library, *, has_live_tracks: bool, confirmed: bool = False) -> None:
+def check_root(library: LocalLibrary, *, has_live_tracks: bool, confirmed: bool = False) -> None:
     """Raises LibraryOfflineError when the root is no folder, cannot be listed, or is empty though it had tracks.
 
     An empty folder is fine for a library that never had tracks, and when a person confirmed it. What a fresh
     file system brings along (`lost+found`), and mus's own trash, are nothing.
     """
     root = library.root
-    name = shown(root)
+    name = _name(library)
     try:
         with os.scandir(root) as entries:
             is_empty = all(
@@ -48,14 +50,25 @@ def check_root(library: Library, *, has_live_tracks: bool, confirmed: bool = Fal
         raise _offline(f"The music folder {name} is empty, though it had tracks. Is its disk mounted?", _CONFIRM)
 
 
-def check_file_system(library: Library) -> None:
+def check_still_there(library: LocalLibrary) -> None:
+    """Raises TemporaryError when the root is away: then files that are not found have not vanished. Blocking.
+
+    Another machine, which may take the next attempt, may well have it.
+    """
+    try:
+        check_root(library, has_live_tracks=True)
+    except LibraryOfflineError as error:
+        raise TemporaryError(error.user_message, recovery_actions=error.recovery_actions) from error
+
+
+def check_file_system(library: LocalLibrary) -> None:
     """Raises LibraryOfflineError when the root lies on another file system than before.
 
     To be asked only when none of the library's tracks was found: device numbers change by themselves too.
     """
     if library.device is not None and device_of(library) not in {None, library.device}:
         raise _offline(
-            f"Another disk than before is at the music folder {shown(library.root)}, and none of its tracks are "
+            f"Another disk than before is at the music folder {_name(library)}, and none of its tracks are "
             "on it. Is the right disk mounted?",
             _CONFIRM,
         )
@@ -97,6 +110,12 @@ async def _last_judged(session: AsyncSession, library_id: int) -> datetime:
     return max(ends, default=since)
 
 
+def _name(library: LocalLibrary) -> str:
+    """The folder for people: where machines have it in different places, with the machine."""
+    name = shown(library.root)
+    return name if library.root == library.stored_root else f"{name} on {socket.gethostname()}"
+
+
 def _offline(message: str, *more: str) -> LibraryOfflineError:
     return LibraryOfflineError(message, recovery_actions=("Mount the disk and scan again", *more))
 
@@ -109,7 +128,7 @@ async def mark_offline(job: RunningJob, library_id: int, error: LibraryOfflineEr
         tell_library(work, library_id, offline_reason=error.user_message)
 
 
-async def mark_online(work: UnitOfWork, library: Library, *, device: int | None) -> None:
+async def mark_online(work: UnitOfWork, library: LocalLibrary, *, device: int | None) -> None:
     """`device` is the root's now, from `device_of`; None where it could not be told."""
     if not library.online:
         tell_library(work, library.id, offline_reason=None)
@@ -120,7 +139,7 @@ async def mark_online(work: UnitOfWork, library: Library, *, device: int | None)
     )
 
 
-def device_of(library: Library) -> int | None:
+def device_of(library: LocalLibrary) -> int | None:
     """The device of the library's root. Blocking."""
     try:
         return signed_64(os.stat(library.root).st_dev)

@@ -13,7 +13,7 @@ from mus.library.scan_plan import Move
 from mus.library.second_look import SecondLook
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import hold_tracks, move_tracks, paths_of
-from mus.persistence.models import Library
+from mus.persistence.libraries import LocalLibrary
 
 #: Moves of one write transaction, unless more of them hang together.
 _MOVES = 500
@@ -32,7 +32,7 @@ class Moved:
     lost: int = 0
 
 
-async def apply_moves(job: RunningJob, library: Library, moves: Sequence[Move]) -> Moved:
+async def apply_moves(job: RunningJob, library: LocalLibrary, moves: Sequence[Move]) -> Moved:
     """Confirm the moves on the disk and write them, in transactions of a few hundred. Repeating it is harmless."""
     if not moves:
         return Moved()
@@ -54,7 +54,7 @@ def _confirm(root: bytes, origins: Mapping[int, bytes], moves: Sequence[Move]) -
     for move in moves:
         try:
             now = look.at(move.found.path)
-            if now is None or now.inode != move.found.inode or move.track_id not in origins:
+            if now is None or not _is_same_file(now, move.found) or move.track_id not in origins:
                 moved.lost += 1
                 continue
             origin = origins[move.track_id]
@@ -72,6 +72,13 @@ def _confirm(root: bytes, origins: Mapping[int, bytes], moves: Sequence[Move]) -
         except OSError:
             moved.lost += 1  # cannot be told now
     return moved
+
+
+def _is_same_file(now: FoundFile, found: FoundFile) -> bool:
+    """Whether the file at the path is the one that was found: maybe by another machine, with other numbers."""
+    if now.device == found.device:
+        return now.inode == found.inode
+    return (now.size, now.mtime_ns) == (found.size, found.mtime_ns)
 
 
 def in_batches(moves: Sequence[Move], origins: Mapping[int, bytes]) -> Iterator[list[Move]]:

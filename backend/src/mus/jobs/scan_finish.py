@@ -12,6 +12,7 @@ from sqlalchemy import select
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.errors import AdminRequiredError, LibraryOfflineError
+from mus.jobs.gone_files import provably_gone
 from mus.jobs.mount_guard import check_losses, device_of, mark_offline, mark_online
 from mus.jobs.moved_tracks import Moved, apply_moves
 from mus.jobs.scan_read import look_again_later, read
@@ -21,8 +22,7 @@ from mus.jobs.slow_phase import renew_looks, request_analysis
 from mus.jobs.telling import DELETED, tell_stored, tell_tracks
 from mus.ledger.job_states import JobState
 from mus.library.paths import is_parked, unescaped
-from mus.library.scan_plan import KnownTrack, Move
-from mus.library.second_look import SecondLook
+from mus.library.scan_plan import Move
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import (
@@ -34,7 +34,8 @@ from mus.persistence.batch_operations import (
     store_readings,
     tracks_with_ids,
 )
-from mus.persistence.models import Job, Library
+from mus.persistence.libraries import LocalLibrary
+from mus.persistence.models import Job
 
 _VANISHED = "vanished during the scan"
 
@@ -50,15 +51,12 @@ class _Walked:
     missing: list[int]
     after_moves: list[bytes]
     renumbered: dict[int, int]
-    same_devices: dict[int, set[int]]
+    same_devices: list[tuple[int, int]]
     skipped: dict[str, int]
     unlisted: dict[str, str]
 
     @classmethod
     def of(cls, checkpoint: Mapping[str, Any]) -> _Walked:
-        same_devices: dict[int, set[int]] = {}
-        for old, new in checkpoint["same_devices"]:
-            same_devices.setdefault(old, set()).add(new)
         return cls(
             path=unescaped(checkpoint["path"]),
             confirmed=checkpoint["confirm"],
@@ -70,7 +68,7 @@ class _Walked:
             missing=checkpoint["missing"],
             after_moves=[unescaped(path) for path in checkpoint["after_moves"]],
             renumbered=dict(checkpoint["renumbered"]),
-            same_devices=same_devices,
+            same_devices=[(old, new) for old, new in checkpoint["same_devices"]],
             skipped=checkpoint["skipped"],
             unlisted=checkpoint["unlisted"],
         )
@@ -195,7 +193,7 @@ async def _chunks(scan_id: str) -> _Chunks:
     return chunks
 
 
-async def _read_late(job: RunningJob, library: Library, walked: _Walked, moved: Moved) -> dict[str, int]:
+async def _read_late(job: RunningJob, library: LocalLibrary, walked: _Walked, moved: Moved) -> dict[str, int]:
     """Read the files whose place another track had until the moves were done, and hard links. Returns counts.
 
     Those of moved tracks are not counted again. An earlier attempt that died in between left how far it came.
@@ -225,20 +223,11 @@ async def _read_late(job: RunningJob, library: Library, walked: _Walked, moved: 
     return late
 
 
-async def _still_gone(library: Library, walked: _Walked, track_ids: Sequence[int]) -> tuple[list[int], int]:
+async def _still_gone(library: LocalLibrary, walked: _Walked, track_ids: Sequence[int]) -> tuple[list[int], int]:
     """Of tracks that were not met, the ids of those that a fresh look does not find either, and how many others
     are missing already because a moved file took their place."""
     async with services().database.reading() as session:
         tracks = await tracks_with_ids(session, library.id, track_ids)
-    live = [track for track in tracks if track.status in LIVE_STATES]
     overwritten = sum(track.status not in LIVE_STATES and is_parked(track.path) for track in tracks)
-
-    def look_at_all() -> list[int]:
-        look = SecondLook(library.root)
-        return [track.id for track in live if look.is_gone(track.path, _devices(track, walked))]
-
-    return await asyncio.to_thread(look_at_all), overwritten
-
-
-def _devices(track: KnownTrack, walked: _Walked) -> set[int] | None:
-    return None if walked.confirmed else {track.device} | walked.same_devices.get(track.device, set())
+    gone = await provably_gone(library, tracks, same_devices=walked.same_devices, any_device=walked.confirmed)
+    return gone, overwritten

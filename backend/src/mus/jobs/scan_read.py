@@ -16,6 +16,7 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory
+from mus.jobs.mount_guard import check_still_there
 from mus.jobs.services import find_library, services
 from mus.jobs.telling import tell_stored
 from mus.library.file_reading import FileReading, FileStat
@@ -25,14 +26,15 @@ from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import TrackState
 from mus.persistence.batch_operations import hold_tracks, store_readings, tracks_at, tracks_with_inodes, unsettled
-from mus.persistence.models import Library, utc_now
+from mus.persistence.libraries import LocalLibrary
+from mus.persistence.models import utc_now
 
 #: A file that could not be read and is younger than this may still be written; it is looked at again later.
 YOUNG_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 5.0
 
 
-async def read(library: Library, paths: Sequence[bytes]) -> list[FileReading]:
+async def read(library: LocalLibrary, paths: Sequence[bytes]) -> list[FileReading]:
     """Read files in a reader process, in order."""
     readings = await services().readers.run(
         "read",
@@ -71,6 +73,8 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     async with services().database.reading() as session:
         before = await by_path(session, library_id, paths)
     readings = await read(library, paths)
+    if any(reading.vanished for reading in readings):
+        await asyncio.to_thread(check_still_there, library)
     chunk = _Chunk(library, paths, readings, before, full)
     try:
         return await chunk.store(job, elsewhere=None)
@@ -91,7 +95,7 @@ class _LookFirst(Exception):  # noqa: N818 - the disk has to be looked at, and n
 class _Chunk:
     """What was read of a chunk, and what the database had at its paths before."""
 
-    library: Library
+    library: LocalLibrary
     paths: Sequence[bytes]
     readings: Sequence[FileReading]
     before: Mapping[bytes, KnownTrack]

@@ -23,7 +23,7 @@ from mus.library.scan_plan import KnownTrack, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
-from mus.persistence.batch_operations import known_tracks
+from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, known_tracks
 from mus.persistence.models import Job
 
 #: Files of one `read_files` job: some 50 ms of reading, one short write transaction.
@@ -46,7 +46,9 @@ async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path:
         await asyncio.to_thread(check_root, library, has_live_tracks=has_live, confirmed=confirm)
         start = await asyncio.to_thread(_start_of_walk, library.root, path, known)
         stable = await asyncio.to_thread(has_stable_inodes, library.root)
-        plan = ScanPlan(known, full=mode == "full", stable_inodes=stable)
+        # A scan of one folder may find nothing there; the others tell what this machine calls its file systems.
+        same = await asyncio.to_thread(SecondLook(library.root).same_devices, reversed(known)) if start else ()
+        plan = ScanPlan(known, full=mode == "full", stable_inodes=stable, same_devices=same)
         walker = _Walker(library.root, start, plan)
         chunks = await _Chunks.begun(job, library_id, full=mode == "full")
         await job.report(force=True, stage="walking")
@@ -57,6 +59,9 @@ async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path:
         await mark_offline(job, library_id, error)
         raise
     end = await asyncio.to_thread(plan.conclude, walker.report, start, any_device=confirm)
+    for batch in range(0, len(end.adopted), ADOPTED_BATCH):
+        async with job.effect() as work:
+            await adopt_numbers(work.session, end.adopted[batch : batch + ADOPTED_BATCH])
     await chunks.add(end.to_read)
     await chunks.flush(
         {

@@ -12,6 +12,7 @@ from mus.config import Settings
 from mus.errors import NotFoundError
 from mus.library.reader_pool import ReaderPool
 from mus.persistence.database import Database
+from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library
 
 
@@ -51,10 +52,10 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
             _services = None
 
 
-async def find_library(library_id: int) -> Library:
-    """Raises NotFoundError."""
+async def find_library(library_id: int) -> LocalLibrary:
+    """The library, with its folder on this machine. Raises NotFoundError."""
     async with services().database.reading() as session:
         library = await session.get(Library, library_id)
     if library is None:
         raise NotFoundError(f"There is no library {library_id}")
-    return library
+    return on_this_machine(library, services().settings.roots)

@@ -5,6 +5,7 @@ The tracks are dealt out over a few parts by id; one job at a time works a part 
 
 from __future__ import annotations
 
+import asyncio
 import time
 from collections.abc import Sequence
 from datetime import datetime, timedelta
@@ -17,7 +18,8 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory, TemporaryError
-from mus.jobs.services import services
+from mus.jobs.mount_guard import check_still_there
+from mus.jobs.services import find_library, services
 from mus.jobs.telling import UPDATED, tell_tracks
 from mus.library.analysis import ANALYSIS_VERSION, Analysis
 from mus.library.states import TrackState
@@ -87,7 +89,7 @@ def _is_outdated() -> ColumnElement[bool]:
 async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
     """Analyse the newest pending tracks of a part until none is left or the time is up.
 
-    Raises TemporaryError when nothing of a batch could be analysed now, as on a full disk.
+    Raises TemporaryError when nothing of a batch could be analysed now, as on a full disk or without the music's.
     """
     counts = {"analysed": 0, "failed": 0, "superseded": 0}
     began = time.monotonic()
@@ -96,15 +98,17 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
             rows = (await session.execute(_work(part).order_by(Track.id.desc()).limit(BATCH))).all()
         if not rows:
             return counts
-        root = rows[0].root
-        batch = [row for row in rows if row.root == root]
+        library = await find_library(rows[0].library_id)
+        batch = [row for row in rows if row.library_id == library.id]
         found = await services().patient_readers.run(
             "analyse",
-            root,
+            library.root,
             [row.path for row in batch],
             thumbnails_dir=services().settings.thumbnails_dir,
             file_timeout_seconds=services().settings.file_timeout_seconds,
         )
+        if all(analysis.vanished for analysis in found):
+            await asyncio.to_thread(check_still_there, library)
         async with job.effect(stage="analysing") as work:
             # In a fixed order, and each in one go: a batch may be of several libraries with one root.
             for library_id in sorted({row.library_id for row in batch}):
@@ -124,9 +128,9 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
     return counts
 
 
-def _work(part: int) -> Select[int, bytes, int, int, bytes, int]:
+def _work(part: int) -> Select[int, bytes, int, int, int]:
     return (
-        select(Track.id, Track.path, Track.size, Track.mtime_ns, Library.root, Track.library_id)
+        select(Track.id, Track.path, Track.size, Track.mtime_ns, Track.library_id)
         .join(Library, Library.id == Track.library_id)
         .where(or_(_is_outdated(), _is_new()), Track.id % PARTS == part, Library.online)
     )
@@ -138,7 +142,7 @@ def _raise_if_all_temporary(found: Sequence[Analysis]) -> None:
         raise TemporaryError(f"Nothing can be analysed now: {found[0].error_message}")
 
 
-async def _store(session: AsyncSession, row: Row[int, bytes, int, int, bytes, int], analysis: Analysis) -> str:
+async def _store(session: AsyncSession, row: Row[int, bytes, int, int, int], analysis: Analysis) -> str:
     """Write what was found, if the track still is about the version that was analysed."""
     brought_nothing = (
         analysis.vanished or analysis.changed_while_reading or analysis.error_category == ErrorCategory.TEMPORARY

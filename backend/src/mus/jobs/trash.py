@@ -28,9 +28,11 @@ from mus.jobs.slow_phase import request_analysis
 from mus.jobs.telling import ADDED, DELETED, tell_tracks
 from mus.jobs.trash_files import move_back, move_into_trash, place_in_trash, remove_for_good
 from mus.library.file_reading import FileStat
+from mus.library.file_systems import is_mounted_read_only
 from mus.library.paths import escaped, parked, shown
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.batch_operations import hold_tracks, live_count
+from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library, Track, TrashEntry, utc_now
 
 #: An intent this old whose job has ended for good is taken up again, once a day.
@@ -54,7 +56,7 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
         entry = await _intend(job, library, track)
     source = os.path.join(library.root, entry.original_path)
     try:
-        await asyncio.to_thread(move_into_trash, source, entry.trash_path)
+        await asyncio.to_thread(move_into_trash, source, library.local_path(entry.trash_path))
     except OSError as error:
         async with job.effect() as work:
             await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
@@ -81,7 +83,7 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     return {"trashed": shown(entry.original_path)}
 
 
-async def _intend(job: RunningJob, library: Library, track: Track) -> TrashEntry:
+async def _intend(job: RunningJob, library: LocalLibrary, track: Track) -> TrashEntry:
     if track.status not in LIVE_STATES:
         raise ConflictError(f"The track is {track.status}, so there is no file to delete")
     data_trash = services().settings.data_dir / "trash" / str(library.id)
@@ -99,7 +101,7 @@ async def _intend(job: RunningJob, library: Library, track: Track) -> TrashEntry
         entry = TrashEntry(
             track_id=track.id,
             original_path=track.path,
-            trash_path=trash_path,
+            trash_path=library.stored_path(trash_path),
             state="moving",
             created_at=utc_now(),
         )
@@ -120,17 +122,21 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
         raise ConflictError(f"The track is not in the trash: it is {track.status}")
     library = await find_library(track.library_id)
     target = os.path.join(library.root, entry.original_path)
+    trash_path = library.local_path(entry.trash_path)
     if entry.state != "restoring":
         await _check_is_online(library)
         await asyncio.to_thread(_check_place, library.root, entry.original_path)
         async with job.effect() as work:
             await _change_state(work.session, entry, "trashed", "restoring")
     try:
-        await asyncio.to_thread(move_back, entry.trash_path, target, track.id)
+        await asyncio.to_thread(move_back, trash_path, target, track.id)
         stat = FileStat.of(await asyncio.to_thread(os.stat, target))
     except OSError as error:
         async with job.effect() as work:
             await _change_state(work.session, entry, "restoring", "trashed")
+        if not os.path.isdir(os.path.dirname(trash_path)):
+            # It went to the data folder of the machine that deleted it, which may take the next attempt.
+            raise TemporaryError(f"The trash folder of {shown(trash_path)} is not on this machine") from error
         raise _explained(error, shown(entry.original_path)) from error
     async with job.effect() as work:
         await hold_tracks(work.session, library.id)
@@ -178,7 +184,11 @@ async def _make_way(session: AsyncSession, track: Track, path: bytes, stat: File
     ).scalar_one_or_none()
     if other is None:
         return
-    if other.status in LIVE_STATES and (other.inode, other.size) == (stat.inode, stat.size):
+    is_same_file = (other.size, other.mtime_ns) == (stat.size, stat.mtime_ns) and (
+        # Another machine, which has read it, has other numbers for it.
+        other.device != stat.device or other.inode == stat.inode
+    )
+    if other.status in LIVE_STATES and is_same_file:
         await session.execute(delete(Track).where(Track.id == other.id))
         return
     await session.execute(
@@ -196,25 +206,25 @@ async def purge_trash(job: RunningJob, *, older_than_days: float) -> dict[str, A
     now = utc_now()
     async with services().database.reading() as session:
         entries = (
-            (
-                await session.execute(
-                    select(TrashEntry).where(
-                        or_(
-                            TrashEntry.created_at < now - timedelta(days=older_than_days),
-                            TrashEntry.state != "trashed",
-                        )
+            await session.execute(
+                select(TrashEntry, Library)
+                .join(Track, Track.id == TrashEntry.track_id)
+                .join(Library, Library.id == Track.library_id)
+                .where(
+                    or_(
+                        TrashEntry.created_at < now - timedelta(days=older_than_days),
+                        TrashEntry.state != "trashed",
                     )
                 )
             )
-            .scalars()
-            .all()
-        )
+        ).all()
     purged = 0
     failures: list[str] = []
-    for entry in entries:
+    for entry, row in entries:
+        library = on_this_machine(row, services().settings.roots)
         try:
             if entry.state in {"trashed", "purging"}:
-                purged += await _purge(job, entry)
+                purged += await _purge(job, entry, library.local_path(entry.trash_path))
             elif entry.created_at < now - _LEFT_BEHIND:
                 await _take_up(job, entry)
         except OSError as error:
@@ -227,14 +237,17 @@ async def purge_trash(job: RunningJob, *, older_than_days: float) -> dict[str, A
     return {"purged": purged}
 
 
-async def _purge(job: RunningJob, entry: TrashEntry) -> bool:
+async def _purge(job: RunningJob, entry: TrashEntry, trash_path: bytes) -> bool:
+    """Whether the file is gone for good now: not where its trash folder is away, or mounted read-only."""
+    if await asyncio.to_thread(is_mounted_read_only, os.path.dirname(trash_path)):
+        return False
     if entry.state == "trashed":
         try:
             async with job.effect() as work:
                 await _change_state(work.session, entry, "trashed", "purging")
         except ConflictError:
             return False  # restored in this moment
-    if not await asyncio.to_thread(remove_for_good, entry.trash_path):
+    if not await asyncio.to_thread(remove_for_good, trash_path):
         return False
     async with job.effect() as work:
         await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
@@ -281,7 +294,7 @@ async def _entry_of(session: AsyncSession, track_id: int) -> TrashEntry | None:
     return (await session.execute(select(TrashEntry).where(TrashEntry.track_id == track_id))).scalar_one_or_none()
 
 
-async def _check_is_online(library: Library) -> None:
+async def _check_is_online(library: LocalLibrary) -> None:
     """Raises LibraryOfflineError: in an empty mount point nothing is deleted, and nothing restored."""
     async with services().database.reading() as session:
         has_live = await live_count(session, library.id) > 0

@@ -10,6 +10,7 @@ from typing import Any
 
 from mus.broker.job_runner import RunningJob
 from mus.errors import ErrorCategory, LibraryOfflineError, TemporaryError
+from mus.jobs.gone_files import provably_gone
 from mus.jobs.mount_guard import check_losses, check_root, mark_offline
 from mus.jobs.moved_tracks import apply_moves
 from mus.jobs.scan_read import by_path, compare_again, look_again_later, overtaken_by_others, read
@@ -21,7 +22,6 @@ from mus.library.file_reading import FileReading
 from mus.library.file_systems import has_stable_inodes
 from mus.library.scan_plan import KnownTrack, ScanPlan
 from mus.library.second_look import SecondLook
-from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
 from mus.persistence.batch_operations import (
     hold_tracks,
@@ -33,7 +33,7 @@ from mus.persistence.batch_operations import (
     tracks_below,
     tracks_with_inodes,
 )
-from mus.persistence.models import Library
+from mus.persistence.libraries import LocalLibrary
 
 #: Analysis waits this long after a change, so that a burst becomes one job.
 _ANALYSE_AFTER_SECONDS = 1.0
@@ -88,7 +88,7 @@ async def apply_changes(job: RunningJob, library_id: int, paths: Sequence[bytes]
         raise
 
 
-async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> dict[str, Any]:
+async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes]) -> dict[str, Any]:
     async with services().database.reading() as session:
         has_live = await live_count(session, library.id) > 0
     await asyncio.to_thread(check_root, library, has_live_tracks=has_live)
@@ -115,7 +115,7 @@ async def _apply(job: RunningJob, library: Library, paths: Sequence[bytes]) -> d
     unmet = [track for track in named.values() if track.path not in disk.files and track.id not in moved_ids]
     async with services().database.reading() as session:
         last_written = await last_writes(session, [track.id for track in unmet])
-    gone = await asyncio.to_thread(_provably_gone, library.root, unmet)
+    gone = await provably_gone(library, unmet)
     async with job.effect() as work:
         await hold_tracks(work.session, library.id)
         await check_losses(work.session, library.id, len(gone))
@@ -144,7 +144,7 @@ async def _known(library_id: int, disk: _Disk) -> tuple[dict[int, KnownTrack], d
 
 
 async def _read_and_store(
-    job: RunningJob, library: Library, paths: Sequence[bytes], counts: dict[str, Any]
+    job: RunningJob, library: LocalLibrary, paths: Sequence[bytes], counts: dict[str, Any]
 ) -> list[FileReading]:
     """Adds to the counts; returns the readings of files that cannot be read just now."""
     busy: list[FileReading] = []
@@ -165,11 +165,3 @@ async def _read_and_store(
         counts["updated"] += stored.updated
         busy += [reading for reading in readings if reading.error_category == ErrorCategory.TEMPORARY]
     return busy
-
-
-def _provably_gone(root: bytes, tracks: Sequence[KnownTrack]) -> list[int]:
-    """Ids of live tracks that a fresh look does not find, and whose folder lies where it lay."""
-    look = SecondLook(root)
-    return [
-        track.id for track in tracks if track.status in LIVE_STATES and look.is_gone(track.path, {track.device})
-    ]

@@ -60,3 +60,20 @@ def has_stable_inodes(root: bytes) -> bool:
     """Whether a file keeps its inode and ctime as long as nobody touches it."""
     # Asked anew each time: a disk may be mounted at the root after this process began.
     return not is_remote(root) and file_system_type(root) not in _INVENTED_INODES
+
+
+def is_mounted_read_only(folder: bytes) -> bool:
+    """Whether nobody, root included, can write in the folder; False where none is."""
+    try:
+        return bool(os.statvfs(folder).f_flag & os.ST_RDONLY)
+    except OSError:
+        return False
+
+
+def read_only_reason(folder: bytes) -> str | None:
+    """Why nothing in the folder can be added, renamed or deleted; None where it can, or where no folder is."""
+    if is_mounted_read_only(folder):
+        return "it is mounted read-only"
+    if os.access(folder, os.W_OK | os.X_OK) or not os.path.isdir(folder):
+        return None
+    return "this user may not write in it"

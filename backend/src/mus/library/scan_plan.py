@@ -51,14 +51,29 @@ class Conclusion:
     renumbered: dict[int, int] = field(default_factory=dict)
     #: Old and new device of files that were met in their place, unchanged, on another device.
     same_devices: set[tuple[int, int]] = field(default_factory=set)
+    #: Unchanged files whose tracks hold another machine's numbers: from now on they shall hold this one's.
+    adopted: list[tuple[int, FoundFile]] = field(default_factory=list)
 
 
 class ScanPlan:
-    """One comparison of a walk with the library's tracks: all but the trashed."""
+    """One comparison of a walk with the library's tracks: all but the trashed.
 
-    def __init__(self, known: Iterable[KnownTrack], *, full: bool, stable_inodes: bool) -> None:
+    Several machines may scan the same folder in turns. Each has numbers of its own for its file systems, and often
+    for files and their ctimes: where a track's device is not the file's, only size and mtime can be compared. Which
+    two numbers mean the same file system is learnt from files that lie unchanged in their place.
+    """
+
+    def __init__(
+        self,
+        known: Iterable[KnownTrack],
+        *,
+        full: bool,
+        stable_inodes: bool,
+        same_devices: Iterable[tuple[int, int]] = (),
+    ) -> None:
         """`full` reads every file again. Without `stable_inodes` (network file systems) a file's version is its
-        size and mtime alone, and inodes tell no moves."""
+        size and mtime alone, and inodes tell no moves. `same_devices` are pairs of numbers, a track's and this
+        machine's, that are known to mean the same file system."""
         self._full = full
         self._stable_inodes = stable_inodes
         self._by_path: dict[bytes, KnownTrack] = {}
@@ -74,8 +89,9 @@ class ScanPlan:
         self._replaced: list[tuple[FoundFile, KnownTrack]] = []
         #: Ids whose file is where it was.
         self._kept: set[int] = set()
-        self._renumbered: dict[int, int] = {}
-        self._same_devices: set[tuple[int, int]] = set()
+        self._renumbered: dict[int, set[int]] = {}
+        self._same_devices = set(same_devices)
+        self._adopted: list[tuple[int, FoundFile]] = []
         self._met_devices: set[int] = set()
         self.found = 0
         self.unchanged = 0
@@ -97,13 +113,18 @@ class ScanPlan:
                 self._met_devices.add(track.device)
                 self.unchanged += 1
                 continue
-            if track is not None and _has_same_content(track, file) and track.device != file.device:
+            if track is not None and has_same_content(track, file) and track.device != file.device:
                 self._same_devices.add((track.device, file.device))
+                if self._is_settled(track):
+                    self._kept.add(track.id)
+                    self.unchanged += 1
+                    self._note_numbers(track, file)
+                    continue
             if track is not None and (not self._stable_inodes or track.inode == file.inode):
                 self._kept.add(track.id)
                 if self._is_unchanged(track, file):
                     self.unchanged += 1
-                    self._note_device(track, file)
+                    self._met_devices.add(track.device)
                 else:
                     to_read.append(file)
             elif any(True for _ in self._origins(file)):
@@ -119,11 +140,11 @@ class ScanPlan:
         if not self._stable_inodes or (first := self._by_inode.get(file.inode)) is None:
             return
         for track in (first, *self._more_by_inode.get(file.inode, ())):
-            if track.path != file.path and _has_same_content(track, file):
+            if track.path != file.path and has_same_content(track, file):
                 yield track
 
     def _is_unchanged(self, track: KnownTrack, file: FoundFile) -> bool:
-        if not self._is_settled(track) or not _has_same_content(track, file):
+        if not self._is_settled(track) or not has_same_content(track, file):
             return False
         return not self._stable_inodes or track.ctime_ns == file.ctime_ns
 
@@ -133,11 +154,17 @@ class ScanPlan:
             return False
         return track.status != TrackState.ERROR or track.error_category != ErrorCategory.TEMPORARY
 
-    def _note_device(self, track: KnownTrack, file: FoundFile) -> None:
-        if track.device == file.device:
-            self._met_devices.add(track.device)
-        else:
-            self._renumbered[track.device] = file.device
+    def _note_numbers(self, track: KnownTrack, file: FoundFile) -> None:
+        """An unchanged file on another device: mounted anew, copied to a new disk, or seen by another machine.
+
+        Where inodes last the track takes the numbers that it has here, so that the next move or change is seen by
+        them. A network share's numbers are worth nothing, and two machines would write over each other's for ever.
+        """
+        if not self._stable_inodes:
+            return
+        self._renumbered.setdefault(track.device, set()).add(file.device)
+        if (track.inode, track.ctime_ns) != (file.inode, file.ctime_ns):
+            self._adopted.append((track.id, file))
 
     def conclude(self, report: WalkReport, start: bytes, *, any_device: bool = False) -> Conclusion:
         """After the last folder. `start` is where the walk began: nothing outside it can be missing.
@@ -145,8 +172,14 @@ class ScanPlan:
         With `any_device` a track is missing also where its folder now lies on another device.
         """
         end = Conclusion(
+            adopted=self._adopted,
             same_devices=self._same_devices,
-            renumbered={old: new for old, new in self._renumbered.items() if old not in self._met_devices},
+            # What one machine takes for a single file system may be two for another.
+            renumbered={
+                old: min(new)
+                for old, new in self._renumbered.items()
+                if old not in self._met_devices and len(new) == 1
+            },
         )
         moved: set[int] = set()
         in_place: list[tuple[FoundFile, KnownTrack | None]] = []
@@ -210,5 +243,6 @@ class ScanPlan:
         return False
 
 
-def _has_same_content(track: KnownTrack, file: FoundFile) -> bool:
+def has_same_content(track: KnownTrack, file: FoundFile) -> bool:
+    """As far as every machine and every file system can tell."""
     return (track.size, track.mtime_ns) == (file.size, file.mtime_ns)

@@ -4,10 +4,17 @@ from __future__ import annotations
 
 import os
 import stat
-from collections.abc import Collection
+from collections import Counter
+from collections.abc import Collection, Iterable
+from contextlib import suppress
 
 from mus.library.file_reading import signed_64
+from mus.library.scan_plan import KnownTrack, has_same_content
+from mus.library.states import LIVE_STATES
 from mus.library.walk import NO_MEDIA, FoundFile, found_file, skip_reason
+
+#: Files that are looked at to learn what this machine calls a file system: one in its place is enough.
+_WITNESSES = 32
 
 
 class SecondLook:
@@ -98,3 +105,21 @@ class SecondLook:
                 return False
             path = folder
         return True
+
+    def same_devices(self, tracks: Iterable[KnownTrack]) -> set[tuple[int, int]]:
+        """Pairs of numbers, a track's device and this machine's, that mean the same file system.
+
+        Other machines, and this one before its last mount, have other numbers. A few files of each device of the
+        tracks are asked, the first that come: those that lie unchanged in their place tell.
+        """
+        asked: Counter[int] = Counter()
+        pairs: set[tuple[int, int]] = set()
+        for track in tracks:
+            if track.status not in LIVE_STATES or asked[track.device] == _WITNESSES:
+                continue
+            asked[track.device] += 1
+            with suppress(OSError):
+                found = self.at(track.path)
+                if found is not None and has_same_content(track, found):
+                    pairs.add((track.device, found.device))
+        return pairs

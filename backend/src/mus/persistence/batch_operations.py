@@ -6,7 +6,7 @@ write transaction stays short (DESIGN §4).
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
@@ -22,6 +22,7 @@ from mus.library.paths import parked
 from mus.library.scan_plan import KnownTrack, Move
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.text import sort_key
+from mus.library.walk import FoundFile
 from mus.persistence.models import Track, utc_now
 from mus.persistence.search import SEARCHED_COLUMNS, indexed
 
@@ -30,6 +31,12 @@ LOOKUP_BATCH = 500
 
 #: Past so many readings at once it is not looked up which tracks they are: nobody could use so many ids.
 MOST_IDS = 100
+
+#: Tracks of one transaction that get another machine's numbers replaced.
+ADOPTED_BATCH = 500
+
+#: Of a device, so many tracks are enough to ask; and so many may be left out of them by id (a statement's limit).
+_SOME, _MOST_LEFT_OUT = 32, 5000
 
 #: Columns that come from a reading under the same name.
 _READ_COLUMNS = (
@@ -328,6 +335,50 @@ async def renumber_devices(session: AsyncSession, library_id: int, renumbered: M
             .where(Track.library_id == library_id, Track.device.in_(renumbered))
             .values(device=case(dict(renumbered), value=Track.device))
         )
+
+
+async def adopt_numbers(session: AsyncSession, files: Sequence[tuple[int, FoundFile]]) -> None:
+    """Tracks, by id, whose unchanged files have these inodes, devices and ctimes on this machine; at most
+    `ADOPTED_BATCH`. One whose file was read in another version meanwhile is left alone."""
+    same_version = update(Track).where(
+        Track.id == bindparam("track"),
+        Track.size == bindparam("seen_size"),
+        Track.mtime_ns == bindparam("seen_mtime"),
+    )
+    connection = await session.connection()
+    await connection.execute(
+        same_version.values(
+            ctime_ns=bindparam("new_ctime"), inode=bindparam("new_inode"), device=bindparam("new_device")
+        ),
+        [
+            {
+                "track": track_id, "seen_size": file.size, "seen_mtime": file.mtime_ns,
+                "new_ctime": file.ctime_ns, "new_inode": file.inode, "new_device": file.device,
+            }
+            for track_id, file in files
+        ],
+    )  # fmt: skip
+
+
+async def other_tracks_on(
+    session: AsyncSession, library_id: int, devices: Collection[int], besides: Collection[int]
+) -> list[KnownTrack]:
+    """Some live tracks on each of these devices, the newest first, without the ids `besides`."""
+    found: list[KnownTrack] = []
+    for device in devices:
+        query = (
+            select(*_KNOWN)
+            .where(
+                Track.library_id == library_id,
+                Track.device == device,
+                Track.status.in_(LIVE_STATES),
+                Track.id.not_in(list(besides)[:_MOST_LEFT_OUT]),
+            )
+            .order_by(Track.id.desc())
+            .limit(_SOME)
+        )
+        found += [KnownTrack._make(row) for row in await session.execute(query)]
+    return found
 
 
 async def live_count(session: AsyncSession, library_id: int) -> int:

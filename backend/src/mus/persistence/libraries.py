@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 from sqlalchemy import select
@@ -13,6 +14,46 @@ from mus.errors import ConfigurationError, ConflictError, NotFoundError
 from mus.library.paths import shown
 from mus.persistence.database import Database
 from mus.persistence.models import Library
+from mus.root_map import RootMap
+
+
+@dataclass(frozen=True, slots=True)
+class LocalLibrary:
+    """A library as this machine sees it."""
+
+    id: int
+    name: str
+    #: Its folder on this machine.
+    root: bytes
+    #: Its folder as the database, and so every machine, names it.
+    stored_root: bytes
+    device: int | None
+    online: bool
+
+    def stored_path(self, path: bytes) -> bytes:
+        """An absolute path on this machine, as every machine understands it if it lies below the root."""
+        return _moved(path, self.root, self.stored_root)
+
+    def local_path(self, stored_path: bytes) -> bytes:
+        """The way back from `stored_path`."""
+        return _moved(stored_path, self.stored_root, self.root)
+
+
+def _moved(path: bytes, old_root: bytes, new_root: bytes) -> bytes:
+    below = os.path.join(old_root, b"")
+    return os.path.join(new_root, path.removeprefix(below)) if path.startswith(below) else path
+
+
+def on_this_machine(library: Library, roots: RootMap) -> LocalLibrary:
+    """The library with its folder on this machine: whoever touches files goes through here."""
+    return LocalLibrary(
+        id=library.id,
+        name=library.name,
+        root=roots.here(library.root),
+        stored_root=library.root,
+        device=library.device,
+        online=library.online,
+    )
 
 
 async def all_libraries(session: AsyncSession) -> list[Library]:
@@ -39,26 +80,28 @@ async def library_named(session: AsyncSession, name_or_id: str) -> Library:
     )
 
 
-async def ensure_library(database: Database, music_dir: Path, name: str = "Music") -> Library:
-    """The library whose root is `music_dir`; its row is made when there is none yet.
+async def ensure_library(
+    database: Database, music_dir: Path, roots: RootMap, *, name: str = "Music"
+) -> LocalLibrary:
+    """The library whose root is `music_dir` on this machine; its row is made when there is none yet.
 
-    Roots are compared as real paths, so another link to the same folder is the same library. Raises
-    ConflictError when this database already belongs to another folder.
+    `music_dir` may also be the root as the database has it. Folders are compared as real paths, so another link to
+    the same folder is the same library. Raises ConflictError when this database already belongs to another folder.
     """
-    existing = _with_root(await _all(database), music_dir)
+    existing = _with_root(await _all(database), music_dir, roots)
     if existing is not None:
         return existing
     try:
         async with database.unit_of_work() as work:
-            library = Library(name=name, root=os.fsencode(music_dir))
+            library = Library(name=name, root=roots.stored(os.fsencode(music_dir)))
             work.session.add(library)
     except IntegrityError:
         # Another process was first in the same instant: the name is unique.
-        existing = _with_root(await _all(database), music_dir)
+        existing = _with_root(await _all(database), music_dir, roots)
         if existing is None:
             raise
         return existing
-    return library
+    return on_this_machine(library, roots)
 
 
 async def _all(database: Database) -> list[Library]:
@@ -66,23 +109,29 @@ async def _all(database: Database) -> list[Library]:
         return await all_libraries(session)
 
 
-def _with_root(libraries: list[Library], music_dir: Path) -> Library | None:
-    wanted = os.path.realpath(os.fsencode(music_dir))
+def _with_root(libraries: list[Library], music_dir: Path, roots: RootMap) -> LocalLibrary | None:
+    wanted = os.path.realpath(roots.here(os.fsencode(music_dir)))
     for library in libraries:
-        if os.path.realpath(library.root) == wanted:
-            return library
+        local = on_this_machine(library, roots)
+        if os.path.realpath(local.root) == wanted:
+            return local
     if libraries:
+        stored = shown(libraries[0].root)
         raise ConflictError(
-            f"This data folder belongs to the music in {shown(libraries[0].root)!r}, not to {str(music_dir)!r}: "
-            "give another --data folder for other music, or take this library along to where its music is now "
-            "(`mus backup FILE`, then `mus restore FILE --music DIR`)",
-            details={"root": shown(libraries[0].root)},
-            recovery_actions=("Use another data folder", "Restore a backup of this one with --music"),
+            f"This database belongs to the music in {stored!r}, not to {str(music_dir)!r}: give another --data "
+            f"folder for other music; say MUS_ROOT_MAP={stored}=… where that same folder is mounted here; or take "
+            "the library along to where its music is now (`mus backup FILE`, then `mus restore FILE --music DIR`)",
+            details={"root": stored},
+            recovery_actions=(
+                "Use another data folder",
+                "Set MUS_ROOT_MAP on this machine",
+                "Restore a backup of this one with --music",
+            ),
         )
     return None
 
 
-def refuse_overlap(libraries: list[Library], data_dir: Path) -> None:
+def refuse_overlap(libraries: list[LocalLibrary], data_dir: Path) -> None:
     """Raises ConfigurationError when the data folder and a library's root lie inside each other."""
     data = os.path.realpath(os.fsencode(data_dir))
     for library in libraries:

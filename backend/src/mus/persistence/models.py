@@ -164,7 +164,7 @@ class TrashEntry(Base):
     track_id: Mapped[int] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), unique=True)
     #: Where the file lay, relative to the root: a trashed track's own `path` is free for another file.
     original_path: Mapped[bytes]
-    #: Absolute path of the file in the trash.
+    #: Absolute path of the file in the trash; below the library's root, it is that of the stored root.
     trash_path: Mapped[bytes]
     #: `moving` until the rename is known to have happened, then `trashed`; `restoring` on the way back,
     #: `purging` on the way out.

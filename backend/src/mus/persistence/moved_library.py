@@ -22,15 +22,16 @@ from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import known_tracks
 from mus.persistence.database import Database
-from mus.persistence.libraries import all_libraries
+from mus.persistence.libraries import LocalLibrary, all_libraries, on_this_machine
 from mus.persistence.models import Library, Track, TrashEntry
+from mus.root_map import RootMap
 
 T = TypeVar("T")
 _BATCH = 500
 
 
-async def point_at(database: Database, folder: Path) -> None:
-    """Let the library be the music in `folder`; its trash comes along.
+async def point_at(database: Database, folder: Path, roots: RootMap) -> None:
+    """Let the library be the music in `folder` of this machine; its trash comes along.
 
     Raises ConflictError where there are several libraries: which one is meant?
     """
@@ -41,7 +42,7 @@ async def point_at(database: Database, folder: Path) -> None:
             raise ConflictError(
                 f"There are several libraries ({names}): their folders cannot be told by one --music"
             )
-        root = os.fsencode(folder)
+        root = roots.stored(os.fsencode(folder))
         for library in libraries:
             if os.path.realpath(library.root) == os.path.realpath(root):
                 return
@@ -56,7 +57,7 @@ async def point_at(database: Database, folder: Path) -> None:
             library.device = None
 
 
-async def adopt_files(database: Database) -> int:
+async def adopt_files(database: Database, roots: RootMap) -> int:
     """Take files that lie in their tracks' places with size and mtime unchanged for the ones that were read.
 
     On another disk each has another inode and ctime, by which a scan would take it for changed and read it again.
@@ -64,7 +65,7 @@ async def adopt_files(database: Database) -> int:
     Returns how many were adopted.
     """
     async with database.reading() as session:
-        libraries = await all_libraries(session)
+        libraries = [on_this_machine(library, roots) for library in await all_libraries(session)]
     adopted = 0
     for library in libraries:
         files, matched = await _strange_files(database, library)
@@ -92,7 +93,7 @@ _ADOPT = (
 )
 
 
-async def _strange_files(database: Database, library: Library) -> tuple[list[dict[str, Any]], int]:
+async def _strange_files(database: Database, library: LocalLibrary) -> tuple[list[dict[str, Any]], int]:
     """Files in their places that have another inode, where most have; and how many are in their places at all."""
     async with database.reading() as session:
         tracks = [track for track in await known_tracks(session, library.id) if track.status in LIVE_STATES]

@@ -324,7 +324,8 @@ class _Watchers:
             try:
                 async with self._runtime.database.reading() as session:
                     rows = await session.execute(select(Library.id, Library.root))
-                    self._adopt({(row.id, row.root) for row in rows})
+                    roots = self._runtime.settings.roots
+                    self._adopt({(row.id, roots.here(row.root)) for row in rows})
             except (MusError, SQLAlchemyError, OSError) as error:
                 logger.warning("the table of libraries cannot be read now: %s", error)
             await asyncio.sleep(_LIBRARIES_SECONDS)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
 import time
 from typing import Any, Literal
 
@@ -27,6 +28,7 @@ from mus.api.security import is_authorized
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.ledger.queries import paused_queues, workers
+from mus.library.file_systems import read_only_reason
 from mus.persistence.libraries import all_libraries
 from mus.persistence.models import Library
 
@@ -34,6 +36,7 @@ router = APIRouter(tags=["health"])
 
 BROKER_TIMEOUT_SECONDS = 1.0
 DATABASE_TIMEOUT_SECONDS = 5.0
+FOLDER_TIMEOUT_SECONDS = 1.0
 
 
 @router.get(
@@ -116,13 +119,38 @@ def broker_kind(info: dict[str, Any]) -> tuple[Literal["dragonfly", "valkey", "r
 
 
 async def _library(runtime: Runtime, library: Library, *, ask: bool) -> LibraryHealth:
+    writable, read_only_reason = await _writable(runtime.settings.roots.here(library.root))
     return LibraryHealth(
         id=library.id,
         name=library.name,
         online=library.online,
         offline_reason=library.offline_reason,
         watch_mode=await _watch_mode(runtime, library.id) if ask else None,
+        writable=writable,
+        read_only_reason=read_only_reason,
     )
+
+
+#: Looks at roots that have not come back: on a share whose server is away each would hold a thread for good.
+_looks: dict[bytes, asyncio.Future[tuple[bool | None, str | None]]] = {}
+
+
+async def _writable(root: bytes) -> tuple[bool | None, str | None]:
+    """Whether files below the root can be changed by this machine, and why not; None where it is not to be seen."""
+    look = _looks.get(root)
+    if look is None:
+        look = asyncio.ensure_future(asyncio.to_thread(_look_at, root))
+        _looks[root] = look
+        look.add_done_callback(lambda _: _looks.pop(root, None))
+    done, _ = await asyncio.wait({look}, timeout=FOLDER_TIMEOUT_SECONDS)
+    return look.result() if done else (None, "the folder does not answer")
+
+
+def _look_at(root: bytes) -> tuple[bool | None, str | None]:
+    if not os.path.isdir(root):
+        return None, "the folder is not on this machine"
+    reason = read_only_reason(root)
+    return reason is None, reason
 
 
 async def _watch_mode(runtime: Runtime, library_id: int) -> Literal["events", "polling"] | None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated, Any
 from urllib.parse import quote
 
@@ -12,7 +13,14 @@ from mus.api.dependencies import RuntimeDep, TrackId
 from mus.api.file_response import OpenFileResponse
 from mus.api.problems import problems
 from mus.broker.runtime import Runtime
-from mus.errors import ConflictError, ErrorCategory, NotFoundError, TemporaryError, UserFixableError
+from mus.errors import (
+    ConflictError,
+    ErrorCategory,
+    LibraryOfflineError,
+    NotFoundError,
+    TemporaryError,
+    UserFixableError,
+)
 from mus.library.paths import shown
 from mus.library.safe_open import UnreadableFileError, open_inside
 from mus.library.states import LIVE_STATES
@@ -102,11 +110,14 @@ async def stream_track(runtime: RuntimeDep, track_id: TrackId) -> Response:
     async with runtime.database.reading() as session:
         track = await track_named(session, track_id)
         library = await session.get_one(Library, track.library_id)
+    root = runtime.settings.roots.here(library.root)
     if track.status not in LIVE_STATES:
         raise ConflictError(f"Track {track_id} has no file to play", details={"status": track.status})
     try:
-        descriptor, found = await anyio.to_thread.run_sync(open_inside, library.root, track.path)
+        descriptor, found = await anyio.to_thread.run_sync(open_inside, root, track.path)
     except UnreadableFileError as error:
+        if error.vanished and not await anyio.to_thread.run_sync(os.path.isdir, root):
+            raise LibraryOfflineError("The music folder is not there: its disk may be away") from error
         raise _translated(error) from error
     name = quote(shown(track.path.rpartition(b"/")[2]), safe="")
     return OpenFileResponse(
@@ -144,6 +155,12 @@ async def track_cover(
         cover = (await track_named(session, track_id)).cover
     nearest = min(COVER_SIZES, key=lambda side: abs(side - size))
     opened = None if cover is None else await anyio.to_thread.run_sync(_open_thumbnail, runtime, cover, nearest)
+    if cover is not None and opened is None:
+        # Made on another machine, or the data folder was emptied.
+        raise NotFoundError(
+            f"The cover of track {track_id} is not on this machine",
+            recovery_actions=("Share the thumbnails folder between machines", "Scan with mode full"),
+        )
     if opened is None:
         raise NotFoundError(f"Track {track_id} has no cover")
     # Asked again each time, answered 304: the address stays the same when the track gets another cover.

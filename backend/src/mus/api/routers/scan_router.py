@@ -118,7 +118,7 @@ async def _folder(runtime: Runtime, library: Library, text: str) -> bytes:
     # As shown, a name that is not UTF-8 has its bytes percent-escaped; but `%41` may be a real name as well.
     for candidate in dict.fromkeys((text.encode(), unescaped(text))):
         folder = _inside(library.root, candidate)
-        if await anyio.to_thread.run_sync(_is_folder_of, library.root, folder):
+        if await anyio.to_thread.run_sync(_is_folder_of, runtime.settings.roots.here(library.root), folder):
             return folder
         async with runtime.database.reading() as session:
             if await has_tracks_below(session, library.id, folder):

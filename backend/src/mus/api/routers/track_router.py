@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import os
 from typing import Annotated
 
+import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -26,8 +28,11 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ConflictError
 from mus.ledger.job_states import JobState
+from mus.library.file_systems import read_only_reason
+from mus.library.paths import shown
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.libraries import library_named, library_names
+from mus.persistence.models import Library, Track
 from mus.persistence.track_repository import SORT_FIELDS, Order, Position, TrackFilter, track_named, track_page
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
@@ -109,10 +114,13 @@ async def delete_track(
     runtime: RuntimeDep, caller: CallerDep, response: Response, track_id: TrackId
 ) -> JobAccepted:
     async with runtime.database.reading() as session:
-        status = TrackState((await track_named(session, track_id)).status)
+        track = await track_named(session, track_id)
+        library = await session.get_one(Library, track.library_id)
+    status = TrackState(track.status)
     if status not in LIVE_STATES:
         reason = "is in the trash already" if status is TrackState.TRASHED else "has no file any more"
         raise ConflictError(f"Track {track_id} {reason}", details={"status": status})
+    await _refuse_if_read_only(runtime, library, track)
     return await _enqueue(runtime, response, "delete_track_by_id", track_id, caller)
 
 
@@ -126,10 +134,32 @@ async def restore_track(
     runtime: RuntimeDep, caller: CallerDep, response: Response, track_id: TrackId
 ) -> JobAccepted:
     async with runtime.database.reading() as session:
-        status = TrackState((await track_named(session, track_id)).status)
-    if status is not TrackState.TRASHED:
-        raise ConflictError(f"Track {track_id} is not in the trash", details={"status": status})
+        track = await track_named(session, track_id)
+        library = await session.get_one(Library, track.library_id)
+    if track.status != TrackState.TRASHED:
+        raise ConflictError(f"Track {track_id} is not in the trash", details={"status": track.status})
+    await _refuse_if_read_only(runtime, library, track)
     return await _enqueue(runtime, response, "restore_track_by_id", track_id, caller)
+
+
+async def _refuse_if_read_only(runtime: Runtime, library: Library, track: Track) -> None:
+    """Raises ConflictError where this machine could not move the file. The worker's machine judges for itself."""
+    root = runtime.settings.roots.here(library.root)
+    reason = await anyio.to_thread.run_sync(_read_only_reason, root, track.path.partition(b"\0")[0])
+    if reason is not None:
+        raise ConflictError(
+            f"The folder of {shown(track.path)} cannot be changed: {reason}",
+            details={"library": library.name, "reason": reason},
+            recovery_actions=("Let mus write in the music folder",),
+        )
+
+
+def _read_only_reason(root: bytes, path: bytes) -> str | None:
+    """Of the folder of `path`, or of what is left above it."""
+    folder = os.path.dirname(path)
+    while folder and not os.path.isdir(os.path.join(root, folder)):
+        folder = os.path.dirname(folder)
+    return read_only_reason(os.path.join(root, folder))
 
 
 async def _enqueue(runtime: Runtime, response: Response, task: str, track_id: int, caller: str) -> JobAccepted:
