@@ -134,7 +134,7 @@ class Load:
                 self._resumes_under_way.add(request.what)
             return
         self._note(request.kind, answer)
-        # A resume that was asked for meanwhile, or that a frozen API has still before it, may come after this pause.
+        # A resume asked for meanwhile, or one that a frozen API has still before it, may come after this pause.
         stands = resumes == self._resumes[request.what] and request.what not in self._resumes_under_way
         if request.kind == "pause" and answer.is_success and stands:
             self._paused_since.setdefault(request.what, self._last_event())
