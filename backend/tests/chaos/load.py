@@ -64,6 +64,9 @@ class Load:
     #: (queue, last event when the pause stood, last event before the resume was asked for)
     pauses: list[tuple[str, int, int]] = field(default_factory=list)
     _paused_since: dict[str, int] = field(default_factory=dict)
+    _resumes: Counter[str] = field(default_factory=Counter)
+    #: Queues with a resume that got no answer.
+    _resumes_under_way: set[str] = field(default_factory=set)
     queues_can_be_paused: bool = False
 
     # ------------------------------------------------------------------- jobs
@@ -118,15 +121,22 @@ class Load:
         if not path:
             self.answers[f"{request.kind}: nothing to ask for"] += 1
             return
-        if request.kind == "resume" and request.what in self._paused_since:
-            self.pauses.append((request.what, self._paused_since.pop(request.what), self._last_event()))
+        if request.kind == "resume":
+            self._resumes[request.what] += 1
+            if request.what in self._paused_since:
+                self.pauses.append((request.what, self._paused_since.pop(request.what), self._last_event()))
+        resumes = self._resumes[request.what]
         try:
             answer = await self._send(request.first, method, path, json=body)
         except _NO_ANSWER as error:
             self.answers[f"{request.kind}: {type(error).__name__}"] += 1
+            if request.kind == "resume":
+                self._resumes_under_way.add(request.what)
             return
         self._note(request.kind, answer)
-        if request.kind == "pause" and answer.is_success:
+        # A resume asked for meanwhile, or one that a frozen API has still before it, may come after this pause.
+        stands = resumes == self._resumes[request.what] and request.what not in self._resumes_under_way
+        if request.kind == "pause" and answer.is_success and stands:
             self._paused_since.setdefault(request.what, self._last_event())
         if answer.status_code == 202:
             self.acknowledged.add(answer.json()["job_id"])
