@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from mus import broker_address
 from mus.errors import ConfigurationError
 from mus.root_map import RootMap, parsed_root_map
 
@@ -51,14 +52,15 @@ def _check_postgresql(address: str) -> None:
 class Settings(BaseSettings):
     """Everything that can be set from outside. Names of durations end in their unit."""
 
-    model_config = SettingsConfigDict(env_prefix="MUS_", frozen=True, extra="ignore")
+    model_config = SettingsConfigDict(env_prefix="MUS_", frozen=True, extra="ignore", hide_input_in_errors=True)
 
     music_dir: Path | None = None
     #: Where the libraries' roots are on this machine, if elsewhere than where the database has them; see `roots`.
     root_map: str = ""
     data_dir: Path = Field(default_factory=default_data_dir)
-    dragonfly_url: str | None = None
-    database_url: str | None = None
+    #: These two may have passwords in them: not for messages.
+    dragonfly_url: str | None = Field(default=None, repr=False)
+    database_url: str | None = Field(default=None, repr=False)
     host: str = "127.0.0.1"
     port: Annotated[int, Field(ge=0, le=65535)] = 8780
     api_token: SecretStr | None = None
@@ -112,13 +114,7 @@ class Settings(BaseSettings):
     def _broker_scheme(cls, value: str | None) -> str | None:
         if value is None or value == "":
             return None
-        parts = urlsplit(value)
-        if parts.scheme not in {"redis", "rediss", "unix"}:
-            raise ValueError("must start with redis://, rediss:// or unix://")
-        try:
-            _ = parts.port
-        except ValueError:
-            raise ValueError("has a port that is not a number from 0 to 65535") from None
+        broker_address.check(value)
         return value
 
     @field_validator("scan_schedule")

@@ -7,13 +7,16 @@ from collections.abc import AsyncIterator
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from sqlalchemy import update
 from sqlalchemy.exc import OperationalError
 
 from mus.errors import TemporaryError
 from mus.jobs.scan_requests import scan_job
+from mus.ledger.lease import WATCHER, Lease
 from mus.library.paths import escaped
 from mus.library.scan_plan import KnownTrack
 from mus.library.walk import FoundFile
+from mus.persistence.models import LeaseRow
 from mus.watcher.enqueue import MOST_CHANGES, PATHS_IN_A_JOB, Enqueuer, sort_changes
 from mus.watcher.settle import Look, Settled
 from watcher.scene import Scene, opened_scene
@@ -23,6 +26,21 @@ from watcher.scene import Scene, opened_scene
 async def scene(tmp_path_factory: pytest.TempPathFactory, broker_url: str, queue_name: str) -> AsyncIterator[Scene]:
     async with opened_scene(tmp_path_factory.mktemp("scene"), broker_url, queue_name) as scene:
         yield scene
+
+
+@pytest.fixture
+async def lease(scene: Scene) -> AsyncIterator[Lease]:
+    """Held: this process is the watcher."""
+    lease = Lease(
+        scene.runtime.database,
+        WATCHER,
+        beat_seconds=5.0,
+        dead_after_seconds=20.0,
+        data_dir=scene.runtime.settings.data_dir,
+    )
+    await lease.acquire()
+    yield lease
+    await lease.release()
 
 
 def file(path: bytes, inode: int = 1, *, size: int = 10) -> FoundFile:
@@ -113,9 +131,9 @@ def test_every_change_is_in_one_place_and_no_job_is_too_long(states: dict[int, t
 # ------------------------------------------------------------ enqueueing
 
 
-async def test_changes_become_jobs_on_their_queues_with_escaped_paths(scene: Scene) -> None:
+async def test_changes_become_jobs_on_their_queues_with_escaped_paths(scene: Scene, lease: Lease) -> None:
     await scene.add_tracks(track(b"known.mp3", 2), track(b"old.mp3", 3), track(b"gone.mp3", 4))
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     name = b"line\nbreak \xff%.mp3"
     enqueuer.add(present(file(name, 1), file(b"known.mp3", 2, size=11), file(b"new.mp3", 3)))
     enqueuer.add(gone(b"old.mp3", b"gone.mp3"))
@@ -130,8 +148,8 @@ async def test_changes_become_jobs_on_their_queues_with_escaped_paths(scene: Sce
     assert enqueuer.next_due is None
 
 
-async def test_thousands_of_changes_cost_few_jobs_and_more_cost_one_scan(scene: Scene) -> None:
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+async def test_thousands_of_changes_cost_few_jobs_and_more_cost_one_scan(scene: Scene, lease: Lease) -> None:
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     enqueuer.add(present(*(file(b"%d.mp3" % n, n) for n in range(MOST_CHANGES))))
     await enqueuer.flush(0.0)
     assert len(await scene.jobs()) == MOST_CHANGES / PATHS_IN_A_JOB
@@ -146,8 +164,8 @@ async def test_thousands_of_changes_cost_few_jobs_and_more_cost_one_scan(scene: 
     assert (scan.arguments["mode"], scan.arguments["path"]) == ("quick", "")
 
 
-async def test_a_stream_of_changes_is_gathered(scene: Scene) -> None:
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+async def test_a_stream_of_changes_is_gathered(scene: Scene, lease: Lease) -> None:
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     for step in range(200):
         enqueuer.add(present(*(file(b"%d.mp3" % n, n) for n in range(step * 5, step * 5 + 5))))
         await enqueuer.flush(step * 0.05)
@@ -157,16 +175,16 @@ async def test_a_stream_of_changes_is_gathered(scene: Scene) -> None:
     assert len(jobs) <= 12
 
 
-async def test_more_vanished_tracks_than_one_job_carries_are_judged_by_a_scan(scene: Scene) -> None:
+async def test_more_vanished_tracks_than_one_job_carries_are_judged_by_a_scan(scene: Scene, lease: Lease) -> None:
     await scene.add_tracks(*(track(b"Old/%d.mp3" % n, n) for n in range(PATHS_IN_A_JOB + 1)))
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     enqueuer.add(gone(b"Old"))
     await enqueuer.flush(0.0)
     assert [job.task for job in await scene.jobs()] == ["scan_library"]
 
 
-async def test_a_version_that_was_handed_on_is_not_handed_on_again_soon(scene: Scene) -> None:
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+async def test_a_version_that_was_handed_on_is_not_handed_on_again_soon(scene: Scene, lease: Lease) -> None:
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     for now, found in ((0.0, file(b"a.mp3")), (1.0, file(b"a.mp3")), (2.0, file(b"a.mp3", size=11))):
         enqueuer.add(present(found))
         await enqueuer.flush(now)
@@ -180,9 +198,9 @@ async def test_a_version_that_was_handed_on_is_not_handed_on_again_soon(scene: S
 
 @pytest.mark.parametrize("what", ["files", "scan"])
 async def test_changes_are_kept_while_the_database_is_busy(
-    scene: Scene, what: str, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, lease: Lease, what: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     if what == "files":
         enqueuer.add(present(file(b"a.mp3")))
     else:
@@ -205,9 +223,9 @@ async def test_changes_are_kept_while_the_database_is_busy(
 
 
 async def test_changes_are_kept_while_the_database_cannot_be_read(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
+    scene: Scene, lease: Lease, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     enqueuer.add(present(file(b"a.mp3")))
 
     def broken() -> None:
@@ -219,9 +237,20 @@ async def test_changes_are_kept_while_the_database_cannot_be_read(
     assert len(enqueuer) == 1
 
 
-async def test_deletions_can_be_dropped_when_the_root_is_in_doubt(scene: Scene) -> None:
-    enqueuer = Enqueuer(scene.runtime.database, scene.library_id)
+async def test_deletions_can_be_dropped_when_the_root_is_in_doubt(scene: Scene, lease: Lease) -> None:
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
     enqueuer.add([*gone(b"a.mp3"), *present(file(b"b.mp3"))])
     enqueuer.drop_gone()
     await enqueuer.flush(0.0)
     assert [job.arguments["paths"] for job in await scene.jobs()] == [["b.mp3"]]
+
+
+async def test_a_watcher_that_lost_its_lease_enqueues_nothing(scene: Scene, lease: Lease) -> None:
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
+    async with scene.runtime.database.unit_of_work() as work:
+        await work.session.execute(update(LeaseRow).values(holder="another"))
+    enqueuer.add(present(file(b"a.mp3")))
+    assert not await enqueuer.flush(0.0)
+    enqueuer.add_scan("a test")
+    assert not await enqueuer.flush(100.0)
+    assert await scene.jobs() == []

@@ -330,6 +330,15 @@ class WorkerHealth(BaseModel):
     last_beat_age: float = Field(description="Seconds")
 
 
+class WatcherHealth(BaseModel):
+    """The one that leads, of however many run."""
+
+    host: str
+    alive: bool
+    since: datetime
+    last_beat_age: float = Field(description="Seconds")
+
+
 class LibraryHealth(BaseModel):
     id: int
     name: str
@@ -350,5 +359,6 @@ class Health(BaseModel):
     database: DatabaseHealth | None = None
     broker: BrokerHealth | None = None
     workers: list[WorkerHealth] | None = None
+    watcher: WatcherHealth | None = Field(default=None, description="Null when none runs")
     paused_queues: list[str] | None = None
     libraries: list[LibraryHealth] | None = None

@@ -30,6 +30,7 @@ from coredis.patterns.pipeline import Pipeline, PipelineCommandRequest
 from coredis.typing import AnyStr, R
 from streaq.types import ReadStreamsCallback
 
+from mus import broker_address
 from mus.broker.script_texts import shipped_scripts, texts_by_sha
 from mus.errors import ConfigurationError
 
@@ -216,7 +217,11 @@ class ScriptClient(Redis[AnyStr]):
             for name in ("verify_version", "retry_policy", "type_adapter")
             if name in options
         }
-        pool = SlotKeepingPool.from_url(url, db=db, decode_responses=decode_responses, **options)
+        # Left alone, coredis would neither decode the password nor check whose certificate it is shown.
+        options.setdefault("ssl_context", broker_address.tls_context(url))
+        pool = SlotKeepingPool.from_url(
+            url, decode_components=True, db=db, decode_responses=decode_responses, **options
+        )
         return cast(
             "ScriptClient[Any]",
             cls(

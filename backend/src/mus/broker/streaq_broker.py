@@ -18,9 +18,8 @@ import logging
 import typing
 from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec
-from urllib.parse import urlsplit
 
 import redis.asyncio
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
@@ -28,6 +27,7 @@ from redis.exceptions import RedisError as RedisPackageError
 from redis.exceptions import ResponseError
 from streaq.constants import REDIS_GROUP
 
+from mus import broker_address
 from mus.broker.lane import BROKER_ERRORS, Lane, consumer_name
 from mus.broker.queues import Queue, follow_up_queue, queue_named
 from mus.errors import BadRequestError, BrokerUnavailableError
@@ -103,7 +103,7 @@ class Options:
 class Connection:
     """An open way to the broker: streaQ's publisher inside, our own client beside it."""
 
-    url: str
+    url: str = field(repr=False)
     queue_name: str
     ledger: Ledger
     redis: redis.asyncio.Redis
@@ -116,10 +116,8 @@ class Connection:
         return f"mus:{self.queue_name}:control"
 
     def _unavailable(self, error: BaseException) -> BrokerUnavailableError:
-        parts = urlsplit(self.url)  # without its password
-        where = parts.path if parts.scheme == "unix" else f"{parts.hostname}:{parts.port or 6379}"
         return BrokerUnavailableError(
-            f"The broker at {where} does not answer: {error or type(error).__name__}",
+            f"The broker at {broker_address.shown(self.url)} does not answer: {error or type(error).__name__}",
             recovery_actions=("Start it, or correct MUS_DRAGONFLY_URL",),
         )
 

@@ -27,6 +27,7 @@ from mus.config import Settings
 from mus.errors import MusError
 from mus.ledger.job_rows import is_newer
 from mus.ledger.job_states import STARTABLE_STATES, JobState
+from mus.ledger.lease import WATCHER, lease_row
 from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import file_system_type, is_remote, read_only_reason
 from mus.library.paths import shown
@@ -150,6 +151,7 @@ async def _database_checks(database: Database, settings: Settings) -> tuple[list
     except MusError as error:
         checks.append(Check("data folder", "fail", error.user_message))
     checks += await _jobs(database, settings)
+    checks.append(await _watcher(database, settings))
     return checks, [library.root for library in libraries]
 
 
@@ -194,6 +196,20 @@ async def _jobs(database: Database, settings: Settings) -> list[Check]:
     else:
         checks.append(Check("jobs", "ok", f"{waiting} wait for a worker" if waiting else "none is stuck"))
     return checks
+
+
+async def _watcher(database: Database, settings: Settings) -> Check:
+    async with database.reading() as session:
+        row = await lease_row(session, WATCHER)
+    if row is None:
+        scans = "only scans find what changes until `mus up` or `mus watch` runs"
+        return Check("watcher", "warn", f"none runs: {scans}")
+    age = max(0.0, (utc_now() - row.beat_at).total_seconds())
+    if age >= settings.dead_after_seconds:
+        return Check(
+            "watcher", "warn", f"{row.host} has not been heard of for {age:.0f} s: start `mus watch` again"
+        )
+    return Check("watcher", "ok", f"on {row.host} (process {row.pid}), since {row.held_since:%Y-%m-%d %H:%M} UTC")
 
 
 async def _jobs_of_others(session: AsyncSession) -> str | None:

@@ -9,7 +9,7 @@ from sqlalchemy import delete, func, insert, literal, select, update
 from mus.ledger.job_rows import jobs
 from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.persistence.database import Database
-from mus.persistence.models import JobEvent, Schedule, WorkerRow, utc_now
+from mus.persistence.models import JobEvent, LeaseRow, Schedule, WorkerRow, utc_now
 
 #: Messages that go out between the look at the highest number in use and the moment the backup is in its place.
 _MARGIN = 1_000
@@ -41,6 +41,7 @@ async def begin_anew(database: Database, *, above_delivery: int, due_task: str) 
             )
         )
         await session.execute(delete(WorkerRow))
+        await session.execute(delete(LeaseRow))
         await session.execute(
             update(jobs)
             .where(jobs.c.state == JobState.RUNNING, jobs.c.cancel_requested_at.is_(None))

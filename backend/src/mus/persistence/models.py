@@ -304,6 +304,21 @@ class WorkerRow(Base):
     started_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class LeaseRow(Base):
+    """Who does what only one of several processes shall do. It lives while `beat` rises; no row, nobody."""
+
+    __tablename__ = "leases"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    #: Another id each time the lease is taken: it fences what the holder writes.
+    holder: Mapped[str] = mapped_column(String(32))
+    host: Mapped[str] = mapped_column(String(255))
+    pid: Mapped[int] = mapped_column(Integer)
+    beat: Mapped[int] = mapped_column(BigInteger, default=0)
+    beat_at: Mapped[datetime] = mapped_column(default=utc_now)
+    held_since: Mapped[datetime] = mapped_column(default=utc_now)
+
+
 class Schedule(Base):
     """A job that comes again: fired by a conditional update of `next_due`, so once however many look."""
 

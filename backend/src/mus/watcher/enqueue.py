@@ -12,6 +12,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import MusError
 from mus.jobs.scan_requests import scan_job
+from mus.ledger.lease import Lease
 from mus.library.paths import escaped
 from mus.library.scan_plan import KnownTrack
 from mus.library.states import LIVE_STATES, TrackState
@@ -128,11 +129,13 @@ class Enqueuer:
     """Keeps settled changes until their jobs' rows are committed, then forgets them.
 
     Busy databases are waited for: the changes stay, and `flush` tries again when `next_due` has come. Bounded:
-    past `MOST_CHANGES` the paths are dropped, and a scan is owed instead.
+    past `MOST_CHANGES` the paths are dropped, and a scan is owed instead. Once the lease is another process's,
+    nothing is enqueued.
     """
 
-    def __init__(self, database: Database, library_id: int) -> None:
+    def __init__(self, database: Database, library_id: int, lease: Lease) -> None:
         self._database = database
+        self._lease = lease
         self._library_id = library_id
         self._changes: dict[bytes, FoundFile | None] = {}
         self._scan_reason: str | None = None
@@ -216,7 +219,7 @@ class Enqueuer:
             return
         calls = list(jobs.calls())
         if calls:
-            async with self._database.unit_of_work():
+            async with self._lease.unit_of_work():
                 await broker.enqueue_many(
                     [
                         broker.job(
@@ -248,7 +251,7 @@ class Enqueuer:
         return sort_changes(present, gone, known_present, known_gone)
 
     async def _enqueue_scan(self, reason: str) -> None:
-        async with self._database.unit_of_work():
+        async with self._lease.unit_of_work():
             await broker.enqueue_many([scan_job(self._library_id, requested_by=_REQUESTED_BY)])
         count(WATCHER_CHANGES, "scan")
         logger.info("library %d is to be scanned: %s", self._library_id, reason)

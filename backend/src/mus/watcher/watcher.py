@@ -5,6 +5,8 @@
 
 The disk is the truth and events are hints, so whenever some may have been missed, a quick scan is enqueued: at
 the start, when watching failed, when a root or the broker came back, when too much happened at once.
+
+Of several watchers one leads, the holder of a lease; another one's start is its taking over.
 """
 
 from __future__ import annotations
@@ -28,6 +30,7 @@ from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.errors import MusError
 from mus.jobs import JOB_MODULES
+from mus.ledger.lease import WATCHER, Lease
 from mus.library.file_systems import file_system_type, is_remote
 from mus.library.paths import shown
 from mus.library.walk import WalkReport, walk
@@ -60,13 +63,13 @@ _REMOTE_SETTLE_SECONDS = 3.0
 class LibraryWatcher:
     """Watches one root until it is cancelled."""
 
-    def __init__(self, runtime: Runtime, library_id: int, root: bytes) -> None:
+    def __init__(self, runtime: Runtime, lease: Lease, library_id: int, root: bytes) -> None:
         self.library_id = library_id
         self.root = root
         self._runtime = runtime
         self._filter = EventFilter(root)
         self._settler = Settler(runtime.settings.settle_seconds)
-        self._enqueuer = Enqueuer(runtime.database, library_id)
+        self._enqueuer = Enqueuer(runtime.database, library_id, lease)
         self._noticed: set[bytes] = set()
         self._wake = asyncio.Event()
         self._identity: tuple[int, int] | None = None
@@ -314,8 +317,9 @@ def identity(root: bytes) -> tuple[int, int] | None:
 class _Watchers:
     """A LibraryWatcher in a task for each row of the table."""
 
-    def __init__(self, runtime: Runtime, tasks: asyncio.TaskGroup) -> None:
+    def __init__(self, runtime: Runtime, lease: Lease, tasks: asyncio.TaskGroup) -> None:
         self._runtime = runtime
+        self._lease = lease
         self._tasks = tasks
         self._running: dict[tuple[int, bytes], tuple[LibraryWatcher, asyncio.Task[None]]] = {}
 
@@ -334,7 +338,7 @@ class _Watchers:
         for key in self._running.keys() - libraries:
             self._running.pop(key)[1].cancel()
         for library_id, root in sorted(libraries - self._running.keys()):
-            watcher = LibraryWatcher(self._runtime, library_id, root)
+            watcher = LibraryWatcher(self._runtime, self._lease, library_id, root)
             task = self._tasks.create_task(self._keep_watching(watcher), name=f"mus-watch {library_id}")
             self._running[library_id, root] = (watcher, task)
 
@@ -385,9 +389,17 @@ async def _answered(request: Awaitable[Any]) -> bool:
 async def watch(runtime: Runtime, stopping: asyncio.Event) -> None:
     """Watch every library in the table, also those that are added later, until `stopping` is set.
 
-    The job modules must have been imported: jobs are checked against their tasks.
+    While another process watches this one waits, ready to take over. The job modules must have been imported:
+    jobs are checked against their tasks.
     """
-    watching = asyncio.create_task(_watch_all(runtime), name="mus-watchers")
+    lease = Lease(
+        runtime.database,
+        WATCHER,
+        beat_seconds=runtime.settings.beat_seconds,
+        dead_after_seconds=runtime.settings.dead_after_seconds,
+        data_dir=runtime.settings.data_dir,
+    )
+    watching = asyncio.create_task(lease.lead(lambda: _watch_all(runtime, lease)), name="mus-watchers")
     stopped = asyncio.create_task(stopping.wait(), name="mus-watch-stop")
     try:
         await asyncio.wait({watching, stopped}, return_when=asyncio.FIRST_COMPLETED)
@@ -400,9 +412,9 @@ async def watch(runtime: Runtime, stopping: asyncio.Event) -> None:
         await asyncio.gather(watching, stopped, return_exceptions=True)
 
 
-async def _watch_all(runtime: Runtime) -> None:
+async def _watch_all(runtime: Runtime, lease: Lease) -> None:
     async with asyncio.TaskGroup() as tasks:
-        watchers = _Watchers(runtime, tasks)
+        watchers = _Watchers(runtime, lease, tasks)
         tasks.create_task(watchers.keep_in_step(), name="mus-libraries")
         tasks.create_task(watchers.keep_asking_broker(), name="mus-ping")
 

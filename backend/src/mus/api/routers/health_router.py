@@ -22,15 +22,17 @@ from mus.api.schemas import (
     Health,
     HealthStatus,
     LibraryHealth,
+    WatcherHealth,
     WorkerHealth,
 )
 from mus.api.security import is_authorized
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
+from mus.ledger.lease import WATCHER, lease_row
 from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import read_only_reason
 from mus.persistence.libraries import all_libraries
-from mus.persistence.models import Library
+from mus.persistence.models import LeaseRow, Library, utc_now
 
 router = APIRouter(tags=["health"])
 
@@ -66,6 +68,7 @@ async def read_health(runtime: Runtime) -> Health:
             libraries = await all_libraries(session)
             found = await workers(session, dead_after_seconds=runtime.settings.dead_after_seconds)
             paused = await paused_queues(session)
+            watching = await lease_row(session, WATCHER)
     except (SQLAlchemyError, OSError, TimeoutError):
         return Health(
             status=HealthStatus.UNAVAILABLE,
@@ -92,9 +95,17 @@ async def read_health(runtime: Runtime) -> Health:
             for worker in found
             if worker.row.state != "stopped"
         ],
+        watcher=None if watching is None else _watcher(watching, runtime.settings.dead_after_seconds),
         # In good order: a person has paused them.
         paused_queues=sorted(paused),
         libraries=[await _library(runtime, library, ask=broker.ok) for library in libraries],
+    )
+
+
+def _watcher(row: LeaseRow, dead_after_seconds: float) -> WatcherHealth:
+    age = max(0.0, (utc_now() - row.beat_at).total_seconds())
+    return WatcherHealth(
+        host=row.host, alive=age < dead_after_seconds, since=row.held_since, last_beat_age=round(age, 3)
     )
 
 
