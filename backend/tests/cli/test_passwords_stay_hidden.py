@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import signal
-import sqlite3
 import urllib.request
 from collections.abc import Iterator
 from pathlib import Path
@@ -66,7 +65,7 @@ def test_of_everything_that_runs_and_breaks(
         # Everybody reconnects, and says why it must.
         secured.tls.close()
         until(lambda: '"ok":false' in fetched(address, "/api/v1/health"), what="a broker that is away")
-        up.said("the broker is out of reach")
+        up.said("was interrupted")
         away = mus(tmp_path, "doctor", **given)
         assert "fail  broker: does not answer" in away.stdout
         shown += [away.stdout, away.stderr, fetched(address, "/api/v1/health"), fetched(address, "/metrics")]
@@ -96,9 +95,8 @@ def test_of_everything_that_runs_and_breaks(
         ({"database_url": "postgresql+asyncpg://u:{database}@127.0.0.1:1/db?ssl=verify-full"}, "cannot be used"),
     ],
 )
-@pytest.mark.parametrize("log_level", ["INFO", "DEBUG"])
 def test_of_commands_that_get_nowhere(
-    tmp_path: Path, secured: SecuredBroker, wrong: dict[str, str], said: str, log_level: str
+    tmp_path: Path, secured: SecuredBroker, wrong: dict[str, str], said: str
 ) -> None:
     given = {
         name: form.format(
@@ -109,13 +107,13 @@ def test_of_commands_that_get_nowhere(
         )
         for name, form in wrong.items()
     }
-    sqlite3.connect(tmp_path / "mus.db").close()
-    told = mus(tmp_path, "doctor", "--data", tmp_path, log_level=log_level, **given)
+    told = mus(tmp_path, "doctor", "--data", tmp_path, log_level="DEBUG", **given)
     assert told.returncode in {1, 2}
     assert said in told.stdout + told.stderr
     assert "Traceback" not in told.stderr
     hidden(told.stdout + told.stderr)
     if "database_url" in wrong:
-        migrated = mus(tmp_path, "migrate", "--data", tmp_path, log_level=log_level, **given)
+        migrated = mus(tmp_path, "migrate", "--data", tmp_path, log_level="DEBUG", **given)
         assert said in migrated.stderr
+        assert "Traceback" not in migrated.stderr
         hidden(migrated.stdout + migrated.stderr)

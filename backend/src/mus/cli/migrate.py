@@ -31,11 +31,17 @@ def migrate(data: DataOption = None) -> None:
 
 
 async def _migrate(settings: Settings) -> tuple[str | None, str | None]:
+    from contextlib import suppress
+
+    from sqlalchemy.exc import SQLAlchemyError
+
     from mus.persistence.database import Database
 
     database = Database(settings.sqlalchemy_url)
+    before = None
     try:
-        before = await schema_revision(database)
+        with suppress(SQLAlchemyError):  # `migrate` says in one line what is wrong
+            before = await schema_revision(database)
         await database.migrate()
         return before, await schema_revision(database)
     finally:
