@@ -21,7 +21,7 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.config import Settings
 from mus.errors import ConfigurationError
-from mus.persistence.models import Library, QueueRow, WorkerRow, utc_now
+from mus.persistence.models import LeaseRow, Library, QueueRow, WorkerRow, utc_now
 
 Client = httpx.AsyncClient
 TOKEN = "sésame"
@@ -46,6 +46,7 @@ async def test_health_tells_what_is_up(
         WorkerRow(id="y", host="h", pid=3, queues=["low_priority"], state="stopped"),
         QueueRow(name="low_priority", paused_at=utc_now()),
         QueueRow(name="high_priority", paused_at=None),
+        LeaseRow(name="watcher", holder="a", host="nas", pid=4),
     )
     key = f"mus:{runtime.connection.queue_name}:watch:{library.id}"
     await runtime.connection.redis.set(key, json.dumps({"mode": "polling"}), ex=60)
@@ -62,6 +63,7 @@ async def test_health_tells_what_is_up(
         "x": (True, ["medium_priority"]),
     }
     assert all(0 <= worker["last_beat_age"] < 60 for worker in health["workers"])
+    assert (health["watcher"]["host"], health["watcher"]["alive"]) == ("nas", True)
     # Somebody paused it: nothing is down.
     assert health["paused_queues"] == ["low_priority"]
     assert health["libraries"] == [

@@ -45,6 +45,8 @@ class TlsTerminator:
         self._thread.start()
         self._server: asyncio.Server | None = None
         self.port = 0
+        self.handshakes = 0
+        self.is_backend_away = False
         self.open()
 
     def open(self) -> None:
@@ -77,7 +79,10 @@ class TlsTerminator:
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         self._connections.add(writer)
         backend: asyncio.StreamWriter | None = None
+        self.handshakes += 1
         try:
+            if self.is_backend_away:
+                raise ConnectionRefusedError
             from_backend, backend = await asyncio.open_unix_connection(self._socket)
             async with asyncio.TaskGroup() as pumps:
                 pumps.create_task(_pump(reader, backend))

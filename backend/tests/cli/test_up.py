@@ -42,6 +42,9 @@ def test_it_comes_up_scans_and_stops_without_a_trace(
         joined = json.loads(mus(tmp_path, "scan", "--json", **database_settings).stdout)
         assert (joined["found"], joined["unchanged"]) == (5, 5)
         assert "1 alive" in mus(tmp_path, "doctor", **database_settings).stdout
+        until(
+            lambda: "ok    watcher: on " in mus(tmp_path, "doctor", **database_settings).stdout, what="the watcher"
+        )
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(30) == 0
         assert up.processes() == {}

@@ -140,7 +140,11 @@ async def test_one_that_stops_in_good_order_is_followed_at_once(scene: Scene, st
     first = start("one")
     await leads(scene, first)
     second = start("two")
+    third = start("three")
     await says(tmp_path, "two", "waiting to take over")
+    await says(tmp_path, "three", "waiting to take over")
+    third.terminate()
+    assert await asyncio.to_thread(third.wait, 10) == 0, "one that waits stops as well"
     first.terminate()
     assert await asyncio.to_thread(first.wait, 10) == 0
     await leads(scene, second)
