@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import json
-import secrets
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
@@ -15,6 +14,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings, strategies
 from sqlalchemy import select
 
+from broker_rules import queue_of
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import load_settings
@@ -302,7 +302,7 @@ def test_a_client_that_reconnects_at_any_moment_ends_with_the_same_final_states(
 
 
 async def _scenario(steps: list[tuple[str, int]], broker_url: str, folder: Path) -> None:
-    given = load_settings(data_dir=folder, dragonfly_url=broker_url, queue_name=f"{{{secrets.token_hex(6)}}}")
+    given = load_settings(data_dir=folder, dragonfly_url=broker_url, queue_name=queue_of(str(folder)))
     database = Database(given.sqlalchemy_url)
     await database.migrate()
     try:

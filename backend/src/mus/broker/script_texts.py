@@ -111,7 +111,7 @@ def _script(name: str, body: str, shape: Shape) -> ServerScript:
             raise _changed_shape(f"{name} no longer contains {text.strip()!r} once")
         body = body.replace(text, replacement)
     # DragonflyDB reads its flags from the first line; elsewhere the line is a comment.
-    # Its Lua 5.4 has no global `unpack`.
+    # Lua 5.4 has `table.unpack` for the global of 5.1, which DragonflyDB 1.40 puts in again.
     flags = "--!df flags=allow-undeclared-keys\n" if shape.follows_graph else ""
     head = "local keys, argv = KEYS, ARGV\nlocal unpack = table.unpack or unpack\n"
     text = flags + head + body
