@@ -6,7 +6,6 @@ import json
 import os
 import shutil
 import signal
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -14,10 +13,7 @@ import httpx
 from websockets.sync.client import connect
 
 from audio_files import make_audio, write_library
-
-sys.path.append(str(Path(__file__).parents[1] / "cli"))
-
-from mus_commands import Up, mus, mus_up, until
+from cli.mus_commands import Up, mus, mus_up, until
 
 OPEN = {"queued", "running", "waiting", "retrying"}
 TRACKS = 6

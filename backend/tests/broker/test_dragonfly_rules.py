@@ -251,7 +251,6 @@ async def test_every_script_keeps_to_the_one_slot_of_its_queue(
         "FUNCTION LIST",
         "CLIENT NO-TOUCH ON",
         "SET s v IFEQ w",
-        "MULTI_EXEC",
     ],
 )
 async def test_what_dragonfly_does_not_parse_is_refused(judge: redis.asyncio.Redis, command: str) -> None:

@@ -1,4 +1,4 @@
-"""The judge as a process, until it is interrupted: see the package."""
+"""The judge as a process, until it is interrupted or its Valkey is gone: see the package."""
 
 from __future__ import annotations
 
@@ -15,7 +15,9 @@ async def main() -> None:
     async with judging(upstream, address) as url:
         sys.stdout.write(f"{url}\n")
         sys.stdout.flush()
-        await asyncio.Event().wait()
+        reader, writer = await asyncio.open_unix_connection(upstream)
+        await reader.read()
+        writer.close()
 
 
 with suppress(KeyboardInterrupt):

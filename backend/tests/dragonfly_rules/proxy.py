@@ -13,7 +13,7 @@ from typing import Any, Self
 
 import redis
 
-from dragonfly_rules.resp import Empty, Failure, decode, encode, request, taken
+from dragonfly_rules.resp import Failure, decode, encode, request, taken
 from dragonfly_rules.scripts import Scripts
 from dragonfly_rules.supported import Commands
 
@@ -201,8 +201,8 @@ class Session:
         if watches:
             # An empty transaction tells whether what was watched has changed; nothing comes between it and these.
             self._upstream.ask([b"MULTI"])
-            if decode(unchanged := self._upstream.ask([b"EXEC"]))[0] in (None, Empty()) and unchanged != b"*0\r\n":
-                return unchanged
+            if (answer := self._upstream.ask([b"EXEC"])) != b"*0\r\n":
+                return answer
         # A command that reaches for all shards makes it global; otherwise the keys are locked ahead
         # (DeduceExecMode in server/main_service.cc).
         mode = "GLOBAL" if any(command[0].upper() == b"SCRIPT" for command in queued) else "LOCK"
