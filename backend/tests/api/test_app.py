@@ -67,7 +67,15 @@ async def test_health_tells_what_is_up(
     # Somebody paused it: nothing is down.
     assert health["paused_queues"] == ["low_priority"]
     assert health["libraries"] == [
-        {"id": library.id, "name": "Music", "online": True, "offline_reason": None, "watch_mode": "polling"}
+        {
+            "id": library.id,
+            "name": "Music",
+            "online": True,
+            "offline_reason": None,
+            "writable": True,
+            "read_only_reason": None,
+            "watch_mode": "polling",
+        }
     ]
 
 
