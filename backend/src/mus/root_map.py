@@ -48,11 +48,13 @@ def parsed_root_map(text: str) -> RootMap:
     """Read `STORED=HERE,STORED=HERE`; an empty text maps nothing. Raises ValueError that says what is wrong."""
     here: dict[bytes, bytes] = {}
     for pair in filter(None, (part.strip() for part in text.split(","))):
-        stored, equals, folder = (_path(part) for part in pair.partition("="))
-        if not equals or b"=" in folder:
+        if pair.count("=") != 1:
             raise ValueError(
                 f"{pair!r} is not STORED=HERE; a comma, = or % inside a path is written %2C, %3D or %25"
             )
+        stored, folder = (_path(part) for part in pair.split("="))
+        if b"\0" in stored + folder:
+            raise ValueError(f"{pair!r} has a NUL, which no path has")
         if not os.path.isabs(stored) or not os.path.isabs(folder):
             raise ValueError(f"{pair!r} must name two absolute paths")
         stored, folder = os.path.normpath(stored), os.path.normpath(folder)

@@ -78,7 +78,8 @@ def _data_folder(settings: Settings) -> Check:
         return Check("data folder", "fail", f"{there} is not a folder: choose another with --data")
     if not os.access(there, os.W_OK | os.X_OK):
         return Check("data folder", "fail", f"{there} is not writable for this user: change its owner or mode")
-    if file_system_type(os.fsencode(there)) in {"nfs", "nfs4", "cifs", "smb3"}:
+    holds_database = settings.database_url is None
+    if holds_database and file_system_type(os.fsencode(there)) in {"nfs", "nfs4", "cifs", "smb3"}:
         return Check(
             "data folder",
             "fail",
