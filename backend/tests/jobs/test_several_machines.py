@@ -1,6 +1,6 @@
 """Machines that share database and broker, each with the music in another folder and with numbers of its own.
 
-The second machine's folder is a copy on another file system: other inodes, ctimes and device numbers, as on a share.
+The second machine has a copy on another file system: other inodes, ctimes and device numbers, as on a share.
 """
 
 from __future__ import annotations
