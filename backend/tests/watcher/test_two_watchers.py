@@ -126,7 +126,7 @@ async def test_one_that_was_frozen_finds_its_place_taken_and_doubles_nothing(
     # The frozen one's events wait in its kernel queue: it sees this file when it wakes up.
     await enqueued_once(scene, "a.mp3")
     frozen.send_signal(signal.SIGCONT)
-    await says(tmp_path, "one", "another process has taken over")
+    await says(tmp_path, "one", "this process is the watcher no more")
     await says(tmp_path, "one", "waiting to take over")
     await enqueued_once(scene, "b.mp3")
     assert (await scene.enqueued("process_file_created")).count(b"a.mp3") == 1

@@ -68,7 +68,9 @@ class Lease:
                     return
             finally:
                 await self.release()
-            logger.warning("another process has taken over as the %s: this one was not heard of", self._name)
+            logger.warning(
+                "this process is the %s no more: it was not heard of, or the database restored", self._name
+            )
 
     async def _works_until_lost(self, work: Callable[[], Coroutine[Any, Any, None]]) -> bool:
         """Whether `work` ended by itself."""
