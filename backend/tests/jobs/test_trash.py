@@ -461,6 +461,9 @@ async def test_a_purge_leaves_the_trash_of_a_disk_that_is_away(music: MusicLibra
     await make_old(music, days=31)
     os.rename(music.root, music.root.with_name("away"))
     assert result_of(await purge(music)) == {"purged": 0}
+    async with music.runtime.database.reading() as session:
+        # It can be restored as before.
+        assert (await session.scalars(select(TrashEntry.state))).all() == ["trashed"]
     os.rename(music.root.with_name("away"), music.root)
     assert result_of(await purge(music)) == {"purged": 1}
 

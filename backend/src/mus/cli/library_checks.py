@@ -79,13 +79,8 @@ def _same_folder(library: LocalLibrary, tracks: Sequence[KnownTrack]) -> Check:
     if library.root != library.stored_root:
         folder += f", for all machines {shown(library.stored_root)}"
     line = f"{library.name} ({folder}): {same} of {len(tracks)} known tracks are here as known"
-    if same == 0:
-        what = "other files" if there else "none of them is there"
-        return Check(
-            "library",
-            "fail",
-            f"{line} ({what}): is this the same folder? Mount it, or correct MUS_ROOT_MAP",
-        )
+    if there == 0:
+        return Check("library", "fail", f"{line}: is this the same folder? Mount it, or correct MUS_ROOT_MAP")
     if same < len(tracks) / 2:
         return Check("library", "warn", f"{line}: scan if that is right, else correct the mount or MUS_ROOT_MAP")
     return Check("library", "ok", line)

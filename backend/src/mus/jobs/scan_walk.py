@@ -23,7 +23,7 @@ from mus.library.scan_plan import KnownTrack, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
-from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, known_tracks
+from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks, known_tracks
 from mus.persistence.models import Job
 
 #: Files of one `read_files` job: some 50 ms of reading, one short write transaction.
@@ -61,6 +61,7 @@ async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path:
     end = await asyncio.to_thread(plan.conclude, walker.report, start, any_device=confirm)
     for batch in range(0, len(end.adopted), ADOPTED_BATCH):
         async with job.effect() as work:
+            await hold_tracks(work.session, library_id)
             await adopt_numbers(work.session, end.adopted[batch : batch + ADOPTED_BATCH])
     await chunks.add(end.to_read)
     await chunks.flush(

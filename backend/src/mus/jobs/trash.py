@@ -239,8 +239,9 @@ async def purge_trash(job: RunningJob, *, older_than_days: float) -> dict[str, A
 
 async def _purge(job: RunningJob, entry: TrashEntry, trash_path: bytes) -> bool:
     """Whether the file is gone for good now: not where its trash folder is away, or mounted read-only."""
-    if await asyncio.to_thread(is_mounted_read_only, os.path.dirname(trash_path)):
-        return False
+    folder = os.path.dirname(trash_path)
+    if not await asyncio.to_thread(os.path.isdir, folder) or await asyncio.to_thread(is_mounted_read_only, folder):
+        return False  # it can be restored still, or purged another day or by another machine
     if entry.state == "trashed":
         try:
             async with job.effect() as work:
