@@ -21,9 +21,11 @@ from waiting import until
 
 
 def old_job(*, days: float = 100.0, **values: Any) -> Job:
-    """One that ended so many days ago."""
+    """One that ended so many days ago; one that is queued is not due yet, so that no worker takes it."""
     ended = None if values.get("state") in {"queued", "running", "waiting"} else utc_now() - timedelta(days=days)
     given = {"task": "test", "queue": "low_priority", "arguments": {}, "state": "succeeded", "finished_at": ended}
+    if values.get("state") == "queued":
+        given["run_after"] = utc_now() + timedelta(days=1)
     return Job(**{"id": new_id(), **given, **values})
 
 

@@ -330,17 +330,13 @@ async def test_a_worker_that_lacks_a_moved_jobs_task_leaves_it_to_one_that_has_i
     job_id = await enqueue(ledgered, Queue.LOW, name="moved")
     with monkeypatch.context() as few:
         few.delitem(broker.tasks, leaf.name)
-        ignorant = worker_running(ledgered, [Queue.HIGH])
-        await ignorant.__aenter__()
-    try:
-        async with ledgered.database.unit_of_work():
-            await steering.move(ledger, job_id, Queue.HIGH, continuation_queue=Queue.MEDIUM)
-        # It takes the message, can do nothing with it, and goes on; the row's message is published again.
-        await until(lambda: _was_published_again(ledgered, job_id), what="another message")
-        with worker_process(settings):
-            assert (await ended(job_id)).state == "succeeded"
-    finally:
-        await ignorant.__aexit__(None, None, None)
+        async with worker_running(ledgered, [Queue.HIGH]):
+            async with ledgered.database.unit_of_work():
+                await steering.move(ledger, job_id, Queue.HIGH, continuation_queue=Queue.MEDIUM)
+            # It takes the message, can do nothing with it, and leaves the job for later.
+            await until(lambda: _was_published_again(ledgered, job_id), what="another message")
+            with worker_process(settings):
+                assert (await ended(job_id)).state == "succeeded"
     assert await traces(ledgered) == ["moved"]
 
 

@@ -46,7 +46,7 @@ _current: ContextVar[RunningJob | None] = ContextVar("mus_running_job", default=
 _PROGRESS_EVERY_SECONDS = 0.25
 #: Pauses between tries to tell the ledger how a job ended, when the database does not take it.
 _FINISH_PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0, 10.0)
-#: How long a job of a newer mus is left for a worker that knows it: a quarter of its age, between these.
+#: How long a job that this worker does not know is left for one that does: a quarter of its age, between these.
 _SHORTEST_LEAVE_SECONDS, _LONGEST_LEAVE_SECONDS = 2.0, 600.0
 
 
@@ -221,18 +221,19 @@ class JobRunner:
     def _fitting(self, started: StartedJob) -> tuple[Task[Any], dict[str, Any]]:
         """The job's task, and what its function is called with.
 
-        Another mus may have enqueued it. Raises Snooze for a job of a newer one that is none of ours (workers of
-        several versions run side by side while an upgrade is under way), and AdminRequiredError for one of an
-        older mus, which nobody will ever run: it must not keep waiting, nor keep waiting who waits for it.
+        Another mus may have enqueued it. Raises Snooze for a job that is none of ours, of a newer mus (workers of
+        several versions run side by side while an upgrade is under way) or of a module of this mus that is not
+        loaded here, and AdminRequiredError for one that nobody will ever run: it must not keep waiting, nor keep
+        waiting who waits for it.
         """
+        task = self._tasks.get(started.task)
         try:
-            task = self._tasks.get(started.task)
             if task is None:
                 raise BadRequestError(f"there is no task {started.task!a}")
             return task, task.called_with(started.arguments)
         except BadRequestError as unfit:
             maker = f"mus {started.version}" if started.version else "an older mus"
-            if is_newer(started.version):
+            if is_newer(started.version) or (task is None and started.version == mus.__version__):
                 age_seconds = (utc_now() - started.created_at).total_seconds()
                 pause = min(max(age_seconds / 4, _SHORTEST_LEAVE_SECONDS), _LONGEST_LEAVE_SECONDS)
                 raise Snooze(pause, f"left for a worker of {maker}: {unfit.user_message}") from None
