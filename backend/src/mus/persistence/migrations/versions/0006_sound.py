@@ -1,0 +1,16 @@
+"""What analysis finds in a track's sound."""
+
+from __future__ import annotations
+
+revision = "0006"
+down_revision = "0005"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    raise NotImplementedError("a database is not taken back to an older mus: restore a backup instead")

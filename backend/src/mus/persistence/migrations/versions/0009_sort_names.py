@@ -1,0 +1,16 @@
+"""Names to sort by."""
+
+from __future__ import annotations
+
+revision = "0009"
+down_revision = "0008"
+branch_labels = None
+depends_on = None
+
+
+def upgrade() -> None:
+    pass
+
+
+def downgrade() -> None:
+    raise NotImplementedError("a database is not taken back to an older mus: restore a backup instead")
