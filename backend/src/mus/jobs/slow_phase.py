@@ -181,6 +181,8 @@ def _values(analysis: Analysis) -> dict[str, Any]:
             "error_message": analysis.error_message,
         }
     values |= {"status": TrackState.COMPLETE, "cover": analysis.cover}
+    if analysis.audio_hash is not None:
+        values["audio_hash"] = bytes.fromhex(analysis.audio_hash)
     if analysis.duration_seconds is not None:
         values["duration_seconds"] = analysis.duration_seconds
     return values

@@ -1,4 +1,4 @@
-"""The slow phase for one file: its exact length, and its cover as thumbnails.
+"""The slow phase for one file: its exact length, the hash of its sound, and its cover as thumbnails.
 
 PyAV and pyvips are imported when first used, so that a reader of tags does not pay for them.
 """
@@ -8,7 +8,7 @@ PyAV and pyvips are imported when first used, so that a reader of tags does not 
 from __future__ import annotations
 
 import os
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -22,30 +22,12 @@ from mus.library.cover_thumbnails import (
 )
 from mus.library.file_reading import FileStat
 from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
+from mus.library.sound import SoundHash, kind_of, opened_sound, packets
 from mus.library.tag_layout import Layout, Window, look
 
 #: Raised when new values are computed: tracks analysed by an older one are analysed again.
-ANALYSIS_VERSION = 1
+ANALYSIS_VERSION = 2
 
-#: FFmpeg's demuxer by `audio_formats.sniff`. It is named, never guessed: a playlist or a list of
-#: other files that calls itself `.mp3` would make FFmpeg open what it names.
-_DEMUXERS = {
-    "mp3": "mp3",
-    "flac": "flac",
-    "mp4": "mov",
-    "aac": "aac",
-    "vorbis": "ogg",
-    "opus": "ogg",
-    "ogg-flac": "ogg",
-    "speex": "ogg",
-    "wav": "wav",
-    "aiff": "aiff",
-    "wma": "asf",
-    "ape": "ape",
-    "wavpack": "wv",
-    "musepack": "mpc",
-    "dsf": "dsf",
-}
 #: Formats whose header gives the length, so that less of it means a file that is cut short.
 #: Not WMA, whose header may count a second or more of buffering into it.
 _LENGTH_IN_HEADER = frozenset({"flac", "mp4", "wav", "aiff", "ape", "wavpack", "musepack", "dsf"})
@@ -69,7 +51,7 @@ class Analysis:
     cover: str | None = None
     #: Why there is no cover although there is a picture.
     cover_note: str | None = None
-    #: Of the audio packets without the tags, hex. Not computed yet.
+    #: Of the audio packets without the tags, hex (`sound.SoundHash`).
     audio_hash: str | None = None
     #: Integrated loudness in LUFS (EBU R 128). Not computed yet.
     loudness_lufs: float | None = None
@@ -109,7 +91,7 @@ def analyse(root: bytes, path: bytes, thumbnails_dir: Path) -> Analysis:
             layout = look(Window(descriptor, before.st_size))
             if layout.cut_short:
                 raise UnreadableFileError(CUT_SHORT)
-            duration = _exact_duration(descriptor, layout, path)
+            duration, audio_hash = _listen(descriptor, before.st_size, layout, path)
             cover, note = _cover(file, layout, root, path, thumbnails_dir)
             after = os.fstat(descriptor)
     except UnreadableFileError as error:
@@ -124,6 +106,7 @@ def analyse(root: bytes, path: bytes, thumbnails_dir: Path) -> Analysis:
         stat=stat,
         changed_while_reading=changed,
         duration_seconds=duration,
+        audio_hash=audio_hash,
         cover=cover,
         cover_note=note,
     )
@@ -139,68 +122,46 @@ def _failed(path: bytes, error: UnreadableFileError, stat: FileStat | None) -> A
     )
 
 
-def _exact_duration(descriptor: int, layout: Layout, path: bytes) -> float:
-    """Seconds of sound, from the packets' times: nothing is decoded. Raises UnreadableFileError."""
-    import av
+def _listen(descriptor: int, size: int, layout: Layout, path: bytes) -> tuple[float, str]:
+    """Seconds of sound from the packets' times, and the hash of the packets: nothing is decoded.
 
-    kind = layout.kind or ("mp3" if path.lower().endswith(b".mp3") else "")
-    if kind not in _DEMUXERS:
-        raise UnreadableFileError("No sound was found in this file")
-    demuxer = "mpc8" if layout.head.startswith(b"MPCK") else _DEMUXERS[kind]
-    # The descriptor's own name: what was opened and checked is what FFmpeg reads.
-    name = f"/proc/self/fd/{descriptor}" if os.path.exists("/proc/self/fd") else f"/dev/fd/{descriptor}"
-    options = {"protocol_whitelist": "file"}
-    try:
-        with av.open(name, format=demuxer, options=options, metadata_errors="replace") as container:
-            if not container.streams.audio:
-                raise UnreadableFileError("There is no sound in this file")
-            stream = container.streams.audio[0]
-            seconds = _demuxed_seconds(container, stream, kind)
-            promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
-    except av.FFmpegError as error:
-        raise UnreadableFileError(f"The sound cannot be read: {error.strerror or 'it is damaged'}") from None
-    except UnreadableFileError:
-        raise
-    except Exception:  # noqa: BLE001 - what PyAV makes of a damaged file is the file's fault, not the program's
-        raise UnreadableFileError("The sound cannot be read: it is damaged") from None
+    Raises UnreadableFileError.
+    """
+    kind = kind_of(layout, path)
+    with opened_sound(descriptor, layout, path) as (container, stream):
+        sound = SoundHash(descriptor, size, layout, stream.codec_context.name)
+        seconds = _demuxed_seconds(packets(container, stream), stream, kind, sound)
+        promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if seconds <= 0:
         raise UnreadableFileError("No sound was found in this file")
     if _promises_length(kind, layout) and seconds < promised * 0.9 and promised - seconds > 0.25:
         raise UnreadableFileError(f"The file is cut short: {_minutes(seconds)} of {_minutes(promised)} are there")
-    return seconds
+    return seconds, sound.digest().hex()
 
 
-def _demuxed_seconds(container: Any, stream: Any, kind: str) -> float:
+def _demuxed_seconds(arriving: Iterable[Any], stream: Any, kind: str, sound: SoundHash) -> float:
     """Where the last packet ends, from the first one on, in seconds.
 
     Samples before time 0 (priming of AAC, Vorbis, Opus) do not count. MP3 numbers its packets from 0 and
     tells apart what to skip at both ends.
     """
-    import av
-
     first: int | None = None
     end = total = skipped = 0
-    try:
-        for packet in container.demux(stream):
-            if packet.pts is None and packet.size == 0:  # the flush at the end
-                continue
-            duration = packet.duration or 0
-            if duration >= 1 << 31:
-                # An Ogg stream may end inside its last packet but one: FFmpeg's negative length, unsigned.
-                duration -= 1 << 32
-            total += duration
-            if packet.pts is not None:
-                first = packet.pts if first is None else first
-                end = packet.pts + duration if duration < 0 else max(end, packet.pts + duration)
-            if kind == "mp3" and packet.has_sidedata("skip_samples"):
-                for data in packet.iter_sidedata():
-                    if data.data_type == "skip_samples":
-                        sides = bytes(data)
-                        skipped += int.from_bytes(sides[:4], "little") + int.from_bytes(sides[4:8], "little")
-    except av.FFmpegError:
-        # What came before the damage counts; the header tells whether it is enough.
-        if not total and not end:
-            raise
+    for packet in arriving:
+        sound.add(packet)
+        duration = packet.duration or 0
+        if duration >= 1 << 31:
+            # An Ogg stream may end inside its last packet but one: FFmpeg's negative length, unsigned.
+            duration -= 1 << 32
+        total += duration
+        if packet.pts is not None:
+            first = packet.pts if first is None else first
+            end = packet.pts + duration if duration < 0 else max(end, packet.pts + duration)
+        if kind == "mp3" and packet.has_sidedata("skip_samples"):
+            for data in packet.iter_sidedata():
+                if data.data_type == "skip_samples":
+                    sides = bytes(data)
+                    skipped += int.from_bytes(sides[:4], "little") + int.from_bytes(sides[4:8], "little")
     length = end - max(first, 0) if first is not None else total
     seconds = float(length * stream.time_base)
     # A stream whose codec FFmpeg does not know has no rate; MP3's always has.

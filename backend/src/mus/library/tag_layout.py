@@ -25,6 +25,8 @@ class Layout:
     kind: str | None
     #: The bytes from which `kind` was told.
     head: bytes = b""
+    #: Where they lie in the file.
+    start: int = 0
     has_id3v2: bool = False
     has_apev2: bool = False
     #: tinytag is known to misread or to leave out something here.
@@ -55,6 +57,7 @@ def look(window: Window) -> Layout:
     else:
         layout = Layout(None, has_id3v2=True)
         start = _walk_id3v2(window, layout)
+        layout.start = start
         layout.head = window.at(start, HEAD_BYTES)
         layout.kind = sniff(layout.head)
         if layout.kind is None and (more := layout.head.lstrip(b"\0")) and len(more) >= 4:
