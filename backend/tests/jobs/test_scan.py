@@ -220,7 +220,9 @@ async def test_a_file_replaced_as_editors_do_keeps_its_track(library: MusicLibra
     assert (await library.track("a.mp3")).title == "Edited"
 
 
-async def test_a_hard_link_is_a_track_of_its_own_until_it_turns_out_to_be_the_way_to_a_new_name(library: MusicLibrary) -> None:
+async def test_a_hard_link_is_a_track_of_its_own_until_it_turns_out_to_be_the_way_to_a_new_name(
+    library: MusicLibrary,
+) -> None:
     library.write("a.mp3")
     await library.scan()
     before = await library.identities()

@@ -30,6 +30,7 @@ from mus.persistence.libraries import LocalLibrary
 from mus.persistence.track_identity import (
     merge_tracks,
     missing_sketches,
+    missing_with_sounds_of,
     newcomers,
     sketches_of,
     young_copies,
@@ -122,14 +123,24 @@ async def reunite(
     for start in range(0, len(pairs), _MERGES):
         async with job.effect() as work:
             await hold_tracks(work.session, library.id)
-            part = await _merge(work, library, pairs[start : start + _MERGES])
+            part = await _merge(work, library.id, pairs[start : start + _MERGES])
             if noted is not None:
                 await noted(work, part)
         merged |= part
     return merged
 
 
-async def _merge(work: UnitOfWork, library: LocalLibrary, pairs: Sequence[Recognised]) -> dict[int, int]:
+async def reunite_heard(work: UnitOfWork, library_id: int, track_ids: Sequence[int]) -> None:
+    """Merge tracks whose sound was just heard for the first time into missing ones of that sound, in a unit of work
+    that holds the library's tracks."""
+    lost: dict[int, Sketch] = {}
+    found: dict[int, Sketch] = {}
+    for old, new in await missing_with_sounds_of(work.session, track_ids):
+        lost[old.id], found[new.id] = old, new
+    await _merge(work, library_id, by_sound(lost.values(), found.values(), {}))
+
+
+async def _merge(work: UnitOfWork, library_id: int, pairs: Sequence[Recognised]) -> dict[int, int]:
     merged: dict[int, int] = {}
     back: list[int] = []
     for pair in pairs:
@@ -138,10 +149,10 @@ async def _merge(work: UnitOfWork, library: LocalLibrary, pairs: Sequence[Recogn
             merged[pair.lost.id] = pair.found.id
         if was == TrackState.MISSING:
             back.append(pair.lost.id)
-    tell_tracks(work, DELETED, library.id, len(merged), merged.values())
-    tell_tracks(work, ADDED, library.id, len(back), back)
+    tell_tracks(work, DELETED, library_id, len(merged), merged.values())
+    tell_tracks(work, ADDED, library_id, len(back), back)
     moved = [track_id for track_id in merged if track_id not in back]
-    tell_tracks(work, UPDATED, library.id, len(moved), moved)
+    tell_tracks(work, UPDATED, library_id, len(moved), moved)
     return merged
 
 

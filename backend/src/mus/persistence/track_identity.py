@@ -11,6 +11,7 @@ from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import aliased
 
 from mus.library.recognition import Sketch
 from mus.library.states import LIVE_STATES, TrackState
@@ -87,6 +88,36 @@ async def young_copies(session: AsyncSession, library_id: int, lost: Sequence[Sk
             )
         )
     return [copy for copy in found.values() if copy.id not in {one.id for one in lost}]
+
+
+async def missing_with_sounds_of(session: AsyncSession, track_ids: Sequence[int]) -> list[tuple[Sketch, Sketch]]:
+    """Pairs of a missing track and one of these, live ones, that has the same sound and came after it.
+
+    It came after if it was added when that was missing already, or its file was made when that was known already.
+    """
+    new, old = aliased(Track), aliased(Track)
+    rows = await session.execute(
+        select(old.id.label("old"), new.id.label("new"), old.updated_at, old.added_at, new.added_at.label("came"))
+        .join(new, and_(new.audio_hash == old.audio_hash, new.library_id == old.library_id))
+        .where(
+            new.id.in_(track_ids),
+            new.status.in_(LIVE_STATES),
+            old.status == TrackState.MISSING,
+            old.id < new.id,
+        )
+        .order_by(old.id)
+    )
+    pairs = rows.all()
+    sketches = {
+        one.id: one for one in await sketches_of(session, [id_ for row in pairs for id_ in (row.old, row.new)])
+    }
+    return [
+        (sketches[row.old], sketches[row.new])
+        for row in pairs
+        if row.old in sketches
+        and row.new in sketches
+        and (row.came > row.updated_at or sketches[row.new].ctime_ns > _nanoseconds(row.added_at))
+    ]
 
 
 def _may_sound_like(lost: Iterable[Sketch]) -> ColumnElement[bool]:
