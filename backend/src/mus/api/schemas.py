@@ -12,6 +12,7 @@ from mus.broker.queues import Queue
 from mus.errors import ErrorCategory
 from mus.ledger.job_states import JobState
 from mus.library.states import TrackState
+from mus.persistence.duplicates import DuplicateKind
 
 T = TypeVar("T")
 
@@ -53,6 +54,11 @@ class TrackItem(BaseModel):
     added_at: datetime
     updated_at: datetime
     has_cover: bool
+
+
+class DuplicateGroup(BaseModel):
+    kind: DuplicateKind
+    tracks: list[TrackItem]
 
 
 class TrackDetail(TrackItem):
