@@ -30,6 +30,7 @@ from mus.api.routers import (
     scan_router,
     schedule_router,
     track_router,
+    trash_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
 from mus.broker.runtime import Runtime, opened
@@ -42,6 +43,7 @@ _ROUTERS = (
     library_router,
     track_router,
     duplicate_router,
+    trash_router,
     media_router,
     scan_router,
     errors_router,

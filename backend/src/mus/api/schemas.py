@@ -56,6 +56,13 @@ class TrackItem(BaseModel):
     has_cover: bool
 
 
+class TrashItem(BaseModel):
+    track: TrackItem
+    path: str = Field(description="Where it was, and where it is restored to unless something is there again")
+    deleted_at: datetime
+    state: str = Field(description="`trashed`; or `moving`, `restoring`, `purging` while a job is at it")
+
+
 class DuplicateGroup(BaseModel):
     kind: DuplicateKind
     tracks: list[TrackItem]
