@@ -128,8 +128,11 @@ def _is_plausible(lost: Sketch, found: Sketch) -> bool:
     return (
         os.path.basename(lost.path.partition(b"\0")[0]) == os.path.basename(found.path)
         or lost.title == found.title
-        or (lost.artist, lost.album, lost.disc_number, lost.track_number)
-        == (found.artist, found.album, found.disc_number, found.track_number)
+        or (
+            None not in {lost.album, lost.track_number}
+            and (lost.album, lost.disc_number, lost.track_number)
+            == (found.album, found.disc_number, found.track_number)
+        )
     )
 
 
