@@ -55,7 +55,7 @@ class Recognised(NamedTuple):
 
 
 def to_be_hashed(lost: Iterable[Sketch], found: Iterable[Sketch]) -> list[Sketch]:
-    """Of the found without a hash of their own, those worth hashing: some lost track with a hash is of the same kind
+    """Of the found without a hash of their own, those worth hashing: a lost track with a hash is of the same kind
     of sound and about as long."""
     lengths: dict[Hashable, list[float]] = defaultdict(list)
     for track in lost:
