@@ -30,8 +30,8 @@ from mus.jobs.services import job_services
 from mus.ledger.queries import paused_queues
 from mus.ledger.reconcile import Reconciler
 from mus.ledger.schedules import ensure_schedules
-from mus.library.reading_rules import ReadingRules
 from mus.ledger.workers import Heartbeat
+from mus.library.reading_rules import ReadingRules
 from mus.persistence.database import START_SECONDS
 
 logger = logging.getLogger(__name__)

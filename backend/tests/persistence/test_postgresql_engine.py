@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 from sqlalchemy import select, text
 
+from mus.library.track_words import derived
 from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent, Library
-from mus.library.track_words import derived
 from mus.persistence.search import indexed
 
 

@@ -21,6 +21,12 @@ from collections.abc import Iterable
 
 RawTags = dict[str, list[str]]
 
+#: What every misread text has: a byte that leads several in UTF-8 and one that follows, in Latin-1 or in Windows'
+#: form of it; a control character; a byte order mark; three accented letters in a row. Hardly any other text has it.
+_SUSPICIOUS = re.compile(
+    r"[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
+    r"|[\u0080-\u009f]|\u00ff\u00fe|\u00fe\u00ff|[\u00a8\u00b8\u00c0-\u00ff]{3}"
+)
 _HIGH = re.compile(r"[\u0080-\u00ff]")
 _HIGH_WORD = re.compile(r"[A-Za-z\u00a8\u00b8\u00c0-\u00ff]+")
 _ALL_HIGH = re.compile(r"[\u00a8\u00b8\u00c0-\u00ff]+")
@@ -33,11 +39,11 @@ _COMMON_SHARE = 0.6
 
 def repaired(raw: RawTags) -> RawTags:
     """The same tags with misread text put right; the same object when there is nothing to do."""
-    if all(value.isascii() and "\0" not in value for values in raw.values() for value in values):
+    suspects = [text for values in raw.values() for text in values if not text.isascii() or "\0" in text]
+    if not any(_SUSPICIOUS.search(text) for text in suspects):
         return raw
-    texts = [value for values in raw.values() for value in values]
-    cyrillic = _cyrillic_encoding(texts)
-    is_japanese = any(_is_kana(found) for text in texts if (found := _as_shift_jis(text)) is not None)
+    cyrillic = _cyrillic_encoding(suspects)
+    is_japanese = any(_is_kana(found) for text in suspects if (found := _as_shift_jis(text)) is not None)
     return {
         name: [_repaired(text, cyrillic, is_japanese=is_japanese) for text in values]
         for name, values in raw.items()
