@@ -22,7 +22,7 @@ from collections.abc import Iterable
 RawTags = dict[str, list[str]]
 
 #: What every misread text has: a byte that leads several in UTF-8 and one that follows, in Latin-1 or in Windows'
-#: form of it; a control character; a byte order mark; three accented letters in a row. Hardly any other text has it.
+#: form of it; a control character; a byte order mark; three accented letters in a row. Little other text has it.
 _SUSPICIOUS = re.compile(
     r"[\u00c2-\u00f4][\u0080-\u00bf\u0152\u0153\u0160\u0161\u0178\u017d\u017e\u0192\u02c6\u02dc\u2013-\u203a\u20ac\u2122]"
     r"|[\u0080-\u009f]|\u00ff\u00fe|\u00fe\u00ff|[\u00a8\u00b8\u00c0-\u00ff]{3}"
