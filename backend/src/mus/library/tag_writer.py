@@ -1,0 +1,440 @@
+"""Write tags and pictures into a copy of a file, and prove that nothing else has changed.
+
+Runs in a reader process, and never touches the file itself: whoever asked renames the copy over it. Of the modules
+that import mutagen, this and its parts `tag_formats`, `tag_pictures` and `riff_info` are the ones that write.
+"""
+
+# Paths are bytes here, which pathlib does not take.
+
+from __future__ import annotations
+
+import base64
+import os
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, BinaryIO
+
+import mutagen
+import mutagen.id3
+from mutagen.apev2 import APEv2
+
+from mus.errors import ErrorCategory
+from mus.library.beside import copy_beside, discard, keep_attributes, opened_folder
+from mus.library.cover_thumbnails import PictureError, folder_cover, write_thumbnails
+from mus.library.file_reading import FileReading, FileStat
+from mus.library.mutagen_tags import READERS
+from mus.library.riff_info import RiffInfo
+from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
+from mus.library.sound import sound_hash
+from mus.library.tag_changes import RAW_NAMES, SHOWN_NAMES, RawChanges
+from mus.library.tag_formats import (
+    ApeTags,
+    AsfTags,
+    CommentTags,
+    Id3Tags,
+    Mp4Tags,
+    Tags,
+    UnfitValueError,
+    names_alike,
+)
+from mus.library.tag_layout import Layout, Window, look
+from mus.library.tag_pictures import Picture, pictures_in, put_pictures, with_front
+from mus.library.tag_reader import read_tags
+from mus.library.tag_values import tag_fields
+
+_ID3_KINDS = frozenset({"mp3", "aac", "wav", "aiff", "dsf"})
+_COMMENT_KINDS = frozenset({"flac", "vorbis", "opus", "ogg-flac", "speex"})
+_APE_KINDS = frozenset({"ape", "wavpack", "musepack"})
+#: Pictures of one file, all together; they cross a pipe as base64.
+_MAX_PICTURES_BYTES = 96 * 1024 * 1024
+_GAIN_TOLERANCE = 0.01
+CHANGED_SINCE = "The file was changed by another program since: what it says now would be lost"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditOrder:
+    """What is to be done to one file."""
+
+    #: The copy's name, in the file's own folder.
+    part: str
+    changes: RawChanges = field(default_factory=dict)
+    #: All pictures that the file shall have; None leaves them.
+    pictures: list[Picture] | None = None
+    #: The front cover that it shall have, beside pictures of other kinds.
+    front: bytes | None = None
+    #: What the file must say now, by raw names, and the digests of its pictures; None is whatever it says.
+    expected: RawChanges | None = None
+    expected_pictures: list[str] | None = None
+    id3_version: int = 4
+    #: The hash of its sound as it is known (`sound_hash`, hex), which saves a pass over the file.
+    sound: str | None = None
+
+    @property
+    def touches_pictures(self) -> bool:
+        return self.pictures is not None or self.front is not None
+
+    def as_json(self) -> dict[str, Any]:
+        plain = ("part", "changes", "expected", "expected_pictures", "id3_version", "sound")
+        values = {name: getattr(self, name) for name in plain}
+        values["pictures"] = None if self.pictures is None else [_picture_json(each) for each in self.pictures]
+        values["front"] = None if self.front is None else base64.b64encode(self.front).decode("ascii")
+        return values
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> EditOrder:
+        given = dict(values)
+        if given["pictures"] is not None:
+            given["pictures"] = [_picture_of(each) for each in given["pictures"]]
+        if given["front"] is not None:
+            given["front"] = base64.b64decode(given["front"])
+        return cls(**given)
+
+
+def _picture_json(picture: Picture) -> dict[str, Any]:
+    data = base64.b64encode(picture.data).decode("ascii")
+    return {"kind": picture.kind, "mime": picture.mime, "description": picture.description, "data": data}
+
+
+def _picture_of(values: Mapping[str, Any]) -> Picture:
+    return Picture(values["kind"], values["mime"], values["description"], base64.b64decode(values["data"]))
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class EditedCopy:
+    """What came of an order. With `error_message` set, or with `unchanged`, there is no copy."""
+
+    error_category: ErrorCategory | None = None
+    error_message: str | None = None
+    #: The file says all of it already.
+    unchanged: bool = False
+    #: Which version of the file was copied, and the copy's own numbers.
+    source: FileStat | None = None
+    copy: FileStat | None = None
+    before: RawChanges = field(default_factory=dict)
+    after: RawChanges = field(default_factory=dict)
+    pictures_before: list[Picture] = field(default_factory=list)
+    pictures_after: list[Picture] = field(default_factory=list)
+    reading: FileReading | None = None
+    #: The cover's thumbnails, where pictures were changed.
+    cover: str | None = None
+    #: Names that the file has elsewhere: they keep the old tags.
+    hard_links: int = 0
+
+    def as_json(self) -> dict[str, Any]:
+        values: dict[str, Any] = {
+            name: value
+            for name in ("error_category", "error_message", "unchanged", "before", "after", "cover", "hard_links")
+            if (value := getattr(self, name))
+        }
+        for name in ("pictures_before", "pictures_after"):
+            values[name] = [_picture_json(picture) for picture in getattr(self, name)]
+        for name in ("source", "copy", "reading"):
+            if (value := getattr(self, name)) is not None:
+                values[name] = value.as_json()
+        return values
+
+    @classmethod
+    def from_json(cls, path: bytes, values: Mapping[str, Any]) -> EditedCopy:
+        given = dict(values)
+        if category := given.get("error_category"):
+            given["error_category"] = ErrorCategory(category)
+        for name in ("pictures_before", "pictures_after"):
+            given[name] = [_picture_of(picture) for picture in given.get(name, ())]
+        for name in ("source", "copy"):
+            if stat := given.get(name):
+                given[name] = FileStat(*stat)
+        if reading := given.get("reading"):
+            given["reading"] = FileReading.from_json(path, reading)
+        return cls(**given)
+
+
+def failed_edit(message: str, category: ErrorCategory = ErrorCategory.USER_FIXABLE) -> EditedCopy:
+    return EditedCopy(error_category=category, error_message=message)
+
+
+def write_copy(root: bytes, path: bytes, order: EditOrder, thumbnails_dir: Path) -> EditedCopy:
+    """Make the edited copy of the file at `path`, relative to `root`. Never raises for what is in a file."""
+    try:
+        return _write_copy(root, path, order, thumbnails_dir)
+    except UnreadableFileError as error:
+        return failed_edit(error.message, error.category)
+    except UnfitValueError as error:
+        return failed_edit(str(error))
+    except OSError as error:
+        return _failed_by(error)
+    except mutagen.MutagenError as error:
+        # The disk's own error is inside.
+        causes = (error.__cause__, error.__context__, *error.args)
+        inner = next((cause for cause in causes if isinstance(cause, OSError) and cause.errno), None)
+        return _failed_by(inner) if inner else failed_edit(f"The tags cannot be written: {error or 'damaged'}")
+    except Exception as error:  # noqa: BLE001 - tag libraries raise what their parsing happens to hit
+        return failed_edit(
+            f"The tags cannot be written: the file is damaged ({type(error).__name__}: {error})"[:500]
+        )
+
+
+def _failed_by(error: OSError) -> EditedCopy:
+    explained = explain(error)
+    if isinstance(error, PermissionError) or error.errno == 30:  # EROFS
+        return failed_edit("mus may not write in this folder")
+    return failed_edit(explained.message, explained.category)
+
+
+def _write_copy(root: bytes, path: bytes, order: EditOrder, thumbnails_dir: Path) -> EditedCopy:
+    folder_path, _, name = path.rpartition(b"/")
+    if os.path.islink(os.path.join(root, path)):
+        raise UnreadableFileError("This is a link: edit the file that it leads to")
+    descriptor, source = open_inside(root, path)
+    with open(descriptor, "rb") as original:
+        layout = look(Window(descriptor, source.st_size))
+        kind = layout.kind or ("mp3" if name.lower().endswith(b".mp3") else "")
+        if source.st_size == 0 or kind not in _ID3_KINDS | _COMMENT_KINDS | _APE_KINDS | {"mp4", "wma"}:
+            raise UnreadableFileError("Tags cannot be written into a file of this kind")
+        if layout.cut_short:
+            raise UnreadableFileError(CUT_SHORT)
+        found = _TagFile(original, kind, layout, order.id3_version)
+        before = {name: found.values(name) for name in order.changes}
+        pictures_before = found.pictures() if order.touches_pictures else []
+        if sum(len(picture.data) for picture in pictures_before) > _MAX_PICTURES_BYTES:
+            raise UnfitValueError("The pictures in this file are too large to be kept for undo")
+        _compare(order, before, pictures_before)
+        wanted = _wanted_pictures(order, pictures_before)
+        if before == order.changes and pictures_before == wanted:
+            return EditedCopy(unchanged=True, source=FileStat.of(source))
+        with opened_folder(root, folder_path) as folder:
+            part = os.fsencode(order.part)
+            try:
+                copy = _edited(original, folder, part, kind, layout, order, wanted)
+                after, pictures_after, reading = _proven(root, path, part, found, order, wanted, kind)
+                now = os.fstat(descriptor)
+                if (now.st_size, now.st_mtime_ns) != (source.st_size, source.st_mtime_ns):
+                    raise UnreadableFileError("The file changed meanwhile", category=ErrorCategory.TEMPORARY)
+            except BaseException:
+                discard(folder, part)
+                raise
+    return EditedCopy(
+        source=FileStat.of(source),
+        copy=copy,
+        before=before,
+        after=after,
+        pictures_before=pictures_before,
+        pictures_after=pictures_after,
+        reading=reading,
+        cover=_cover(root, folder_path, pictures_after, thumbnails_dir) if order.touches_pictures else None,
+        hard_links=source.st_nlink - 1,
+    )
+
+
+class _TagFile:
+    """All places of a file that tell its tags."""
+
+    def __init__(self, file: BinaryIO, kind: str, layout: Layout, id3_version: int) -> None:
+        self._file = file
+        self._beside: list[ApeTags | RiffInfo] = []
+        file.seek(0)
+        if kind == "aac":
+            self._audio, self._tags = None, _id3_of(file)
+        else:
+            self._audio = READERS[kind](file)
+            if self._audio.tags is None:
+                self._audio.add_tags()
+            self._tags = self._audio.tags
+        self._main: Tags
+        if kind in _ID3_KINDS:
+            self._main = Id3Tags(self._tags, version=id3_version, audio=self._audio)
+        elif kind in _COMMENT_KINDS:
+            self._main = CommentTags(self._audio, is_opus=kind == "opus")
+        elif kind in _APE_KINDS:
+            self._main = ApeTags(self._tags)
+        elif kind == "mp4":
+            self._main = Mp4Tags(self._audio)
+        else:
+            self._main = AsfTags(self._audio)
+        if kind in {"mp3", "aac"} and layout.has_apev2:
+            file.seek(0)
+            self._beside.append(ApeTags(APEv2(file)))
+        elif kind == "wav":
+            self._beside.append(RiffInfo(file))
+
+    def values(self, name: str) -> list[str]:
+        for tags in (self._main, *self._beside):
+            if values := tags.values(name):
+                return values
+        return []
+
+    def pictures(self) -> list[Picture]:
+        return pictures_in(self._audio, self._tags)
+
+    def put(self, changes: RawChanges, pictures: Sequence[Picture] | None) -> None:
+        for name, values in changes.items():
+            self._main.put(name, values)
+            for tags in self._beside:
+                # A second tag does not get what it did not have, and never says something else.
+                if tags.has(name):
+                    tags.put(name, values)
+        if pictures is not None:
+            put_pictures(self._audio, self._tags, pictures)
+
+    def save(self, file: BinaryIO) -> None:
+        file.seek(0)
+        self._main.save(file)
+        for tags in self._beside:
+            tags.save(file)
+
+
+def _id3_of(file: BinaryIO) -> Any:
+    try:
+        return mutagen.id3.ID3(file)
+    except mutagen.id3.ID3NoHeaderError:
+        return mutagen.id3.ID3()
+
+
+def _compare(order: EditOrder, before: RawChanges, pictures: Sequence[Picture]) -> None:
+    if order.expected is not None and any(before[name] != order.expected[name] for name in before):
+        raise UnreadableFileError(CHANGED_SINCE)
+    digests = [picture.digest for picture in pictures]
+    if order.touches_pictures and order.expected_pictures is not None and digests != order.expected_pictures:
+        raise UnreadableFileError(CHANGED_SINCE)
+
+
+def _wanted_pictures(order: EditOrder, before: list[Picture]) -> list[Picture]:
+    if order.front is not None:
+        return with_front(before, order.front)
+    return before if order.pictures is None else order.pictures
+
+
+def _edited(
+    original: BinaryIO,
+    folder: int,
+    part: bytes,
+    kind: str,
+    layout: Layout,
+    order: EditOrder,
+    pictures: Sequence[Picture],
+) -> FileStat:
+    """Write the copy and bring it to the disk; returns its numbers."""
+    descriptor = copy_beside(original.fileno(), folder, part)
+    with open(descriptor, "r+b") as file:
+        edited = _TagFile(file, kind, layout, order.id3_version)
+        edited.put(order.changes, pictures if order.touches_pictures else None)
+        edited.save(file)
+        file.flush()
+        os.fsync(descriptor)
+        keep_attributes(original.fileno(), descriptor)
+        os.fsync(descriptor)
+        return FileStat.of(os.fstat(descriptor))
+
+
+def _proven(
+    root: bytes,
+    path: bytes,
+    part: bytes,
+    original: _TagFile,
+    order: EditOrder,
+    pictures: Sequence[Picture],
+    kind: str,
+) -> tuple[RawChanges, list[Picture], FileReading]:
+    """Read the copy as any file. Raises UnreadableFileError when it does not say, or sound like, what it should."""
+    copy_path = os.path.join(os.path.dirname(path), part)
+    descriptor, found = open_inside(root, copy_path)
+    with open(descriptor, "rb") as file:
+        layout = look(Window(descriptor, found.st_size))
+        edited = _TagFile(file, kind, layout, order.id3_version)
+        after = {name: edited.values(name) for name in order.changes}
+        pictures_after = edited.pictures() if order.touches_pictures else []
+        others = RAW_NAMES - set().union(*(names_alike(name) for name in order.changes))
+        lost = [name for name in others if edited.values(name) != original.values(name)]
+        lost += [
+            name for name, values in order.changes.items() if not _is_kept(name, values, after[name], order, kind)
+        ]
+        if not order.touches_pictures and edited.pictures() != original.pictures():
+            lost.append("pictures")
+    reading = read_tags(root, copy_path)
+    if reading.error_message is not None:
+        raise UnreadableFileError(f"The edited copy cannot be read: {reading.error_message}")
+    lost += _misread(reading, order, kind)
+    if [picture.data for picture in pictures_after] != [
+        picture.data for picture in pictures if order.touches_pictures
+    ]:
+        lost.append("pictures")
+    if lost:
+        names = ", ".join(sorted({SHOWN_NAMES.get(name, name) for name in lost}))
+        raise UnreadableFileError(
+            f"This file cannot hold what was to be written: {names} would not read back right"
+        )
+    sound = sound_hash(root, copy_path)
+    if sound is None or (sound.hex() != order.sound and sound != sound_hash(root, path)):
+        raise UnreadableFileError(
+            "The sound of the edited copy could not be proven to be the same: nothing was changed"
+        )
+    return after, pictures_after, reading
+
+
+def _is_kept(name: str, wanted: list[str], got: list[str], order: EditOrder, kind: str) -> bool:
+    if wanted == got:
+        return True
+    if name.startswith("replaygain") and wanted and got:
+        return abs(_number(wanted[0]) - _number(got[0])) <= _GAIN_TOLERANCE
+    if kind in _ID3_KINDS and order.id3_version == 3:
+        # 2.3 has no list of values, and no month without a day.
+        return ["; ".join(wanted)] == got or (name == "date" and bool(got) and wanted[0].startswith(got[0][:4]))
+    # MP4 has no number 0.
+    return kind == "mp4" and name in {"tracknumber", "discnumber"} and wanted == ["0"] and not got
+
+
+def _number(text: str) -> float:
+    with suppress(ValueError):
+        return float(text.lower().removesuffix("db").strip())
+    return float("nan")
+
+
+def _misread(reading: FileReading, order: EditOrder, kind: str) -> list[str]:
+    """Raw names of changes that the library's own reader does not see as they were meant."""
+    is_list_lost = kind in _ID3_KINDS and order.id3_version == 3
+    meant = tag_fields({name: values for name, values in order.changes.items() if values})
+    wrong: list[str] = []
+    for name in order.changes:
+        for attribute in _ATTRIBUTES.get(name, ()):
+            wanted, got = meant.get(attribute), getattr(reading, attribute)
+            if attribute in {"artists", "album_artists", "genres", "genre", "date"} and is_list_lost:
+                continue
+            if attribute == "title" and wanted is None:
+                continue  # the file's name stands in
+            if kind == "mp4" and wanted == 0 and got is None:
+                continue
+            if (wanted or None) != (got or None) and not (wanted == 0 and got == 0):
+                wrong.append(name)
+    return wrong
+
+
+#: What the reader makes of a raw name; ids, gains and names to sort by are compared as tags alone.
+_ATTRIBUTES = {
+    "title": ("title",),
+    "artist": ("artist", "artists"),
+    "artists": ("artists",),
+    "albumartist": ("album_artist", "album_artists"),
+    "albumartists": ("album_artists",),
+    "album": ("album",),
+    "tracknumber": ("track_number",),
+    "tracktotal": ("track_total",),
+    "discnumber": ("disc_number",),
+    "disctotal": ("disc_total",),
+    "date": ("date", "year"),
+    "genre": ("genre", "genres"),
+    "composer": ("composer",),
+    "comment": ("comment",),
+    "compilation": ("compilation",),
+    "lyrics": ("lyrics",),
+}
+
+
+def _cover(root: bytes, folder: bytes, pictures: Sequence[Picture], thumbnails_dir: Path) -> str | None:
+    """As analysis takes it: the embedded one, else the folder's. None where no picture can be used."""
+    front = next((picture for picture in pictures if picture.kind == 3), pictures[0] if pictures else None)
+    for data in (front.data if front else None, folder_cover(root, folder)):
+        if data is not None:
+            with suppress(PictureError):
+                return write_thumbnails(data, thumbnails_dir)
+    return None
