@@ -25,8 +25,10 @@ from mus.errors import AdminRequiredError, ErrorCategory
 from mus.library.analysis import Analysis
 from mus.library.file_reading import FileReading, failed_reading
 from mus.library.reader_process import BATCH_SECONDS, encode_frame
+from mus.library.sound import HeardSound
 
-Operation = Literal["read", "analyse"]
+Operation = Literal["read", "hear", "analyse"]
+Result = FileReading | HeardSound | Analysis
 
 DEFAULT_MEMORY_LIMIT_BYTES = 2 * 1024**3
 #: Starting Python and importing libraries, on a machine that is busy with other things.
@@ -128,6 +130,17 @@ class ReaderPool:
     @overload
     async def run(
         self,
+        operation: Literal["hear"],
+        root: bytes,
+        paths: Sequence[bytes],
+        *,
+        thumbnails_dir: Path | None = None,
+        file_timeout_seconds: float,
+    ) -> list[HeardSound]: ...
+
+    @overload
+    async def run(
+        self,
         operation: Literal["analyse"],
         root: bytes,
         paths: Sequence[bytes],
@@ -144,8 +157,8 @@ class ReaderPool:
         *,
         thumbnails_dir: Path | None = None,
         file_timeout_seconds: float,
-    ) -> list[FileReading] | list[Analysis]:
-        """Read or analyse the files at `paths`, relative to `root`, in one child; results in their order.
+    ) -> list[FileReading] | list[HeardSound] | list[Analysis]:
+        """Read, hear or analyse the files at `paths`, relative to `root`, in one child; results in their order.
 
         Waits for a free child. Cancelling it kills the child at once. Raises AdminRequiredError if children
         do not start.
@@ -307,11 +320,17 @@ async def _reap(process: Process) -> None:
     await process.wait()
 
 
-def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> FileReading | Analysis:
-    return FileReading.from_json(path, values) if operation == "read" else Analysis.from_json(path, values)
+def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> Result:
+    if operation == "read":
+        return FileReading.from_json(path, values)
+    if operation == "hear":
+        return HeardSound.from_json(path, values)
+    return Analysis.from_json(path, values)
 
 
-def _blame(operation: Operation, path: bytes, message: str) -> FileReading | Analysis:
+def _blame(operation: Operation, path: bytes, message: str) -> Result:
     if operation == "read":
         return failed_reading(path, message)
+    if operation == "hear":
+        return HeardSound(path)
     return Analysis(path, error_category=ErrorCategory.USER_FIXABLE, error_message=message)

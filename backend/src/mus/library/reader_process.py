@@ -3,7 +3,7 @@
 `python -m mus.library.reader_process PARENT_PID NICE MEMORY_LIMIT_BYTES`, started by `reader_pool`. Over
 stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
 
-    request   {"operation": "read" | "analyse", "root", "paths": [...], "thumbnails_dir", "acknowledge_each"}
+    request   {"operation": "read" | "hear" | "analyse", "root", "paths", "thumbnails_dir", "acknowledge_each"}
     answers   {"started": true}            once what the operation needs is imported
               {"results": [...]}           in the order of `paths`; as many as are done
 """
@@ -103,6 +103,10 @@ def _operation(operation: str, root: bytes, thumbnails_dir: str | None) -> Calla
         from mus.library.tag_reader import read_tags
 
         return lambda path: read_tags(root, path).as_json()
+    if operation == "hear":
+        from mus.library.sound import hear
+
+        return lambda path: hear(root, path).as_json()
     from mus.library.analysis import analyse
 
     thumbnails = Path(thumbnails_dir or "")

@@ -48,8 +48,9 @@ _READ_COLUMNS = (
 #: In the order of KnownTrack.
 _TRACKS = cast("Table", Track.__table__)
 _KNOWN = tuple(_TRACKS.c[name] for name in KnownTrack._fields)
-#: What a new reading leaves as it is.
-_KEPT_COLUMNS = frozenset({"library_id", "path", "added_at"})
+#: What a new reading leaves as it is. Of the sound it tells nothing: its hash is that of the version before, until
+#: it is heard again, and tells then whether only tags changed.
+_KEPT_COLUMNS = frozenset({"library_id", "path", "added_at", "audio_hash"})
 #: What a reading that failed changes of a known track: its tags stay as they were last seen.
 _FAILURE_COLUMNS = (
     "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",

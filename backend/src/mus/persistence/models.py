@@ -89,6 +89,12 @@ class Track(Base):
         Index("ix_tracks_artist", "artist_key", "id"),
         Index("ix_tracks_album", "album_key", "id"),
         Index("ix_tracks_added", "added_at", "id"),
+        Index(
+            "ix_tracks_audio_hash",
+            "audio_hash",
+            sqlite_where=text("audio_hash IS NOT NULL"),
+            postgresql_where=text("audio_hash IS NOT NULL"),
+        ),
         {"sqlite_autoincrement": True},
     )
 
@@ -142,7 +148,7 @@ class Track(Base):
 
     #: Name of the cover's thumbnails, from a hash of the picture; None is no cover, or none made yet.
     cover: Mapped[str | None] = mapped_column(String(64))
-    #: Of the audio packets, tags left out. Its analysis comes with identity by hash.
+    #: Of the audio packets, tags left out; with an `analysis_version` of 0, of the file before it changed last.
     audio_hash: Mapped[bytes | None]
 
     title_key: Mapped[str] = mapped_column(_Key)
