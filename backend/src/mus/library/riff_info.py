@@ -34,7 +34,8 @@ class RiffInfo(Tags):
             self._entries = _parsed(file.read(chunk.data_size - 4))
 
     def has(self, name: str) -> bool:
-        return any(key in _NAMES.get(name, ()) for key, _ in self._entries)
+        keys = _NAMES.get("tracknumber" if name == "tracktotal" else name, ())
+        return any(key in keys for key, _ in self._entries)
 
     def _values(self, name: str) -> Iterable[Any]:
         return [_text(value) for key, value in self._entries if key in _NAMES.get(name, ())]

@@ -6,7 +6,7 @@ for it: a tag that is set is set under its usual name, and the others go, so tha
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any, BinaryIO
 
 import mutagen.apev2
@@ -60,10 +60,6 @@ def halves(text: str) -> tuple[str, str]:
     return number.strip(), total.strip()
 
 
-def _joined(number: str, total: str) -> str:
-    return f"{number or '0'}/{total}" if total else number
-
-
 def _cleaned(values: Iterable[Any]) -> list[str]:
     """As the reader sees them: each once, without what is empty."""
     parts = (clean_text(part, len(part)) for value in values for part in str(value).split("\0"))
@@ -71,7 +67,7 @@ def _cleaned(values: Iterable[Any]) -> list[str]:
 
 
 class Tags:
-    """One tag structure of a file. `values` and `put` take raw names; an empty list is no such tag."""
+    """One tag structure of a file. `values` and `put` go by raw names; an empty list is no such tag."""
 
     def values(self, name: str) -> list[str]:
         if name in _PAIR_OF:
@@ -80,14 +76,15 @@ class Tags:
             return [value] if value else []
         return _cleaned(self._values(name))
 
-    def put(self, name: str, values: list[str]) -> None:
-        if name in _PAIR_OF:
-            field, half = _PAIR_OF[name]
-            pair = list(self._pair(field))
-            pair[half] = values[0] if values else ""
-            self._put_pair(field, pair[0], pair[1])
-        else:
-            self._put(name, values)
+    def put(self, changes: Mapping[str, list[str]]) -> None:
+        for field, names in PAIRS.items():
+            if not changes.keys().isdisjoint(names):
+                pair = zip(names, self._pair(field), strict=True)
+                number, total = (next(iter(changes.get(name, [now])), "") for name, now in pair)
+                self._put_pair(field, number, total)
+        for name, values in changes.items():
+            if name not in _PAIR_OF:
+                self._put(name, values)
 
     def save(self, file: BinaryIO) -> None:
         raise NotImplementedError
@@ -105,8 +102,10 @@ class Tags:
         return first, next(iter(_cleaned(self._values(total))), second)
 
     def _put_pair(self, field: str, number: str, total: str) -> None:
+        if total and not number:
+            raise UnfitValueError(f"A file of this kind holds a {field}_total only beside a {field}_number")
         first, second = PAIRS[field]
-        self._put(first, [_joined(number, total)] if number or total else [])
+        self._put(first, [f"{number}/{total}" if total else number] if number else [])
         self._put(second, [])
 
 
@@ -478,7 +477,8 @@ class ApeTags(Tags):
         self._tags = tags
 
     def has(self, name: str) -> bool:
-        return bool(self._keys(name))
+        names = PAIRS[_PAIR_OF[name][0]] if name in _PAIR_OF else (name,)
+        return any(self._keys(each) for each in names)
 
     def _keys(self, name: str) -> list[str]:
         return [

@@ -5,8 +5,6 @@ from __future__ import annotations
 import base64
 import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
-from hashlib import blake2b
 from typing import Any
 
 import mutagen.apev2
@@ -15,41 +13,14 @@ import mutagen.flac
 import mutagen.id3
 import mutagen.mp4
 
+from mus.library.edit_order import FRONT, OTHER, Picture, picture_mime
 from mus.library.tag_formats import UnfitValueError
 from mus.library.tag_values import raw_name
 
-#: By ID3's numbers, which FLAC and ASF have taken over.
-OTHER, FRONT = 0, 3
 _IN_COMMENTS = {"metadatablockpicture", "coverart"}
 _APE_PICTURE = "cover art ("
 _APE_NAMES = {FRONT: "Cover Art (Front)", 4: "Cover Art (Back)", OTHER: "Cover Art (Other)"}
 _MP4_FORMATS = {"image/jpeg": mutagen.mp4.MP4Cover.FORMAT_JPEG, "image/png": mutagen.mp4.MP4Cover.FORMAT_PNG}
-
-
-@dataclass(frozen=True, slots=True)
-class Picture:
-    kind: int
-    mime: str
-    description: str
-    data: bytes
-
-    @property
-    def digest(self) -> str:
-        """Its name in the history, and as a cover (`cover_thumbnails`)."""
-        return picture_digest(self.data)
-
-
-def picture_digest(data: bytes) -> str:
-    return blake2b(data, digest_size=16).hexdigest()
-
-
-def picture_mime(data: bytes) -> str:
-    """By its first bytes; pictures are often said to be what they are not."""
-    if data.startswith(b"\x89PNG\r\n\x1a\n"):
-        return "image/png"
-    if data[:4] == b"RIFF" and data[8:12] == b"WEBP":
-        return "image/webp"
-    return "image/gif" if data.startswith(b"GIF8") else "image/jpeg"
 
 
 def with_front(pictures: Sequence[Picture], front: bytes) -> list[Picture]:

@@ -8,11 +8,9 @@ that import mutagen, this and its parts `tag_formats`, `tag_pictures` and `riff_
 
 from __future__ import annotations
 
-import base64
 import os
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from contextlib import suppress
-from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, BinaryIO
 
@@ -23,11 +21,12 @@ from mutagen.apev2 import APEv2
 from mus.errors import ErrorCategory
 from mus.library.beside import copy_beside, discard, keep_attributes, opened_folder
 from mus.library.cover_thumbnails import PictureError, folder_cover, write_thumbnails
+from mus.library.edit_order import EditedCopy, EditOrder, Picture
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.mutagen_tags import READERS
 from mus.library.riff_info import RiffInfo
 from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
-from mus.library.sound import sound_hash
+from mus.library.sound import hear
 from mus.library.tag_changes import RAW_NAMES, SHOWN_NAMES, RawChanges
 from mus.library.tag_formats import (
     ApeTags,
@@ -40,7 +39,7 @@ from mus.library.tag_formats import (
     names_alike,
 )
 from mus.library.tag_layout import Layout, Window, look
-from mus.library.tag_pictures import Picture, pictures_in, put_pictures, with_front
+from mus.library.tag_pictures import pictures_in, put_pictures, with_front
 from mus.library.tag_reader import read_tags
 from mus.library.tag_values import tag_fields
 
@@ -51,103 +50,6 @@ _APE_KINDS = frozenset({"ape", "wavpack", "musepack"})
 _MAX_PICTURES_BYTES = 96 * 1024 * 1024
 _GAIN_TOLERANCE = 0.01
 CHANGED_SINCE = "The file was changed by another program since: what it says now would be lost"
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditOrder:
-    """What is to be done to one file."""
-
-    #: The copy's name, in the file's own folder.
-    part: str
-    changes: RawChanges = field(default_factory=dict)
-    #: All pictures that the file shall have; None leaves them.
-    pictures: list[Picture] | None = None
-    #: The front cover that it shall have, beside pictures of other kinds.
-    front: bytes | None = None
-    #: What the file must say now, by raw names, and the digests of its pictures; None is whatever it says.
-    expected: RawChanges | None = None
-    expected_pictures: list[str] | None = None
-    id3_version: int = 4
-    #: The hash of its sound as it is known (`sound_hash`, hex), which saves a pass over the file.
-    sound: str | None = None
-
-    @property
-    def touches_pictures(self) -> bool:
-        return self.pictures is not None or self.front is not None
-
-    def as_json(self) -> dict[str, Any]:
-        plain = ("part", "changes", "expected", "expected_pictures", "id3_version", "sound")
-        values = {name: getattr(self, name) for name in plain}
-        values["pictures"] = None if self.pictures is None else [_picture_json(each) for each in self.pictures]
-        values["front"] = None if self.front is None else base64.b64encode(self.front).decode("ascii")
-        return values
-
-    @classmethod
-    def from_json(cls, values: Mapping[str, Any]) -> EditOrder:
-        given = dict(values)
-        if given["pictures"] is not None:
-            given["pictures"] = [_picture_of(each) for each in given["pictures"]]
-        if given["front"] is not None:
-            given["front"] = base64.b64decode(given["front"])
-        return cls(**given)
-
-
-def _picture_json(picture: Picture) -> dict[str, Any]:
-    data = base64.b64encode(picture.data).decode("ascii")
-    return {"kind": picture.kind, "mime": picture.mime, "description": picture.description, "data": data}
-
-
-def _picture_of(values: Mapping[str, Any]) -> Picture:
-    return Picture(values["kind"], values["mime"], values["description"], base64.b64decode(values["data"]))
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class EditedCopy:
-    """What came of an order. With `error_message` set, or with `unchanged`, there is no copy."""
-
-    error_category: ErrorCategory | None = None
-    error_message: str | None = None
-    #: The file says all of it already.
-    unchanged: bool = False
-    #: Which version of the file was copied, and the copy's own numbers.
-    source: FileStat | None = None
-    copy: FileStat | None = None
-    before: RawChanges = field(default_factory=dict)
-    after: RawChanges = field(default_factory=dict)
-    pictures_before: list[Picture] = field(default_factory=list)
-    pictures_after: list[Picture] = field(default_factory=list)
-    reading: FileReading | None = None
-    #: The cover's thumbnails, where pictures were changed.
-    cover: str | None = None
-    #: Names that the file has elsewhere: they keep the old tags.
-    hard_links: int = 0
-
-    def as_json(self) -> dict[str, Any]:
-        values: dict[str, Any] = {
-            name: value
-            for name in ("error_category", "error_message", "unchanged", "before", "after", "cover", "hard_links")
-            if (value := getattr(self, name))
-        }
-        for name in ("pictures_before", "pictures_after"):
-            values[name] = [_picture_json(picture) for picture in getattr(self, name)]
-        for name in ("source", "copy", "reading"):
-            if (value := getattr(self, name)) is not None:
-                values[name] = value.as_json()
-        return values
-
-    @classmethod
-    def from_json(cls, path: bytes, values: Mapping[str, Any]) -> EditedCopy:
-        given = dict(values)
-        if category := given.get("error_category"):
-            given["error_category"] = ErrorCategory(category)
-        for name in ("pictures_before", "pictures_after"):
-            given[name] = [_picture_of(picture) for picture in given.get(name, ())]
-        for name in ("source", "copy"):
-            if stat := given.get(name):
-                given[name] = FileStat(*stat)
-        if reading := given.get("reading"):
-            given["reading"] = FileReading.from_json(path, reading)
-        return cls(**given)
 
 
 def failed_edit(message: str, category: ErrorCategory = ErrorCategory.USER_FIXABLE) -> EditedCopy:
@@ -268,12 +170,10 @@ class _TagFile:
         return pictures_in(self._audio, self._tags)
 
     def put(self, changes: RawChanges, pictures: Sequence[Picture] | None) -> None:
-        for name, values in changes.items():
-            self._main.put(name, values)
-            for tags in self._beside:
-                # A second tag does not get what it did not have, and never says something else.
-                if tags.has(name):
-                    tags.put(name, values)
+        self._main.put(changes)
+        for tags in self._beside:
+            # A second tag does not get what it did not have, and never says something else.
+            tags.put({name: values for name, values in changes.items() if tags.has(name)})
         if pictures is not None:
             put_pictures(self._audio, self._tags, pictures)
 
@@ -364,8 +264,8 @@ def _proven(
         raise UnreadableFileError(
             f"This file cannot hold what was to be written: {names} would not read back right"
         )
-    sound = sound_hash(root, copy_path)
-    if sound is None or (sound.hex() != order.sound and sound != sound_hash(root, path)):
+    sound = hear(root, copy_path).audio_hash
+    if sound is None or (sound.hex() != order.sound and sound != hear(root, path).audio_hash):
         raise UnreadableFileError(
             "The sound of the edited copy could not be proven to be the same: nothing was changed"
         )
