@@ -95,6 +95,12 @@ class Settings(BaseSettings):
     #: Addresses of proxies, comma-separated, that may say who the caller is (`X-Forwarded-For`).
     trusted_proxies: str = ""
 
+    #: The version in which ID3v2 tags are written. 2.4 is what most programs write and all read today; it alone
+    #: has lists of values and full dates. 2.3 is for players that are older than 2010.
+    id3_version: Literal[3, 4] = 4
+    #: Largest file that can be uploaded.
+    max_upload_mb: Annotated[int, Field(ge=1)] = 2048
+
     guard_min_tracks: Annotated[int, Field(ge=1)] = 50
     guard_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
 

@@ -21,6 +21,8 @@ from mus.library.file_reading import FileStat
 
 #: Beginnings of the hidden names: copies that are edited, and files that arrive.
 EDIT_PREFIX, UPLOAD_PREFIX = b".mus-edit-", b".mus-upload-"
+#: Where files arrive, in each root: hidden, and on the file system that most of the library lies on.
+UPLOAD_FOLDER = b".mus-uploads"
 _CHUNK = 8 * 1024 * 1024
 _RENAME_NOREPLACE = 1
 #: What file systems without hard links say, and kernels that protect others' files.
