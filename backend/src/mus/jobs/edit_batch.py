@@ -7,7 +7,7 @@ from typing import Any
 
 from mus.broker.job_runner import RunningJob
 from mus.errors import ConflictError, UserFixableError
-from mus.jobs.edits import BusyFileError, EditOutcome, WantedTags, edit_tags, pictures_of, to_the_end
+from mus.jobs.edits import BusyFileError, EditOutcome, WantedTags, done_by, edit_tags, pictures_of, to_the_end
 from mus.jobs.renames import NameTakenError, rename_track
 from mus.jobs.retention import give_way_to_shutdown
 from mus.jobs.services import services
@@ -146,6 +146,11 @@ class EditBatch(_Batch):
                 self._count("hard_links_kept_old")
         if all(outcome.edit_id is None for outcome in outcomes.values()):
             self._count("unchanged")
+
+    async def _fail(self, item: int, message: str) -> None:
+        if await done_by(self._job, item, "tags", None) is not None:
+            self._count("edited")  # it is the name that failed
+        await super()._fail(item, message)
 
     async def _named(self, item: int) -> dict[str, Any]:
         async with services().database.reading() as session:
