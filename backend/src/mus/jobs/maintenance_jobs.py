@@ -17,7 +17,7 @@ from mus.jobs.retention import HistoryRetention
 from mus.jobs.scan_requests import scan_job
 from mus.jobs.services import services
 from mus.jobs.thumbnail_upkeep import delete_orphaned_thumbnails
-from mus.jobs.trash import purge_trash as purge
+from mus.jobs.trash_purge import purge_old
 from mus.ledger.workers import forget_gone_workers
 from mus.persistence.models import Library
 
@@ -62,7 +62,7 @@ async def prune_history(*, days: Days = 90) -> dict[str, Any]:
 @broker.task("purge_trash")
 async def purge_trash(*, days: Days = 30) -> dict[str, Any]:
     """Delete for good what was trashed so many days ago."""
-    return await purge(current_job(), older_than_days=days)
+    return await purge_old(current_job(), older_than_days=days)
 
 
 @broker.task("prune_thumbnails")

@@ -66,7 +66,8 @@ SORT_FIELDS: dict[str, SortField] = {
     )
 }
 
-_LISTED = load_only(
+#: What a list shows of a track.
+LISTED = load_only(
     Track.id,
     Track.library_id,
     Track.path,
@@ -265,7 +266,7 @@ async def _read_page(
     if after is not None:
         wanted = wanted.where(_beyond(order, after))
     ids = (await session.scalars(wanted)).all()
-    rows = await session.scalars(select(Track).options(_LISTED).where(Track.id.in_(ids[:limit])))
+    rows = await session.scalars(select(Track).options(LISTED).where(Track.id.in_(ids[:limit])))
     by_its_id = {track.id: track for track in rows}
     tracks = [by_its_id[track_id] for track_id in ids[:limit]]
     more = len(ids) > limit
