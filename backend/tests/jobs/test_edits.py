@@ -44,7 +44,9 @@ async def scanned(library: MusicLibrary, *names: str) -> dict[str, int]:
     return {path: track.id for path, track in (await library.tracks()).items()}
 
 
-async def edited(library: MusicLibrary, track_id: int, pattern: str | None = None, **changes: Any) -> dict[str, Any]:
+async def edited(
+    library: MusicLibrary, track_id: int, pattern: str | None = None, **changes: Any
+) -> dict[str, Any]:
     job = await library.run("edit_track", track_id=track_id, changes=changes, rename_pattern=pattern)
     return result_of(job)
 
@@ -86,7 +88,9 @@ async def test_an_edit_changes_file_and_track_and_nothing_else_of_them(library: 
     os.setxattr(file, "user.mood", b"blue")
     os.utime(file, ns=(1_000_000_000, 2_000_000_000))
     await library.scan()
-    await library.set_tracks(Track.id == ids["A/1.mp3"], status="COMPLETE", duration_seconds=0.123, analysis_version=9)
+    await library.set_tracks(
+        Track.id == ids["A/1.mp3"], status="COMPLETE", duration_seconds=0.123, analysis_version=9
+    )
     before, sound = await library.identities(), hear(os.fsencode(library.root), b"A/1.mp3").audio_hash
     result = await edited(library, ids["A/1.mp3"], title="Sinnerman", year=1965, artist=None)
     assert result == {"edited": 1}

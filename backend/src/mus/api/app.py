@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 from collections.abc import AsyncIterator
@@ -37,6 +38,9 @@ from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
+
+#: Pictures and uploads that are looked at at once: each in a process of its own.
+_INSPECTIONS = 2
 
 _ROUTERS = (
     health_router,
@@ -97,6 +101,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
 
 def _use(app: FastAPI, runtime: Runtime) -> None:
     app.state.runtime = runtime
+    app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
     app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 

@@ -11,8 +11,8 @@ from mus.errors import ConflictError
 from mus.jobs.edits import BusyFileError, EditOutcome, done_by, intend, is_there, not_placed, ready
 from mus.jobs.scan_read import compare_again
 from mus.jobs.telling import UPDATED, tell_tracks
-from mus.library.beside import ChangedMeanwhileError, move
-from mus.library.file_names import NamePattern, UnnamableError, alike
+from mus.library.beside import ChangedMeanwhileError, move, name_in_the_way
+from mus.library.file_names import NamePattern, UnnamableError
 from mus.library.file_reading import FileStat
 from mus.library.paths import escaped, shown
 from mus.library.scan_plan import Move
@@ -74,7 +74,8 @@ async def rename_track(
     source = await asyncio.to_thread(is_there, library.root, track.path)
     if source is None:
         raise BusyFileError(f"{shown(track.path)} is not there any more")
-    await asyncio.to_thread(_refuse_taken, library.root, track.path, target)
+    if await asyncio.to_thread(name_in_the_way, library.root, target, besides={track.path}) is not None:
+        raise _taken(target)
     edit = await intend(
         job,
         track,
@@ -98,19 +99,6 @@ async def rename_track(
         raise not_placed(error, shown(track.path)) from error
     await _commit(job, library, track, edit, placed)
     return EditOutcome(edit.id)
-
-
-def _refuse_taken(root: bytes, source: bytes, target: bytes) -> None:
-    """Raises NameTakenError: also for a name that differs in case alone, on every file system."""
-    folder, _, name = target.rpartition(b"/")
-    try:
-        names = os.listdir(os.path.join(root, folder))
-    except OSError:
-        return  # not there yet
-    own = source.rpartition(b"/")[2] if source.rpartition(b"/")[0] == folder else None
-    wanted = alike(name)
-    if any(alike(other) == wanted for other in names if other != own):
-        raise _taken(target)
 
 
 def _taken(target: bytes) -> NameTakenError:

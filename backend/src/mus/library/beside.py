@@ -14,9 +14,10 @@ import os
 import secrets
 import stat
 import sys
-from collections.abc import Iterator
+from collections.abc import Container, Iterator
 from contextlib import contextmanager, suppress
 
+from mus.library.file_names import alike
 from mus.library.file_reading import FileStat
 
 #: Beginnings of the hidden names: copies that are edited, and files that arrive.
@@ -163,6 +164,36 @@ def move(root: bytes, source: bytes, target: bytes, expected: FileStat) -> FileS
         moved = FileStat.of(os.stat(new, dir_fd=to_folder, follow_symlinks=False))
     _remove_emptied(root, os.path.dirname(source))
     return moved
+
+
+def arrive(root: bytes, part: bytes, target: bytes) -> None:
+    """Move a finished file out of the folder of uploads to its place, never over another.
+
+    Raises FileExistsError for a place that is taken, and OSError.
+    """
+    make_folders(root, os.path.dirname(target))
+    name = target.rpartition(b"/")[2]
+    with (
+        opened_folder(root, UPLOAD_FOLDER) as uploads,
+        opened_folder(root, os.path.dirname(target)) as folder,
+    ):
+        _move(uploads, folder, part, name)
+        os.fsync(folder)
+
+
+def name_in_the_way(root: bytes, target: bytes, *, besides: Container[bytes] = ()) -> bytes | None:
+    """Path of what already has the name of `target`, or one that some file systems take for the same.
+
+    `besides` are paths that do not count.
+    """
+    folder, _, name = target.rpartition(b"/")
+    try:
+        names = os.listdir(os.path.join(root, folder))
+    except OSError:
+        return None  # not there yet
+    wanted = alike(name)
+    found = (os.path.join(folder, other) for other in names if alike(other) == wanted)
+    return next((path for path in found if path not in besides), None)
 
 
 def is_version(found: os.stat_result, expected: FileStat) -> bool:

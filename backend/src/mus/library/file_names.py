@@ -14,7 +14,7 @@ from __future__ import annotations
 import os
 import re
 import unicodedata
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 
 from mus.errors import BadRequestError
@@ -196,19 +196,3 @@ def alike(path: bytes) -> str:
     """Equal for two paths that some file system takes for one: without case and forms of letters."""
     text = os.fsdecode(path)
     return unicodedata.normalize("NFC", unicodedata.normalize("NFD", text).casefold())
-
-
-def with_number(path: bytes, is_free: Callable[[bytes], bool]) -> bytes:
-    """The path, or the first of `name (2).mp3`, `name (3).mp3`, … that is free."""
-    if is_free(path):
-        return path
-    folder, _, name = path.rpartition(b"/")
-    stem, suffix = os.path.splitext(name)
-    number = 2
-    while True:
-        ending = b" (%d)" % number + suffix
-        shortened = stem[: LONGEST_NAME_BYTES - len(ending)].decode("utf-8", "ignore").encode()
-        numbered = os.path.join(folder, shortened + ending)
-        if is_free(numbered):
-            return numbered
-        number += 1
