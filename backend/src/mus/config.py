@@ -97,7 +97,7 @@ class Settings(BaseSettings):
 
     #: The version in which ID3v2 tags are written. 2.4 is what most programs write and all read today; it alone
     #: has lists of values and full dates. 2.3 is for players that are older than 2010.
-    id3_version: Literal[3, 4] = 4
+    id3_version: Annotated[int, Field(ge=3, le=4)] = 4
     #: Largest file that can be uploaded.
     max_upload_mb: Annotated[int, Field(ge=1)] = 2048
 

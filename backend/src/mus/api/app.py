@@ -20,6 +20,7 @@ from mus.api.docs_page import install_docs_page
 from mus.api.problems import Problem, described, install_error_handlers
 from mus.api.routers import (
     duplicate_router,
+    edit_router,
     errors_router,
     event_router,
     health_router,
@@ -32,6 +33,7 @@ from mus.api.routers import (
     schedule_router,
     track_router,
     trash_router,
+    upload_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
 from mus.broker.runtime import Runtime, opened
@@ -46,6 +48,8 @@ _ROUTERS = (
     health_router,
     library_router,
     track_router,
+    edit_router,
+    upload_router,
     duplicate_router,
     trash_router,
     media_router,

@@ -84,7 +84,7 @@ class Gatekeeper:
             length = headers.get("content-length", "0")
             most = self._longest_body(scope["path"])
             if not length.isdecimal() or int(length) > most:
-                return 413, f"The body of this request may have {most} bytes", {}
+                return 413, f"A request's body may have {most} bytes", {}
         scope[_AUTHORIZED] = self._has_token(headers)
         path = scope["path"]
         is_open = path == HEALTH_PATH or not path.startswith((API_PREFIX, METRICS_PATH))

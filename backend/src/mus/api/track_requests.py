@@ -1,4 +1,4 @@
-"""What requests about tracks' files have in common: which tracks, whether their folder can be written, and the job."""
+"""What requests about tracks' files have in common: which tracks, whether they can be written, and the job."""
 
 from __future__ import annotations
 

@@ -90,5 +90,3 @@ class Arrival:
         os.close(self.descriptor)
         with suppress(OSError), opened_folder(self.root, UPLOAD_FOLDER) as folder:
             os.unlink(self.part, dir_fd=folder)
-        with suppress(OSError):
-            os.rmdir(os.path.join(self.root, UPLOAD_FOLDER))

@@ -242,7 +242,7 @@ async def list_edits(
     "/edits/{edit_id}/undo", status_code=202, responses=problems(404, 409, 503), summary="Take an edit back"
 )
 async def undo_edit(runtime: RuntimeDep, caller: CallerDep, response: Response, edit_id: EditId) -> JobAccepted:
-    """Refused when a later edit changed the same, or the file is not there. An undo is an edit, and can be undone."""
+    """Refused when a later edit changed the same, or the file is not there. An undo is an edit of its own."""
     async with runtime.database.reading() as session:
         edit = await edit_named(session, edit_id)
         await refuse_undo(session, edit)
