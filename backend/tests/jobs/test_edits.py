@@ -3,34 +3,17 @@
 from __future__ import annotations
 
 import os
-import resource
-import signal
 import stat
-import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-import pytest
 import pyvips
-from music_library import MusicLibrary, counts, counts_in, result_of, worker_of
-from sqlalchemy import func, select, update
+from music_library import MusicLibrary, counts, counts_in, result_of
+from sqlalchemy import select
 
-from audio_files import make_audio
-from mus.broker.queues import Queue
-from mus.config import Settings
-from mus.jobs import edits as edits_module
-from mus.jobs.services import services
-from mus.ledger import steering
-from mus.library import beside
 from mus.library.sound import hear
 from mus.persistence.edit_repository import keep_picture
-from mus.persistence.models import Edit, EditPicture, Job, Track
-from read_only_folder import read_only
-from waiting import until
-from worker_processes import environment
+from mus.persistence.models import Edit, Job, Track
 
 
 def picture(shade: int) -> bytes:

@@ -201,7 +201,8 @@ class OwnWrites:
 
     #: Versions of edited copies and of files under way to another name: size, mtime, inode, device.
     versions: frozenset[tuple[int, int, int, int]]
-    #: Paths that a rename emptied.
+    #: Paths that a rename empties just now, and those that one emptied lately: what is there by now is another's.
+    leaving: frozenset[bytes]
     emptied: frozenset[bytes]
 
     def wrote(self, file: FoundFile) -> bool:
@@ -216,20 +217,20 @@ async def own_writes(session: AsyncSession, library_id: int) -> OwnWrites:
         .where(Track.library_id == library_id, Edit.state == "writing")
     )
     versions: set[tuple[int, int, int, int]] = set()
-    emptied: set[bytes] = set()
+    leaving: set[bytes] = set()
     for row in under_way:
         numbers = (row.versions or {}).get("source" if row.kind == "rename" else "copy")
         if numbers:
             stat = FileStat(*numbers)
             versions.add((stat.size, stat.mtime_ns, stat.inode, stat.device))
         if row.kind == "rename":
-            emptied.add(row.path)
+            leaving.add(row.path)
     lately = await session.scalars(
         select(Edit.path)
         .join(Track, Track.id == Edit.track_id)
         .where(Track.library_id == library_id, Edit.kind == "rename", Edit.finished_at > utc_now() - _LATELY)
     )
-    return OwnWrites(frozenset(versions), frozenset(emptied | set(lately)))
+    return OwnWrites(frozenset(versions), frozenset(leaving), frozenset(lately))
 
 
 def described(path: bytes | None) -> str | None:

@@ -244,6 +244,7 @@ class Enqueuer:
             own = await own_writes(session, self._library_id)
             # Of an edit whose commit is under way the tracks do not tell yet.
             present = [file for file in present if not own.wrote(file)]
+            gone = [path for path in gone if path not in own.leaving]
             known_present = await tracks_at(session, self._library_id, [file.path for file in present])
             known_gone = await tracks_at(session, self._library_id, gone)
             found = {track.path for track in known_gone}
@@ -252,7 +253,8 @@ class Enqueuer:
             if len(folders) > MOST_FOLDERS:
                 return None
             for folder in folders:
-                known_gone += await tracks_below(session, self._library_id, folder)
+                below = await tracks_below(session, self._library_id, folder)
+                known_gone += [track for track in below if track.path not in own.leaving]
         return sort_changes(present, gone, known_present, known_gone)
 
     async def _enqueue_scan(self, reason: str) -> None:
