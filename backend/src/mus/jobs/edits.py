@@ -114,10 +114,10 @@ async def edit_tags(job: RunningJob, track_id: int, wanted: WantedTags) -> EditO
     Raises NotFoundError, ConflictError for a track without a readable file, UserFixableError when its file cannot
     hold the tags, BusyFileError when somebody else writes it, AdminRequiredError.
     """
+    track, library = await ready(job, track_id)
     done = await done_by(job, track_id, "tags", wanted.undoes)
     if done is not None:
         return EditOutcome(done)
-    track, library = await ready(job, track_id)
     part = hidden_name(EDIT_PREFIX, track.path)
     edit = await intend(job, track, Edit(kind="tags", state="preparing", part=part, undoes=wanted.undoes))
     copy = await _copied(library, track, wanted.order(part, track.audio_hash))

@@ -60,10 +60,10 @@ async def rename_track(
     `expected` is where it must lie now. Raises NameTakenError when another file has the name, or one that some file
     systems take for the same; ConflictError; BusyFileError; AdminRequiredError.
     """
+    track, library = await ready(job, track_id)
     done = await done_by(job, track_id, "rename", undoes)
     if done is not None:
         return EditOutcome(done)
-    track, library = await ready(job, track_id)
     if expected is not None and track.path != expected:
         raise ConflictError(f"{shown(expected)} was moved since, to {shown(track.path)}")
     if target is None:
