@@ -28,10 +28,9 @@ class RiffInfo(Tags):
     def __init__(self, file: BinaryIO) -> None:
         self._entries: list[tuple[bytes, bytes]] = []
         self._is_changed = False
-        chunk = _info_chunk(file)
-        if chunk is not None:
+        for chunk in _info_chunks(file):
             file.seek(chunk.data_offset + 4)
-            self._entries = _parsed(file.read(chunk.data_size - 4))
+            self._entries += _parsed(file.read(chunk.data_size - 4))
 
     def has(self, name: str) -> bool:
         keys = _NAMES.get("tracknumber" if name == "tracktotal" else name, ())
@@ -59,9 +58,11 @@ class RiffInfo(Tags):
         self._is_changed = True
 
     def save(self, file: BinaryIO) -> None:
-        chunk = _info_chunk(file) if self._is_changed else None
-        if chunk is None:
+        if not self._is_changed:
             return
+        while len(chunks := _info_chunks(file)) > 1:
+            chunks[-1].delete()  # all of it goes into the first
+        (chunk,) = chunks
         content = b"INFO" + b"".join(
             key + struct.pack("<I", len(value)) + value + b"\0" * (len(value) % 2) for key, value in self._entries
         )
@@ -70,12 +71,9 @@ class RiffInfo(Tags):
         file.write(content)
 
 
-def _info_chunk(file: BinaryIO) -> Any:
+def _info_chunks(file: BinaryIO) -> list[Any]:
     file.seek(0)
-    for chunk in RiffFile(file).root.subchunks():
-        if chunk.id == "LIST" and chunk.name == "INFO":
-            return chunk
-    return None
+    return [chunk for chunk in RiffFile(file).root.subchunks() if chunk.id == "LIST" and chunk.name == "INFO"]
 
 
 def _parsed(content: bytes) -> list[tuple[bytes, bytes]]:

@@ -136,10 +136,11 @@ _UTF8 = 3
 class Id3Tags(Tags):
     """ID3v2, written as version 2.3 or 2.4. `audio` saves it in its container, if it has one."""
 
-    def __init__(self, tags: Any, *, version: int, audio: Any = None) -> None:
+    def __init__(self, tags: Any, *, version: int, audio: Any = None, has_v1: bool = False) -> None:
         self._tags = tags
         self._version = version
         self._audio = audio
+        self._has_v1 = has_v1
 
     def _values(self, name: str) -> Iterable[Any]:
         if name == "comment":
@@ -234,7 +235,9 @@ class Id3Tags(Tags):
             self._tags.update(kept)
         # Values that somebody else put apart with NUL, in 2.3 too, stay apart.
         saver = self._tags if self._audio is None else self._audio
-        saver.save(file, v2_version=self._version, v23_sep=None)
+        # An ID3v1 tag is kept in step; none is made.
+        options = {"v1": mutagen.id3.ID3v1SaveOptions.CREATE} if self._has_v1 else {}
+        saver.save(file, v2_version=self._version, v23_sep=None, **options)
 
     def _carry_unknown_frames(self) -> None:
         """mutagen drops frames that it does not know when it changes a tag's version."""

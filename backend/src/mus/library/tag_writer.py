@@ -145,7 +145,8 @@ class _TagFile:
             self._tags = self._audio.tags
         self._main: Tags
         if kind in _ID3_KINDS:
-            self._main = Id3Tags(self._tags, version=id3_version, audio=self._audio)
+            has_v1 = kind in {"mp3", "aac"} and _ends_with_id3v1(file)
+            self._main = Id3Tags(self._tags, version=id3_version, audio=self._audio, has_v1=has_v1)
         elif kind in _COMMENT_KINDS:
             self._main = CommentTags(self._audio, is_opus=kind == "opus")
         elif kind in _APE_KINDS:
@@ -178,10 +179,15 @@ class _TagFile:
             put_pictures(self._audio, self._tags, pictures)
 
     def save(self, file: BinaryIO) -> None:
-        file.seek(0)
-        self._main.save(file)
+        # An APEv2 tag first: mutagen takes away an ID3v1 tag behind it, and that is written anew with ID3v2.
         for tags in self._beside:
             tags.save(file)
+        file.seek(0)
+        self._main.save(file)
+
+
+def _ends_with_id3v1(file: BinaryIO) -> bool:
+    return os.pread(file.fileno(), 3, max(0, os.fstat(file.fileno()).st_size - 128)) == b"TAG"
 
 
 def _id3_of(file: BinaryIO) -> Any:
