@@ -4,10 +4,8 @@ from __future__ import annotations
 
 from typing import Annotated, Any
 
-import anyio.to_thread
 from fastapi import APIRouter, Request, Response
 from fastapi import Path as PathParameter
-from sqlalchemy import select
 
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CallerDep, CursorParam, JobId, LimitParam, RuntimeDep, TrackId, requested_by
@@ -29,13 +27,10 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options
 from mus.errors import ConflictError, UserFixableError
 from mus.jobs.edits import refuse_unreadable
-from mus.jobs.renames import name_by
+from mus.jobs.rename_preview import preview_names
 from mus.ledger.queries import job_named
-from mus.library.beside import name_in_the_way
 from mus.library.edit_order import picture_mime
 from mus.library.file_names import NamePattern
-from mus.library.paths import shown
-from mus.library.rename_plan import PlannedName, with_conflicts
 from mus.library.tag_changes import TagChanges
 from mus.persistence.edit_repository import (
     edit_named,
@@ -45,15 +40,13 @@ from mus.persistence.edit_repository import (
     keep_picture,
     refuse_undo,
 )
-from mus.persistence.libraries import all_libraries
-from mus.persistence.models import Library, Track
+from mus.persistence.models import Library
 from mus.persistence.track_repository import track_named
 
 router = APIRouter(tags=["edits"])
 
 EditId = Annotated[int, PathParameter(ge=1, le=2**63 - 1)]
 _PICTURE_SECONDS = 30.0
-_LOOKED_UP = 500
 _PICTURE_BODY: dict[str, Any] = {
     "requestBody": {
         "required": True,
@@ -115,50 +108,20 @@ async def preview_rename(
     """In the order in which the job goes; nothing is changed."""
     scope = scope_of("rename", asked)
     after = 0 if cursor is None else decoded(cursor, scope, str)[1]
-    pattern = NamePattern(asked.rename_pattern)
     async with runtime.database.reading() as session:
         track_ids = await selected_ids(session, asked)
-        tracks: list[Track] = []
-        for start in range(0, len(track_ids), _LOOKED_UP):
-            batch = track_ids[start : start + _LOOKED_UP]
-            tracks += (await session.scalars(select(Track).where(Track.id.in_(batch)).order_by(Track.id))).all()
-        libraries = {library.id: library for library in await all_libraries(session)}
-    plan = with_conflicts([_planned(track, pattern) for track in tracks], shown)
-    page = [one for one in plan if one.track_id > after][: limit + 1]
-    leaving = {(one.library_id, one.path) for one in plan if one.moves}
-    roots = {id_: runtime.settings.roots.here(library.root) for id_, library in libraries.items()}
-    items = await anyio.to_thread.run_sync(_looked_at, page[:limit], roots, leaving)
-    return Page(
-        items=[rename_item(one, libraries[one.library_id].name) for one in items],
-        next_cursor=encoded(scope, None, items[-1].track_id) if len(page) > limit else None,
+    found = await preview_names(
+        runtime.database,
+        runtime.settings.roots,
+        track_ids,
+        NamePattern(asked.rename_pattern),
+        after_id=after,
+        limit=limit,
     )
-
-
-def _planned(track: Track, pattern: NamePattern) -> PlannedName:
-    target: bytes | None = None
-    problem: str | None = None
-    try:
-        refuse_unreadable(track)
-        target = name_by(pattern, track)
-    except ConflictError as error:
-        problem = error.user_message
-    return PlannedName(track.id, track.library_id, track.path, target, problem)
-
-
-def _looked_at(
-    page: list[PlannedName], roots: dict[int, bytes], leaving: set[tuple[int, bytes]]
-) -> list[PlannedName]:
-    """With what the disk has in the way, but for files that move away themselves."""
-    looked: list[PlannedName] = []
-    for one in page:
-        if one.moves and one.target is not None:
-            besides = {one.path} | {path for library, path in leaving if library == one.library_id}
-            taken = name_in_the_way(roots[one.library_id], one.target, besides=besides)
-            if taken is not None:
-                problem = f"There is another file at {shown(taken)}"
-                one = PlannedName(one.track_id, one.library_id, one.path, one.target, problem)
-        looked.append(one)
-    return looked
+    return Page(
+        items=[rename_item(one, found.libraries[one.library_id]) for one in found.names],
+        next_cursor=encoded(scope, None, found.names[-1].track_id) if found.more else None,
+    )
 
 
 # --------------------------------------------------------------------------------------------------- covers
