@@ -108,7 +108,7 @@ async def test_an_edit_changes_file_and_track_and_nothing_else_of_them(library: 
     [edit] = await history(library)
     assert (edit.state, edit.kind, edit.requested_by) == ("done", "tags", "test")
     assert edit.before is not None
-    assert edit.before["tags"] == {"title": ["1"], "date": [], "artist": ["Somebody"], "artists": []}
+    assert edit.before["tags"] == {"title": ["1"], "date": [], "artist": ["Somebody"]}
 
 
 async def test_an_edit_that_changes_nothing_writes_nothing(library: MusicLibrary) -> None:

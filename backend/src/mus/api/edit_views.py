@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from mus.api.schemas import EditItem, EditPictureItem, EditSide, RenameItem, RenameState
+from mus.api.edit_schemas import EditItem, EditPictureItem, EditSide, RenameItem, RenameState
 from mus.library.paths import shown, unescaped
 from mus.library.rename_plan import PlannedName
 from mus.library.tag_changes import SHOWN_NAMES

@@ -147,7 +147,8 @@ async def _put_in_place(
     assert copy.copy is not None
     assert copy.reading is not None
     assert edit.part is not None
-    touched = bool(copy.pictures_before or copy.pictures_after)
+    touched = copy.pictures_before != copy.pictures_after
+    changed = {name for name, values in copy.before.items() if values != copy.after[name]}
     async with job.effect() as work:
         await keep_pictures(work.session, edit.id, [*copy.pictures_before, *copy.pictures_after])
         await work.session.execute(
@@ -156,8 +157,8 @@ async def _put_in_place(
             .values(
                 state="writing",
                 versions={"source": copy.source.as_json(), "copy": copy.copy.as_json()},
-                before=_said(copy.before, copy.pictures_before if touched else None),
-                after=_said(copy.after, copy.pictures_after if touched else None) | {"cover": copy.cover},
+                before=_said(copy.before, changed, copy.pictures_before if touched else None),
+                after=_said(copy.after, changed, copy.pictures_after if touched else None) | {"cover": copy.cover},
             )
         )
     try:
@@ -192,7 +193,7 @@ async def _commit(
         await finish_edit(work.session, edit)
 
 
-def _said(tags: RawChanges, pictures: list[Picture] | None) -> dict[str, Any]:
+def _said(tags: RawChanges, changed: set[str], pictures: list[Picture] | None) -> dict[str, Any]:
     shown_pictures = None
     if pictures is not None:
         shown_pictures = [
@@ -202,7 +203,7 @@ def _said(tags: RawChanges, pictures: list[Picture] | None) -> dict[str, Any]:
             }
             for picture in pictures
         ]  # fmt: skip
-    return {"tags": tags, "pictures": shown_pictures}
+    return {"tags": {name: tags[name] for name in sorted(changed)}, "pictures": shown_pictures}
 
 
 async def pictures_of(session: AsyncSession, side: Mapping[str, Any]) -> list[Picture] | None:

@@ -10,7 +10,7 @@ import re
 from collections.abc import Mapping
 from typing import Annotated, Any
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
 from mus.library.tag_values import LYRICS_TEXT, MAX_NUMBER, MAX_VALUES, SHORT_TEXT
 
@@ -18,7 +18,8 @@ RawChanges = dict[str, list[str]]
 
 #: ID3v2.4's and ISO 8601's dates, as far as a release has one.
 _DATE = re.compile(r"[12]\d{3}(-(0[1-9]|1[0-2])(-(0[1-9]|[12]\d|3[01]))?)?")
-_UUID = r"^[0-9a-fA-F]{8}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{4}-[0-9a-fA-F]{12}$"
+_UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+_DIGEST = re.compile(r"[0-9a-f]{32}")
 _CONTROL = re.compile(r"[\x00-\x1f\x7f]")
 _CONTROL_BUT_LINES = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
 
@@ -50,6 +51,18 @@ def _date(text: str) -> str:
     return text
 
 
+def _uuid(text: str) -> str:
+    if not _UUID.fullmatch(text):
+        raise ValueError("Must be a MusicBrainz id, as 89ad4ac3-39f7-470e-963a-56509c546377")
+    return text
+
+
+def _picture_id(text: str) -> str:
+    if not _DIGEST.fullmatch(text):
+        raise ValueError("Must be the id of a picture, or null")
+    return text
+
+
 Line = Annotated[str, Field(max_length=SHORT_TEXT), AfterValidator(_line)]
 Comment = Annotated[str, Field(max_length=SHORT_TEXT), AfterValidator(_lines)]
 Lyrics = Annotated[str, Field(max_length=LYRICS_TEXT), AfterValidator(_lines)]
@@ -58,7 +71,10 @@ Number = Annotated[int, Field(ge=0, le=MAX_NUMBER, strict=True)]
 Total = Annotated[int, Field(ge=1, le=MAX_NUMBER, strict=True)]
 Year = Annotated[int, Field(ge=1000, le=2999, strict=True)]
 Names = Annotated[list[Line], Field(min_length=1, max_length=MAX_VALUES)]
-Uuid = Annotated[str, Field(pattern=_UUID)]
+Uuid = Annotated[str, AfterValidator(_uuid), WithJsonSchema({"type": "string", "pattern": f"^{_UUID.pattern}$"})]
+PictureId = Annotated[
+    str, AfterValidator(_picture_id), WithJsonSchema({"type": "string", "pattern": f"^{_DIGEST.pattern}$"})
+]
 Uuids = Annotated[list[Uuid], Field(min_length=1, max_length=MAX_VALUES)]
 Gain = Annotated[float, Field(ge=-100, le=100)]
 Peak = Annotated[float, Field(ge=0, le=1000)]
@@ -113,7 +129,7 @@ class TagChanges(_Changes):
     album_sort: Line | None = None
     musicbrainz: MusicBrainzChanges | None = None
     replaygain: ReplayGainChanges | None = None
-    cover: Annotated[str, Field(pattern="^[0-9a-f]{32}$")] | None = Field(
+    cover: PictureId | None = Field(
         default=None, description="Id of a picture from `POST /pictures`; null removes every picture in the file"
     )
 

@@ -1,7 +1,7 @@
 """Write tags and pictures into a copy of a file, and prove that nothing else has changed.
 
 Runs in a reader process, and never touches the file itself: whoever asked renames the copy over it. Of the modules
-that import mutagen, this and its parts `tag_formats`, `tag_pictures` and `riff_info` are the ones that write.
+that import mutagen, this one and its parts (`tag_formats`, `id3_tags`, `riff_info`, `tag_pictures`) write.
 """
 
 # Paths are bytes here, which pathlib does not take.
@@ -23,6 +23,7 @@ from mus.library.beside import copy_beside, discard, keep_attributes, opened_fol
 from mus.library.cover_thumbnails import PictureError, folder_cover, write_thumbnails
 from mus.library.edit_order import EditedCopy, EditOrder, Picture
 from mus.library.file_reading import FileReading, FileStat
+from mus.library.id3_tags import Id3Tags
 from mus.library.mutagen_tags import READERS
 from mus.library.riff_info import RiffInfo
 from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
@@ -32,7 +33,6 @@ from mus.library.tag_formats import (
     ApeTags,
     AsfTags,
     CommentTags,
-    Id3Tags,
     Mp4Tags,
     Tags,
     UnfitValueError,

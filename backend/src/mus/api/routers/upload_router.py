@@ -11,8 +11,8 @@ from fastapi import APIRouter, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from mus.api.dependencies import CallerDep, LibraryParam, RuntimeDep, requested_by
+from mus.api.edit_schemas import PatternText, UploadAccepted
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import PatternText, UploadAccepted
 from mus.api.track_requests import accepted, inspector
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
