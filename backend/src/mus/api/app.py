@@ -47,9 +47,9 @@ _INSPECTIONS = 2
 _ROUTERS = (
     health_router,
     library_router,
+    upload_router,
     track_router,
     edit_router,
-    upload_router,
     duplicate_router,
     trash_router,
     media_router,
@@ -114,8 +114,8 @@ def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     methods: dict[str, set[str]] = {}
     for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
         for route in module.router.routes:
-            if not isinstance(route, APIRoute):
-                continue  # a WebSocket
+            if not isinstance(route, APIRoute) or not route.include_in_schema:
+                continue  # a WebSocket, or what is not possible
             methods.setdefault(prefix + route.path, set()).update(route.methods or ())
     return [(compile_path(path)[0], names) for path, names in methods.items()]
 

@@ -7,7 +7,7 @@ from collections.abc import AsyncIterator
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Request, Response
+from fastapi import APIRouter, HTTPException, Query, Request, Response
 from starlette.requests import ClientDisconnect
 
 from mus.api.dependencies import CallerDep, LibraryParam, RuntimeDep, requested_by
@@ -107,6 +107,12 @@ async def upload_track(
         path=escaped(place),
     )
     return UploadAccepted(**job.model_dump(), library=row.name, path=shown(place))
+
+
+@router.api_route("/upload", methods=["GET", "HEAD", "PATCH", "PUT", "DELETE", "OPTIONS"], include_in_schema=False)
+async def refuse_other_methods() -> None:
+    """Else they were about a track of that id."""
+    raise HTTPException(405)
 
 
 def _place(path: str) -> bytes:
