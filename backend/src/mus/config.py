@@ -100,6 +100,10 @@ class Settings(BaseSettings):
     id3_version: Annotated[int, Field(ge=3, le=4)] = 4
     #: Largest file that can be uploaded.
     max_upload_mb: Annotated[int, Field(ge=1)] = 2048
+    #: What separates several names in a tag, and which articles do not count in sorting, with blanks between them;
+    #: None is what `library.reading_rules` takes for it.
+    tag_separators: str | None = None
+    sort_articles: str | None = None
 
     guard_min_tracks: Annotated[int, Field(ge=1)] = 50
     guard_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5

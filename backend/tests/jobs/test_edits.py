@@ -119,6 +119,15 @@ async def test_an_edit_that_changes_nothing_writes_nothing(library: MusicLibrary
     assert await history(library) == []
 
 
+async def test_without_a_title_a_track_goes_by_its_files_name(library: MusicLibrary) -> None:
+    ids = await scanned(library, "03 - Sinnerman.mp3", "2.mp3")
+    assert await edited(library, ids["03 - Sinnerman.mp3"], title=None) == {"edited": 1}
+    track = await library.track("03 - Sinnerman.mp3")
+    assert (track.title, track.title_key) == ("Sinnerman", "sinnerman")
+    await library.scan(mode="full")
+    assert (await library.track("03 - Sinnerman.mp3")).title == "Sinnerman"
+
+
 async def test_covers_come_into_the_file_and_out_of_it_and_thumbnails_follow(library: MusicLibrary) -> None:
     ids = await scanned(library, "1.flac")
     front, other = picture(10), picture(200)

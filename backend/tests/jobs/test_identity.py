@@ -205,3 +205,26 @@ async def test_watched_a_carried_and_retagged_file_keeps_its_track(
     # If the new file came first, its own track may need its analysis before it is known for what it is.
     await until(follows, what="the track at its new place")
     assert len(await heard.tracks()) == 1
+
+
+async def test_a_sound_that_several_tracks_have_tells_only_together_with_a_name_or_tags(
+    heard: MusicLibrary,
+) -> None:
+    """Silence between songs is alike on many albums."""
+    for number in range(3):
+        make_audio(
+            heard.root / f"Album/{number}.flac", seconds=0.3, tags={"title": f"Silence {number}", "album": "A"}
+        )
+    await heard.scan()
+    await analysed(heard)
+    before = await heard.identities()
+    (heard.root / "Album/0.flac").unlink()
+    (heard.root / "Album/1.flac").unlink()
+    make_audio(heard.root / "Other/9.flac", seconds=0.3, tags={"title": "Pause", "artist": "Else", "album": "B"})
+    make_audio(
+        heard.root / "Other/8.flac", seconds=0.3, tags={"title": "Silence 1", "artist": "Else", "album": "B"}
+    )
+    assert counts_in(await heard.scan()) == counts(found=3, unchanged=1, added=1, moved=1, missing=1)
+    after = await heard.identities()
+    assert after["Other/8.flac"] == before["Album/1.flac"]
+    assert after["Other/9.flac"][0] not in {id_ for id_, _ in before.values()}

@@ -163,7 +163,8 @@ def test_id3_is_written_in_the_version_that_is_set_and_frames_nobody_knows_come_
         assert b"XYZW" + (b"\0\0\1\x48" if version == 4 else b"\0\0\0\xc8") + b"\0\0" + b"n" * 200 in written
         read = reading(file)
         assert (read.title, read.date, read.composer) == ("Old", "1999-05-31", composer)
-        assert read.artists == (["A", "B"] if version == 4 else ["A; B"])
+        assert (read.artist, read.artists) == ("A; B", ["A", "B"])
+        assert mutagen.id3.ID3(file)["TPE1"].text == (["A", "B"] if version == 4 else ["A; B"])
 
 
 def test_tags_at_an_mp3s_end_never_say_something_else(tmp_path: Path) -> None:
@@ -279,7 +280,9 @@ def test_whatever_text_is_taken_reads_back_as_it_was(
     suffix: str, tmp_path: Path, title: str, artists: list[str], comment: str, version: int
 ) -> None:
     try:
-        changes = TagChanges(title=title, artists=artists, comment=comment)
+        # What separates names would be read as several.
+        names = [name.replace(";", ",") for name in artists]
+        changes = TagChanges(title=title, artists=names, comment=comment)
     except ValidationError:
         return  # nothing but spaces
     file = make_audio(tmp_path / f"x{suffix}", seconds=0.2, tags=OLD)
@@ -290,8 +293,7 @@ def test_whatever_text_is_taken_reads_back_as_it_was(
     read = reading(file)
     assert (read.title, read.comment) == (changes.title, changes.comment)
     assert changes.artists is not None
-    wanted = list(dict.fromkeys(changes.artists))
-    assert read.artists in (wanted, ["; ".join(wanted)])
+    assert read.artists == list(dict.fromkeys(changes.artists))
 
 
 def test_pictures_survive_the_way_between_processes() -> None:

@@ -19,6 +19,7 @@ from mus.library.recognition import (
     by_sound,
     by_tags,
     left_over,
+    sounds_of,
     to_be_hashed,
     twins,
 )
@@ -28,6 +29,7 @@ from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.track_identity import (
+    common_sounds,
     merge_tracks,
     missing_sketches,
     missing_with_sounds_of,
@@ -110,13 +112,14 @@ async def reunite(
     is told of each part in the transaction that merges it.
     """
     async with services().database.reading() as session:
-        new = await newcomers(session, library.id, after_id=newer_than)
         gone = await sketches_of(session, gone_ids)
+        lost = {track.id: track for track in [*await missing_sketches(session, library.id), *gone]}
+        if not lost:
+            return {}  # before the new ones are looked at: in a first scan they are the whole library
+        new = await newcomers(session, library.id, after_id=newer_than)
         copies = await young_copies(session, library.id, gone) if gone else []
-        lost = {track.id: track for track in (await missing_sketches(session, library.id) if new else [])}
-    lost |= {track.id: track for track in gone}
     found = {track.id: track for track in [*new, *copies] if track.id not in lost}
-    if not lost or not found:
+    if not found:
         return {}
     pairs = await _recognised(library, list(lost.values()), list(found.values()))
     merged: dict[int, int] = {}
@@ -137,7 +140,9 @@ async def reunite_heard(work: UnitOfWork, library_id: int, track_ids: Sequence[i
     found: dict[int, Sketch] = {}
     for old, new in await missing_with_sounds_of(work.session, track_ids):
         lost[old.id], found[new.id] = old, new
-    await _merge(work, library_id, by_sound(lost.values(), found.values(), {}))
+    # The found ones have their hashes in the table already: one more than the sound's other tracks.
+    common = await common_sounds(work.session, library_id, sounds_of(found.values(), {}), besides=found)
+    await _merge(work, library_id, by_sound(lost.values(), found.values(), {}, common=common))
 
 
 async def _merge(work: UnitOfWork, library_id: int, pairs: Sequence[Recognised]) -> dict[int, int]:
@@ -160,7 +165,10 @@ async def _recognised(library: LocalLibrary, lost: Sequence[Sketch], found: Sequ
     pairs = twins(lost, found)
     lost, found = left_over(lost, found, pairs)
     hashes = await _heard(library, to_be_hashed(lost, found))
-    heard = by_sound(lost, found, hashes)
+    async with services().database.reading() as session:
+        besides = [file.id for file in found]
+        common = await common_sounds(session, library.id, sounds_of(found, hashes), besides=besides)
+    heard = by_sound(lost, found, hashes, common=common)
     lost, found = left_over(lost, found, heard)
     return pairs + heard + by_tags(lost, found, hashes)
 

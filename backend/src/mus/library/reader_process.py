@@ -4,7 +4,7 @@
 stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
 
     request   {"operation": "read" | "hear" | "analyse" | "write" | "picture", "root", "paths", "orders",
-               "thumbnails_dir", "acknowledge_each"}
+               "acknowledge_each", "rules", "thumbnails_dir"}
     answers   {"started": true}            once what the operation needs is imported
               {"results": [...]}           in the order of `paths`; as many as are done
 """
@@ -84,7 +84,7 @@ def _send(stream: BinaryIO, message: dict[str, Any]) -> None:
 
 def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
     root = os.fsencode(request["root"])
-    read = _operation(request["operation"], root, request.get("thumbnails_dir"))
+    read = _operation(request["operation"], root, request)
     _send(answers, {"started": True})
     most = 1 if request["acknowledge_each"] else BATCH_RESULTS
     results: list[dict[str, Any]] = []
@@ -99,22 +99,26 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
         _send(answers, {"results": results})
 
 
-def _operation(operation: str, root: bytes, thumbnails_dir: str | None) -> Callable[[bytes, Any], dict[str, Any]]:
+def _operation(operation: str, root: bytes, request: dict[str, Any]) -> Callable[[bytes, Any], dict[str, Any]]:
     """What to do with each path. Imports only what the operation needs: an analyser takes 24 MB more."""
     if operation == "read":
+        from mus.library.reading_rules import ReadingRules
         from mus.library.tag_reader import read_tags
 
-        return lambda path, _: read_tags(root, path).as_json()
+        rules = ReadingRules(**request["rules"])
+        return lambda path, _: read_tags(root, path, rules).as_json()
     if operation == "hear":
         from mus.library.sound import hear
 
         return lambda path, _: hear(root, path).as_json()
-    thumbnails = Path(thumbnails_dir or "")
+    thumbnails = Path(request["thumbnails_dir"] or "")
     if operation == "write":
         from mus.library.edit_order import EditOrder
+        from mus.library.reading_rules import ReadingRules
         from mus.library.tag_writer import write_copy
 
-        return lambda path, order: write_copy(root, path, EditOrder.from_json(order), thumbnails).as_json()
+        rules = ReadingRules(**request["rules"])
+        return lambda path, order: write_copy(root, path, EditOrder.from_json(order), thumbnails, rules).as_json()
     if operation == "picture":
         from mus.library.cover_thumbnails import usable_picture
 

@@ -7,6 +7,7 @@ sides counts. Of files with one sound, copies, those go together that are most a
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -53,27 +54,23 @@ class Recognised(NamedTuple):
     found: Sketch
 
 
-def could_be(lost: Sketch, found: Sketch) -> bool:
-    """Whether it is worth the hashing: the same kind of sound, about as long."""
-    if lost.audio_hash is None or (lost.format, lost.sample_rate_hz, lost.channels) != (
-        found.format,
-        found.sample_rate_hz,
-        found.channels,
-    ):
-        return False
-    return _about_as_long(lost, found, _LENGTH_TOLERANCE_SECONDS, _LENGTH_TOLERANCE)
-
-
 def to_be_hashed(lost: Iterable[Sketch], found: Iterable[Sketch]) -> list[Sketch]:
-    """Of the found without a hash of their own, those that could be one of the lost by their sound."""
-    kinds: dict[Hashable, list[Sketch]] = defaultdict(list)
+    """Of the found without a hash of their own, those worth hashing: a lost track with a hash is of the same kind
+    of sound and about as long."""
+    lengths: dict[Hashable, list[float]] = defaultdict(list)
     for track in lost:
-        kinds[_kind(track)].append(track)
-    return [
-        file
-        for file in found
-        if file.analysis_version == 0 and any(could_be(track, file) for track in kinds[_kind(file)])
-    ]
+        if track.audio_hash is not None:
+            lengths[_kind(track)].append(track.duration_seconds or 0.0)
+    for listed in lengths.values():
+        listed.sort()
+
+    def is_worth_it(file: Sketch) -> bool:
+        about, listed = file.duration_seconds or 0.0, lengths.get(_kind(file), [])
+        tolerance = max(_LENGTH_TOLERANCE_SECONDS, _LENGTH_TOLERANCE * about)
+        nearest = bisect_left(listed, about - tolerance)
+        return nearest < len(listed) and listed[nearest] <= about + tolerance
+
+    return [file for file in found if file.analysis_version == 0 and is_worth_it(file)]
 
 
 def twins(lost: Collection[Sketch], found: Collection[Sketch]) -> list[Recognised]:
@@ -87,9 +84,16 @@ def twins(lost: Collection[Sketch], found: Collection[Sketch]) -> list[Recognise
 
 
 def by_sound(
-    lost: Iterable[Sketch], found: Iterable[Sketch], hashes: Mapping[bytes, bytes | None]
+    lost: Iterable[Sketch],
+    found: Iterable[Sketch],
+    hashes: Mapping[bytes, bytes | None],
+    *,
+    common: Collection[bytes],
 ) -> list[Recognised]:
-    """Pairs of one sound: `hashes` by the found files' paths. Each lost and each found goes at most once."""
+    """Pairs of one sound: `hashes` by the found files' paths. Each lost and each found goes at most once.
+
+    Of a `common` sound, which several tracks have, as silence between songs, a name or tags must agree as well.
+    """
     sounds: dict[bytes, tuple[list[Sketch], list[Sketch]]] = defaultdict(lambda: ([], []))
     for track in lost:
         if track.audio_hash is not None:
@@ -99,9 +103,34 @@ def by_sound(
         if sound is not None and sound in sounds:
             sounds[sound][1].append(file)
     pairs: list[Recognised] = []
-    for tracks, files in sounds.values():
-        pairs += _most_alike(tracks, files)
+    for sound, (tracks, files) in sounds.items():
+        alike = _most_alike(tracks, files)
+        pairs += [pair for pair in alike if sound not in common or _is_plausible(*pair)]
     return pairs
+
+
+def sounds_of(found: Iterable[Sketch], hashes: Mapping[bytes, bytes | None]) -> set[bytes]:
+    """The hashes of these, as far as they are known."""
+    known = (file.audio_hash if file.analysis_version else hashes.get(file.path) for file in found)
+    return {sound for sound in known if sound is not None}
+
+
+def is_copy(one: Sketch, other: Sketch) -> bool:
+    """Whether two tracks of about one length have the same tags, and for all that is known one sound."""
+    heard = one.audio_hash is not None and other.analysis_version > 0
+    return one.tags == other.tags and (one.audio_hash == other.audio_hash if heard else _same_length(one, other))
+
+
+def _is_plausible(lost: Sketch, found: Sketch) -> bool:
+    return (
+        os.path.basename(lost.path.partition(b"\0")[0]) == os.path.basename(found.path)
+        or lost.title == found.title
+        or (
+            None not in {lost.album, lost.track_number}
+            and (lost.album, lost.disc_number, lost.track_number)
+            == (found.album, found.disc_number, found.track_number)
+        )
+    )
 
 
 def by_tags(
@@ -163,7 +192,7 @@ def _likeness(track: Sketch, file: Sketch) -> tuple[int, ...]:
     return (
         track.path == file.path,
         (track.size, track.mtime_ns) == (file.size, file.mtime_ns),
-        os.path.basename(track.path) == os.path.basename(file.path),
+        os.path.basename(track.path.partition(b"\0")[0]) == os.path.basename(file.path),
         sum(mine == others for mine, others in zip(track.tags, file.tags, strict=True)),
         _common_folders(track.path, file.path),
     )

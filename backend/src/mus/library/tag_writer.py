@@ -25,6 +25,7 @@ from mus.library.edit_order import EditedCopy, EditOrder, Picture
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.id3_tags import Id3Tags
 from mus.library.mutagen_tags import READERS
+from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.riff_info import RiffInfo
 from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
 from mus.library.sound import hear
@@ -56,10 +57,12 @@ def failed_edit(message: str, category: ErrorCategory = ErrorCategory.USER_FIXAB
     return EditedCopy(error_category=category, error_message=message)
 
 
-def write_copy(root: bytes, path: bytes, order: EditOrder, thumbnails_dir: Path) -> EditedCopy:
+def write_copy(
+    root: bytes, path: bytes, order: EditOrder, thumbnails_dir: Path, rules: ReadingRules = DEFAULT_RULES
+) -> EditedCopy:
     """Make the edited copy of the file at `path`, relative to `root`. Never raises for what is in a file."""
     try:
-        return _write_copy(root, path, order, thumbnails_dir)
+        return _write_copy(root, path, order, thumbnails_dir, rules)
     except UnreadableFileError as error:
         return failed_edit(error.message, error.category)
     except UnfitValueError as error:
@@ -84,7 +87,9 @@ def _failed_by(error: OSError) -> EditedCopy:
     return failed_edit(explained.message, explained.category)
 
 
-def _write_copy(root: bytes, path: bytes, order: EditOrder, thumbnails_dir: Path) -> EditedCopy:
+def _write_copy(
+    root: bytes, path: bytes, order: EditOrder, thumbnails_dir: Path, rules: ReadingRules
+) -> EditedCopy:
     folder_path, _, name = path.rpartition(b"/")
     if os.path.islink(os.path.join(root, path)):
         raise UnreadableFileError("This is a link: edit the file that it leads to")
@@ -109,7 +114,7 @@ def _write_copy(root: bytes, path: bytes, order: EditOrder, thumbnails_dir: Path
             part = os.fsencode(order.part)
             try:
                 copy = _edited(original, folder, part, kind, layout, order, wanted)
-                after, pictures_after, reading = _proven(root, path, part, found, order, wanted, kind)
+                after, pictures_after, reading = _proven(root, path, part, found, order, wanted, kind, rules)
                 now = os.fstat(descriptor)
                 if (now.st_size, now.st_mtime_ns) != (source.st_size, source.st_mtime_ns):
                     raise UnreadableFileError("The file changed meanwhile", category=ErrorCategory.TEMPORARY)
@@ -241,6 +246,7 @@ def _proven(
     order: EditOrder,
     pictures: Sequence[Picture],
     kind: str,
+    rules: ReadingRules,
 ) -> tuple[RawChanges, list[Picture], FileReading]:
     """Read the copy as any file. Raises UnreadableFileError when it does not say, or sound like, what it should."""
     copy_path = os.path.join(os.path.dirname(path), part)
@@ -257,10 +263,11 @@ def _proven(
         ]
         if not order.touches_pictures and edited.pictures() != original.pictures():
             lost.append("pictures")
-    reading = read_tags(root, copy_path)
+        said = {name: values for name in RAW_NAMES if (values := edited.values(name))}
+    reading = read_tags(root, copy_path, rules, called=path)
     if reading.error_message is not None:
         raise UnreadableFileError(f"The edited copy cannot be read: {reading.error_message}")
-    lost += _misread(reading, order, kind)
+    lost += _misread(reading, order, tag_fields(said, rules, is_opus=kind == "opus"))
     if [picture.data for picture in pictures_after] != [
         picture.data for picture in pictures if order.touches_pictures
     ]:
@@ -296,26 +303,19 @@ def _number(text: str) -> float:
     return float("nan")
 
 
-def _misread(reading: FileReading, order: EditOrder, kind: str) -> list[str]:
-    """Raw names of changes that the library's own reader does not see as they were meant."""
-    is_list_lost = kind in _ID3_KINDS and order.id3_version == 3
-    meant = tag_fields({name: values for name, values in order.changes.items() if values})
-    wrong: list[str] = []
-    for name in order.changes:
-        for attribute in _ATTRIBUTES.get(name, ()):
-            wanted, got = meant.get(attribute), getattr(reading, attribute)
-            if attribute in {"artists", "album_artists", "genres", "genre", "date"} and is_list_lost:
-                continue
-            if attribute == "title" and wanted is None:
-                continue  # the file's name stands in
-            if kind == "mp4" and wanted == 0 and got is None:
-                continue
-            if (wanted or None) != (got or None) and not (wanted == 0 and got == 0):
-                wrong.append(name)
-    return wrong
+def _misread(reading: FileReading, order: EditOrder, meant: dict[str, Any]) -> list[str]:
+    """Raw names of changes that the library's own reader sees otherwise than the tags that were written say."""
+    return [
+        name
+        for name in order.changes
+        for attribute in _ATTRIBUTES.get(name, ())
+        # A file's name stands in for a title.
+        if (attribute != "title" or attribute in meant)
+        and (meant.get(attribute) or None) != (getattr(reading, attribute) or None)
+    ]
 
 
-#: What the reader makes of a raw name; ids, gains and names to sort by are compared as tags alone.
+#: What the reader makes of a raw name; ids and gains are compared as tags alone.
 _ATTRIBUTES = {
     "title": ("title",),
     "artist": ("artist", "artists"),
@@ -333,6 +333,10 @@ _ATTRIBUTES = {
     "comment": ("comment",),
     "compilation": ("compilation",),
     "lyrics": ("lyrics",),
+    "titlesort": ("title_sort",),
+    "artistsort": ("artist_sort",),
+    "albumartistsort": ("album_artist_sort",),
+    "albumsort": ("album_sort",),
 }
 
 

@@ -5,7 +5,8 @@ As in `batch_operations`, every function works in the session of a unit of work 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Sequence
 from datetime import UTC, datetime, timedelta
 from typing import Any, cast
 
@@ -13,9 +14,8 @@ from sqlalchemy import ColumnElement, Table, and_, delete, func, or_, select, up
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import aliased
 
-from mus.library.recognition import Sketch
+from mus.library.recognition import Sketch, is_copy
 from mus.library.states import LIVE_STATES, TrackState
-from mus.library.text import sort_key
 from mus.persistence.batch_operations import LOOKUP_BATCH
 from mus.persistence.models import Edit, Track, TrashEntry, utc_now
 
@@ -80,14 +80,29 @@ async def young_copies(session: AsyncSession, library_id: int, lost: Sequence[Sk
             (copy.id, copy)
             for copy in rows
             if any(
-                copy.id > one.id
-                and (copy.audio_hash == one.audio_hash or copy.title == one.title)
-                and copy.ctime_ns > _nanoseconds(added[one.id])
+                copy.id > one.id and is_copy(one, copy) and copy.ctime_ns > _nanoseconds(added[one.id])
                 for one in batch
                 if one.id in added
             )
         )
     return [copy for copy in found.values() if copy.id not in {one.id for one in lost}]
+
+
+async def common_sounds(
+    session: AsyncSession, library_id: int, sounds: Collection[bytes], *, besides: Collection[int]
+) -> set[bytes]:
+    """Those of the hashes that at least two tracks of the library have, missing ones too, `besides` these."""
+    holders: dict[bytes, set[int]] = defaultdict(set)
+    listed = list(sounds)
+    for start in range(0, len(listed), LOOKUP_BATCH):
+        query = select(Track.audio_hash, Track.id).where(
+            Track.audio_hash.in_(listed[start : start + LOOKUP_BATCH]),
+            Track.library_id == library_id,
+            Track.status != TrackState.TRASHED,
+        )
+        for row in await session.execute(query):
+            holders[row.audio_hash].add(row.id)
+    return {sound for sound, ids in holders.items() if len(ids.difference(besides)) > 1}
 
 
 async def missing_with_sounds_of(session: AsyncSession, track_ids: Sequence[int]) -> list[tuple[Sketch, Sketch]]:
@@ -122,10 +137,9 @@ async def missing_with_sounds_of(session: AsyncSession, track_ids: Sequence[int]
 
 def _may_sound_like(lost: Iterable[Sketch]) -> ColumnElement[bool]:
     hashes = list({one.audio_hash for one in lost if one.audio_hash is not None})
-    titles = list({sort_key(one.title)[:200] for one in lost})
     return or_(
         and_(Track.audio_hash.in_(hashes), Track.analysis_version > 0),
-        and_(Track.title_key.in_(titles), Track.analysis_version == 0),
+        and_(Track.title.in_({one.title for one in lost}), Track.analysis_version == 0),
     )
 
 
