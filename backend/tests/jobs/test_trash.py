@@ -389,9 +389,6 @@ async def test_a_worker_killed_between_intent_and_rename_is_succeeded_by_another
         ids = await scanned(music, "1.mp3", "2.mp3")
         if task == "restore_track_by_id":
             result_of(await deleted(music, ids["1.mp3"]))
-    async with music.runtime.database.unit_of_work() as work:
-        # Else the first effect may be the analysis's, which the scan asked for.
-        await work.session.execute(update(Job).where(Job.task == "process_slow_metadata").values(state="cancelled"))
     with worker_process(settings, "effect committed", "SIGKILL", str(tmp_path / "marker")) as doomed:
         job_id = await music.enqueue(task, track_id=ids["1.mp3"])
 
