@@ -305,6 +305,11 @@ async def settle(job: RunningJob, edit: Edit) -> None:
     if track is None:
         return
     library = await find_library(track.library_id)
+    if not await asyncio.to_thread(os.path.isdir, os.path.join(library.root, os.path.dirname(edit.path))) and (
+        edit.kind != "rename" or not await asyncio.to_thread(os.path.isdir, library.root)
+    ):
+        # Its disk is away, or on another machine: what came of it cannot be told here.
+        raise BusyFileError(f"The folder of {shown(edit.path)} is not on this machine just now")
     if edit.kind == "rename":
         from mus.jobs.renames import settle_rename
 
