@@ -95,6 +95,11 @@ class Settings(BaseSettings):
     #: Addresses of proxies, comma-separated, that may say who the caller is (`X-Forwarded-For`).
     trusted_proxies: str = ""
 
+    #: The version in which ID3v2 tags are written. 2.4 is what most programs write and all read today; it alone
+    #: has lists of values and full dates. 2.3 is for players that are older than 2010.
+    id3_version: Annotated[int, Field(ge=3, le=4)] = 4
+    #: Largest file that can be uploaded.
+    max_upload_mb: Annotated[int, Field(ge=1)] = 2048
     #: What separates several names in a tag, and which articles do not count in sorting, with blanks between them;
     #: None is what `library.reading_rules` takes for it.
     tag_separators: str | None = None

@@ -17,7 +17,7 @@ from mus.ledger.schedules import ensure_schedules, fire_due
 from mus.persistence.models import Job, Schedule, utc_now
 
 Client = httpx.AsyncClient
-NAMES = ["quick-scan", "retention", "workers", "trash", "thumbnails", "database"]
+NAMES = ["quick-scan", "retention", "workers", "trash", "thumbnails", "edits", "database"]
 
 
 async def item(client: Client, name: str) -> dict[str, Any]:

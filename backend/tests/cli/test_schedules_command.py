@@ -30,7 +30,7 @@ def test_schedules_are_listed_changed_shown_and_reset(home: Path, database_setti
     on = database_settings
     listed = answered(home, "list", **on)["items"]
     assert [item["name"] for item in listed] == [
-        "quick-scan", "retention", "workers", "trash", "thumbnails", "database"
+        "quick-scan", "retention", "workers", "trash", "thumbnails", "edits", "database"
     ]  # fmt: skip
     assert mus(home, "schedules", "--json", **on).stdout == mus(home, "schedules", "list", "--json", **on).stdout
     changed = answered(home, "set", "retention", "--argument", "days=60", "--crontab", "5 5 * * *", "--off", **on)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 from collections.abc import AsyncIterator
@@ -19,6 +20,7 @@ from mus.api.docs_page import install_docs_page
 from mus.api.problems import Problem, described, install_error_handlers
 from mus.api.routers import (
     duplicate_router,
+    edit_router,
     errors_router,
     event_router,
     health_router,
@@ -31,6 +33,7 @@ from mus.api.routers import (
     schedule_router,
     track_router,
     trash_router,
+    upload_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
 from mus.broker.runtime import Runtime, opened
@@ -38,10 +41,15 @@ from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
 
+#: Pictures and uploads that are looked at at once: each in a process of its own.
+_INSPECTIONS = 2
+
 _ROUTERS = (
     health_router,
     library_router,
+    upload_router,
     track_router,
+    edit_router,
     duplicate_router,
     trash_router,
     media_router,
@@ -97,6 +105,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
 
 def _use(app: FastAPI, runtime: Runtime) -> None:
     app.state.runtime = runtime
+    app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
     app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 
@@ -105,8 +114,8 @@ def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     methods: dict[str, set[str]] = {}
     for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
         for route in module.router.routes:
-            if not isinstance(route, APIRoute):
-                continue  # a WebSocket
+            if not isinstance(route, APIRoute) or not route.include_in_schema:
+                continue  # a WebSocket, or what is not possible
             methods.setdefault(prefix + route.path, set()).update(route.methods or ())
     return [(compile_path(path)[0], names) for path, names in methods.items()]
 

@@ -51,7 +51,7 @@ def requested_by(caller: str) -> str:
 def refuse_unknown_query(request: HTTPConnection) -> None:
     """Answer 422 to a query parameter that the route does not have: a misspelt filter must not be ignored."""
     route = request.scope.get("route")
-    if not request.query_params or not isinstance(route, APIRoute):
+    if not request.query_params or not isinstance(route, APIRoute) or not route.include_in_schema:
         return
     known = {field.alias for field in route.dependant.query_params}
     unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]

@@ -202,7 +202,11 @@ async def _on_http_exception(request: Request, error: Exception) -> JSONResponse
     elif error.status_code == 405:
         detail = f"{request.method} is not possible here"
         path = request.scope["path"]
-        allowed = [methods for pattern, methods in request.app.state.resources if pattern.match(path)]
+        found = [
+            (pattern.groups, methods) for pattern, methods in request.app.state.resources if pattern.match(path)
+        ]
+        # `/tracks/upload` is no track.
+        allowed = [methods for groups, methods in found if not groups] or [methods for _, methods in found]
         headers["Allow"] = ", ".join(sorted(set().union(*allowed))) or headers.get("Allow", "GET")
     return problem_response(request.url.path, error.status_code, detail, headers=headers)
 

@@ -16,6 +16,7 @@ from mus.persistence.duplicates import DuplicateKind
 
 T = TypeVar("T")
 
+
 RowId = Annotated[int, Field(ge=1, le=2**63 - 1)]
 
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hmac
 import ipaddress
+import re
 from urllib.parse import urlsplit
 
 from starlette.datastructures import Headers
@@ -23,6 +24,10 @@ METRICS_PATH = "/metrics"
 BEARER_SCHEME = "token"
 
 MOST_BODY_BYTES = 1024 * 1024
+#: Of a request that is a picture.
+MOST_PICTURE_BYTES = 16 * 1024 * 1024
+UPLOAD_PATH = f"{API_PREFIX}/tracks/upload"
+_PICTURE_PATH = re.compile(rf"{API_PREFIX}/(pictures|tracks/\d+/cover)")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: What a request with a good token carries in its scope.
 _AUTHORIZED = "mus.authorized"
@@ -41,6 +46,7 @@ class Gatekeeper:
         self._app = app
         token = settings.api_token.get_secret_value() if settings.api_token else ""
         self._token = token.encode()
+        self._most_upload_bytes = settings.max_upload_mb * 1_000_000
         # Without a token, whoever reaches the address is let in. A web page could reach it under a name of its
         # own that resolves to this machine (DNS rebinding): answer to our own names only.
         self._hosts = None if token else frozenset({"localhost", "127.0.0.1", "::1", settings.host.lower()})
@@ -72,18 +78,24 @@ class Gatekeeper:
         if unsafe and origin is not None and not _same_host(origin, host):
             return 403, "Requests of other sites' pages are refused", {}
         if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS:
-            # No request of this API needs more, and a body of unknown length could fill the memory.
+            # Few requests of this API need more, and a body of unknown length could fill memory or disk.
             if "transfer-encoding" in headers:
                 return 411, "Say how long the body is, with Content-Length", {}
             length = headers.get("content-length", "0")
-            if not length.isdecimal() or int(length) > MOST_BODY_BYTES:
-                return 413, f"A request's body may have {MOST_BODY_BYTES} bytes", {}
+            most = self._longest_body(scope["path"])
+            if not length.isdecimal() or int(length) > most:
+                return 413, f"A request's body may have {most} bytes", {}
         scope[_AUTHORIZED] = self._has_token(headers)
         path = scope["path"]
         is_open = path == HEALTH_PATH or not path.startswith((API_PREFIX, METRICS_PATH))
         if scope[_AUTHORIZED] or is_open:
             return None
         return 401, "A valid token is needed", {"WWW-Authenticate": 'Bearer realm="mus"'}
+
+    def _longest_body(self, path: str) -> int:
+        if path == UPLOAD_PATH:
+            return self._most_upload_bytes
+        return MOST_PICTURE_BYTES if _PICTURE_PATH.fullmatch(path) else MOST_BODY_BYTES
 
     def _has_token(self, headers: Headers) -> bool:
         if not self._token:

@@ -11,7 +11,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mus
-from mus.cli import backup, doctor, jobs, migrate, parts, queues, scan, schedules, supervisor_events, trash, up
+from mus.cli import (
+    backup,
+    doctor,
+    edit,
+    jobs,
+    migrate,
+    parts,
+    queues,
+    scan,
+    schedules,
+    supervisor_events,
+    trash,
+    up,
+)
 from mus.cli.options import WrongUsageError
 from mus.errors import BadRequestError, MusError
 
@@ -59,6 +72,9 @@ app.add_typer(jobs.app, name="jobs")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
 app.add_typer(trash.app, name="trash")
+app.command("edit")(edit.edit)
+app.command("edits")(edit.edits)
+app.command("undo")(edit.undo)
 app.command("doctor")(doctor.doctor)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

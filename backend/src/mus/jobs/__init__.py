@@ -6,6 +6,7 @@ from mus.broker.queues import Queue
 
 JOB_MODULES = (
     "mus.jobs.file_system_jobs",
+    "mus.jobs.edit_jobs",
     "mus.jobs.metadata_jobs",
     "mus.jobs.maintenance_jobs",
 )
@@ -22,6 +23,11 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "process_file_deletion": frozenset({Queue.HIGH}),
     "delete_track_by_id": frozenset({Queue.HIGH}),
     "restore_track_by_id": frozenset({Queue.HIGH}),
+    "edit_track": frozenset({Queue.HIGH}),
+    "edit_tracks": frozenset({Queue.MEDIUM}),
+    "undo_edits": frozenset({Queue.HIGH, Queue.MEDIUM}),
+    "add_uploaded_file": frozenset({Queue.HIGH}),
+    "edit_upkeep": frozenset({Queue.LOW}),
     "process_slow_metadata": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
     "call_admin_webhook": frozenset({Queue.MEDIUM}),

@@ -67,6 +67,13 @@ def schedule_entries(scan_crontab: str) -> list[ScheduleEntry]:
             description="Deletes thumbnails of covers that no track has any more",
         ),
         ScheduleEntry(
+            "edits",
+            "5 5 * * *",
+            "edit_upkeep",
+            Queue.LOW,
+            description="Settles edits that were broken off, and removes pictures and uploads that nothing needs",
+        ),
+        ScheduleEntry(
             "database",
             "29 5 * * 0",
             "database_upkeep",

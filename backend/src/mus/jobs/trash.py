@@ -22,6 +22,7 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import AdminRequiredError, ConflictError, MusError, NotFoundError, TemporaryError
+from mus.jobs.edits import settle_open
 from mus.jobs.mount_guard import check_root
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
@@ -31,6 +32,7 @@ from mus.library.file_reading import FileStat
 from mus.library.paths import escaped, parked, shown
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.batch_operations import hold_tracks, live_count
+from mus.persistence.edit_repository import open_edits
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Track, TrashEntry, utc_now
 
@@ -49,6 +51,7 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     library = await find_library(track.library_id)
     if entry is None:
         await _check_is_online(library)
+        await settle_open(job, track_id)
         entry = await _intend(job, library, track)
     source = os.path.join(library.root, entry.original_path)
     try:
@@ -94,6 +97,8 @@ async def _intend(job: RunningJob, library: LocalLibrary, track: Track) -> Trash
             raise TemporaryError("The track's file was moved just now")
         if await _entry_of(work.session, track.id) is not None:
             raise ConflictError("The track is deleted by another job just now")
+        if await open_edits(work.session, [track.id]):
+            raise TemporaryError("The track is edited by another job just now")
         entry = TrashEntry(
             track_id=track.id,
             original_path=track.path,

@@ -4,8 +4,11 @@
 
 from __future__ import annotations
 
+import base64
 import os
 import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import cache
 from hashlib import blake2b
 from pathlib import Path
@@ -18,6 +21,8 @@ THUMBNAIL_SIZES = (300, 1000)
 MAX_PICTURE_BYTES = 64 * 1024 * 1024
 MAX_PICTURE_PIXELS = 100_000_000
 WEBP_QUALITY = 80
+#: Of a picture that is put into files: as good as the WebP or GIF that it was.
+_JPEG_QUALITY = 92
 
 #: In order of preference.
 _NAMES = (b"cover", b"folder", b"front", b"album", b"albumart")
@@ -84,24 +89,73 @@ def _renew(thumbnail: Path) -> bool:
 def _decode(picture: bytes) -> Any:
     """The picture, turned upright, as large as the largest thumbnail at most.
 
-    Refuses by the first bytes what libvips should never see, and by the header what is too large.
+    Refuses what `_opened` does.
     """
-    is_webp = picture[:4] == b"RIFF" and picture[8:12] == b"WEBP"
-    if not is_webp and not picture.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
-        raise PictureError("it is no JPEG, PNG, WebP or GIF")
     vips = _vips()
     try:
-        # libvips' thumbnail_buffer passes over a truncated picture, whatever `fail_on` says (seen on 8.18).
-        image = vips.Image.new_from_buffer(picture, "", access="sequential", fail_on="truncated")
-        if image.width * image.height > MAX_PICTURE_PIXELS:
-            raise PictureError(f"it has {image.width * image.height // 1_000_000} megapixels")
         largest = max(THUMBNAIL_SIZES)
-        image = image.thumbnail_image(largest, height=largest, size="down")
+        image = _opened(picture).thumbnail_image(largest, height=largest, size="down")
         if image.interpretation not in {"srgb", "b-w"}:
             image = image.colourspace("srgb")
         return image.copy_memory()
     except vips.Error as error:
         raise PictureError(_reason(error)) from None
+
+
+def _whole(picture: bytes) -> Any:
+    """The picture in memory, in its own size, turned upright."""
+    vips = _vips()
+    try:
+        return _opened(picture).copy_memory().autorot()
+    except vips.Error as error:
+        raise PictureError(_reason(error)) from None
+
+
+def _opened(picture: bytes) -> Any:
+    """Refuses by the first bytes what libvips should never see, and by the header what is too large.
+
+    Raises PictureError, and libvips' own errors.
+    """
+    is_webp = picture[:4] == b"RIFF" and picture[8:12] == b"WEBP"
+    if not is_webp and not picture.startswith((b"\xff\xd8\xff", b"\x89PNG\r\n\x1a\n", b"GIF87a", b"GIF89a")):
+        raise PictureError("it is no JPEG, PNG, WebP or GIF")
+    # libvips' thumbnail_buffer passes over a truncated picture, whatever `fail_on` says (seen on 8.18).
+    image = _vips().Image.new_from_buffer(picture, "", access="sequential", fail_on="truncated")
+    if image.width * image.height > MAX_PICTURE_PIXELS:
+        raise PictureError(f"it has {image.width * image.height // 1_000_000} megapixels")
+    return image
+
+
+@dataclass(frozen=True, slots=True)
+class UsablePicture:
+    """A picture as files can hold it, or why it cannot be used."""
+
+    data: bytes = b""
+    width: int = 0
+    height: int = 0
+    error_message: str | None = None
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> UsablePicture:
+        return cls(**{**values, "data": base64.b64decode(values.get("data", ""))})
+
+
+def usable_picture(encoded: str) -> dict[str, Any]:
+    """A JPEG or PNG (base64) as it is, another kind as one of these; decoded whole, to be sure that it is one.
+
+    Returns the fields of a UsablePicture, `data` as base64.
+    """
+    picture = base64.b64decode(encoded)
+    try:
+        image = _whole(picture)
+        if not picture.startswith((b"\xff\xd8\xff", b"\x89PNG")):
+            saved = image.pngsave_buffer() if image.hasalpha() else image.jpegsave_buffer(Q=_JPEG_QUALITY)
+            picture = bytes(saved)
+    except PictureError as error:
+        return {"error_message": str(error)}
+    except _vips().Error as error:
+        return {"error_message": _reason(error)}
+    return {"data": base64.b64encode(picture).decode("ascii"), "width": image.width, "height": image.height}
 
 
 def _webp(image: Any, size: int) -> bytes:

@@ -31,7 +31,7 @@ from mus.library.reading_rules import ReadingRules
 from mus.library.tag_layout import Layout
 from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
 
-_READERS: dict[str, Any] = {
+READERS: dict[str, Any] = {
     "mp3": mutagen.mp3.MP3,
     "flac": mutagen.flac.FLAC,
     "mp4": mutagen.mp4.MP4,
@@ -159,7 +159,7 @@ def fill_from_apev2(file: BinaryIO, raw: RawTags) -> None:
 def _open(file: BinaryIO, kind: str) -> Any:
     file.seek(0)
     try:
-        return _READERS[kind](file)
+        return READERS[kind](file)
     except mutagen.MutagenError:
         if kind != "mp3":
             raise

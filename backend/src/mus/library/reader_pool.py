@@ -10,6 +10,7 @@ again by a fresh one that acknowledges each: so the file at fault is known exact
 from __future__ import annotations
 
 import asyncio
+import base64
 import contextlib
 import json
 import os
@@ -23,13 +24,15 @@ from typing import Any, Literal, Self, overload
 
 from mus.errors import AdminRequiredError, ErrorCategory
 from mus.library.analysis import Analysis
+from mus.library.cover_thumbnails import UsablePicture
+from mus.library.edit_order import EditedCopy, EditOrder
 from mus.library.file_reading import FileReading, failed_reading
 from mus.library.reader_process import BATCH_SECONDS, encode_frame
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.sound import HeardSound
 
-Operation = Literal["read", "hear", "analyse"]
-Result = FileReading | HeardSound | Analysis
+Operation = Literal["read", "hear", "analyse", "write", "picture"]
+Result = FileReading | HeardSound | Analysis | EditedCopy | UsablePicture
 
 DEFAULT_MEMORY_LIMIT_BYTES = 2 * 1024**3
 #: Starting Python and importing libraries, on a machine that is busy with other things.
@@ -174,6 +177,46 @@ class ReaderPool:
         """
         if operation == "analyse" and thumbnails_dir is None:
             raise ValueError("analyse needs a thumbnails_dir")
+        return await self._run(
+            operation, root, paths, thumbnails_dir=thumbnails_dir, file_timeout_seconds=file_timeout_seconds
+        )
+
+    async def write(
+        self, root: bytes, path: bytes, order: EditOrder, *, thumbnails_dir: Path, file_timeout_seconds: float
+    ) -> EditedCopy:
+        """Make an edited copy beside the file; see `tag_writer.write_copy`, and `run` for the rest.
+
+        A child that is killed may leave the copy, under the name that the order gives.
+        """
+        orders = [order.as_json()]
+        (edited,) = await self._run(
+            "write",
+            root,
+            [path],
+            orders=orders,
+            thumbnails_dir=thumbnails_dir,
+            file_timeout_seconds=file_timeout_seconds,
+        )
+        assert isinstance(edited, EditedCopy)
+        return edited
+
+    async def usable_picture(self, picture: bytes, *, timeout_seconds: float) -> UsablePicture:
+        """The picture as a JPEG or PNG that can be put into files; see `cover_thumbnails.usable_picture`."""
+        orders = [base64.b64encode(picture).decode("ascii")]
+        (usable,) = await self._run("picture", b"", [b""], orders=orders, file_timeout_seconds=timeout_seconds)
+        assert isinstance(usable, UsablePicture)
+        return usable
+
+    async def _run(
+        self,
+        operation: Operation,
+        root: bytes,
+        paths: Sequence[bytes],
+        *,
+        orders: Sequence[Any] = (),
+        thumbnails_dir: Path | None = None,
+        file_timeout_seconds: float,
+    ) -> list[Any]:
         results: list[Any] = []
         acknowledge_each = False
         async with self._free:
@@ -183,6 +226,7 @@ class ReaderPool:
                     "operation": operation,
                     "root": os.fsdecode(root),
                     "paths": [os.fsdecode(path) for path in rest],
+                    "orders": list(orders[len(results) :]),
                     "rules": self._rules,
                     "thumbnails_dir": None if thumbnails_dir is None else str(thumbnails_dir),
                     "acknowledge_each": acknowledge_each,
@@ -335,6 +379,10 @@ def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> Result
         return FileReading.from_json(path, values)
     if operation == "hear":
         return HeardSound.from_json(path, values)
+    if operation == "write":
+        return EditedCopy.from_json(path, values)
+    if operation == "picture":
+        return UsablePicture.from_json(values)
     return Analysis.from_json(path, values)
 
 
@@ -343,4 +391,8 @@ def _blame(operation: Operation, path: bytes, message: str) -> Result:
         return failed_reading(path, message)
     if operation == "hear":
         return HeardSound(path)
+    if operation == "write":
+        return EditedCopy(error_category=ErrorCategory.USER_FIXABLE, error_message=message)
+    if operation == "picture":
+        return UsablePicture(error_message=message)
     return Analysis(path, error_category=ErrorCategory.USER_FIXABLE, error_message=message)

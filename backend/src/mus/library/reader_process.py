@@ -3,8 +3,8 @@
 `python -m mus.library.reader_process PARENT_PID NICE MEMORY_LIMIT_BYTES`, started by `reader_pool`. Over
 stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
 
-    request   {"operation": "read" | "hear" | "analyse", "root", "paths", "acknowledge_each",
-               "rules", "thumbnails_dir"}
+    request   {"operation": "read" | "hear" | "analyse" | "write" | "picture", "root", "paths", "orders",
+               "acknowledge_each", "rules", "thumbnails_dir"}
     answers   {"started": true}            once what the operation needs is imported
               {"results": [...]}           in the order of `paths`; as many as are done
 """
@@ -89,8 +89,9 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
     most = 1 if request["acknowledge_each"] else BATCH_RESULTS
     results: list[dict[str, Any]] = []
     sent = time.monotonic()
-    for path in request["paths"]:
-        results.append(read(os.fsencode(path)))
+    orders = request.get("orders") or [None] * len(request["paths"])
+    for path, order in zip(request["paths"], orders, strict=True):
+        results.append(read(os.fsencode(path), order))
         if len(results) >= most or time.monotonic() - sent >= BATCH_SECONDS:
             _send(answers, {"results": results})
             results, sent = [], time.monotonic()
@@ -98,22 +99,33 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
         _send(answers, {"results": results})
 
 
-def _operation(operation: str, root: bytes, request: dict[str, Any]) -> Callable[[bytes], dict[str, Any]]:
+def _operation(operation: str, root: bytes, request: dict[str, Any]) -> Callable[[bytes, Any], dict[str, Any]]:
     """What to do with each path. Imports only what the operation needs: an analyser takes 24 MB more."""
     if operation == "read":
         from mus.library.reading_rules import ReadingRules
         from mus.library.tag_reader import read_tags
 
         rules = ReadingRules(**request["rules"])
-        return lambda path: read_tags(root, path, rules).as_json()
+        return lambda path, _: read_tags(root, path, rules).as_json()
     if operation == "hear":
         from mus.library.sound import hear
 
-        return lambda path: hear(root, path).as_json()
+        return lambda path, _: hear(root, path).as_json()
+    thumbnails = Path(request["thumbnails_dir"] or "")
+    if operation == "write":
+        from mus.library.edit_order import EditOrder
+        from mus.library.reading_rules import ReadingRules
+        from mus.library.tag_writer import write_copy
+
+        rules = ReadingRules(**request["rules"])
+        return lambda path, order: write_copy(root, path, EditOrder.from_json(order), thumbnails, rules).as_json()
+    if operation == "picture":
+        from mus.library.cover_thumbnails import usable_picture
+
+        return lambda _, order: usable_picture(order)
     from mus.library.analysis import analyse
 
-    thumbnails = Path(request["thumbnails_dir"] or "")
-    return lambda path: analyse(root, path, thumbnails).as_json()
+    return lambda path, _: analyse(root, path, thumbnails).as_json()
 
 
 if __name__ == "__main__":

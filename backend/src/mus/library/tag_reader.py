@@ -54,8 +54,13 @@ _TINYTAG_NUMBERS = (
 _TINYTAG_KINDS = frozenset({"mp3", "flac", "mp4", "wav"})
 
 
-def read_tags(root: bytes, path: bytes, rules: ReadingRules = DEFAULT_RULES) -> FileReading:
-    """Read the file at `path`, relative to `root`. Never raises for what a file holds or lacks."""
+def read_tags(
+    root: bytes, path: bytes, rules: ReadingRules = DEFAULT_RULES, *, called: bytes | None = None
+) -> FileReading:
+    """Read the file at `path`, relative to `root`. Never raises for what a file holds or lacks.
+
+    `called` is the path whose name a file without a title goes by, if it is another.
+    """
     try:
         descriptor, before = open_inside(root, path)
     except UnreadableFileError as error:
@@ -72,7 +77,7 @@ def read_tags(root: bytes, path: bytes, rules: ReadingRules = DEFAULT_RULES) -> 
         reason = explain(error)
         return failed_reading(path, str(reason), category=reason.category, stat=stat)
     fields.setdefault("title", "")
-    fields["title"] = fields["title"] or title_from_name(path)
+    fields["title"] = fields["title"] or title_from_name(called or path)
     changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
     words = derived(fields, rules.sorted_without)
     return FileReading(path, stat=stat, changed_while_reading=changed, **fields, **words.as_fields())

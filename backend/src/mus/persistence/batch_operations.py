@@ -56,6 +56,8 @@ _FAILURE_COLUMNS = (
     "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",
     "analysis_version", "analysis_attempts", "updated_at",
 )  # fmt: skip
+#: Columns that are made of what a reading says, to sort and search by.
+_SORTED_COLUMNS = ("title_key", "artist_key", "album_key", "words")
 #: Every column that a reading sets, in `_row`.
 _ROW_COLUMNS = (
     *_READ_COLUMNS, "library_id", "path", "size", "mtime_ns", "ctime_ns", "inode", "device", "status",
@@ -183,6 +185,19 @@ def _upsert(dialect: str, *, is_failure: bool) -> Any:
     columns = _FAILURE_COLUMNS if is_failure else _ROW_COLUMNS
     changes = {name: statement.excluded[name] for name in columns if name not in _KEPT_COLUMNS}
     return statement.on_conflict_do_update(index_elements=["library_id", "path"], set_=changes)
+
+
+#: What of a reading is about the sound, which an edit of tags leaves as it is.
+_SOUND_COLUMNS = frozenset(
+    {"duration_seconds", "bitrate_kbps", "sample_rate_hz", "channels", "format", "error_category", "error_message"}
+)
+_TAG_COLUMNS = (*(name for name in _READ_COLUMNS if name not in _SOUND_COLUMNS), *_SORTED_COLUMNS)
+
+
+def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
+    """The columns that a file's tags fill, and nothing of its sound or its numbers."""
+    row = _row(0, reading, utc_now(), is_sqlite=is_sqlite)
+    return {name: row[name] for name in _TAG_COLUMNS}
 
 
 def _row(library_id: int, reading: FileReading, now: datetime, *, is_sqlite: bool) -> dict[str, Any]:

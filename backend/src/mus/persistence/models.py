@@ -183,6 +183,69 @@ class TrashEntry(Base):
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class Edit(Base):
+    """A change to a track's file, from its intent on: what people can look at and undo (`mus.jobs.edits`)."""
+
+    __tablename__ = "edits"
+    __table_args__ = (
+        Index("ix_edits_track", "track_id", "id"),
+        Index("ix_edits_job", "job_id", "id"),
+        Index("ix_edits_finished", "finished_at"),
+        Index(
+            "ix_edits_open",
+            "track_id",
+            sqlite_where=text("state <> 'done'"),
+            postgresql_where=text("state <> 'done'"),
+        ),
+        {"sqlite_autoincrement": True},
+    )
+
+    id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
+    track_id: Mapped[int] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"))
+    job_id: Mapped[str] = mapped_column(String(32))
+    requested_by: Mapped[str | None] = mapped_column(String(200))
+    #: `tags` (with pictures) or `rename`.
+    kind: Mapped[str] = mapped_column(String(16))
+    #: `preparing` while the copy is made, `writing` from its being ready until the file is known to be in place,
+    #: then `done`. An edit that came to nothing leaves no row.
+    state: Mapped[str] = mapped_column(String(16))
+    #: Where the file lay, and, of a rename, where it goes; relative to the root.
+    path: Mapped[bytes]
+    new_path: Mapped[bytes | None]
+    #: Name of the copy, in the file's folder.
+    part: Mapped[bytes | None]
+    #: Numbers of the file before the edit and of the copy (`FileStat.as_json`): `{"source": [...], "copy": [...]}`.
+    versions: Mapped[dict[str, Any] | None]
+    #: `{"tags": {raw name: [values]}, "pictures": [{kind, mime, description, picture}] or null}`.
+    before: Mapped[dict[str, Any] | None]
+    after: Mapped[dict[str, Any] | None]
+    #: The edit that this one took back, and the one that took this back.
+    undoes: Mapped[int | None] = mapped_column(BigInteger)
+    undone_by: Mapped[int | None] = mapped_column(BigInteger)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    finished_at: Mapped[datetime | None]
+
+
+class EditPicture(Base):
+    """A picture that was put into files, or taken out of them: kept for undo as long as an edit names it."""
+
+    __tablename__ = "edit_pictures"
+
+    digest: Mapped[str] = mapped_column(String(32), primary_key=True)
+    data: Mapped[bytes] = mapped_column(deferred=True)
+    created_at: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class EditPictureUse(Base):
+    """That an edit names a picture."""
+
+    __tablename__ = "edit_picture_uses"
+    __table_args__ = (Index("ix_edit_picture_uses_digest", "digest"),)
+
+    edit_id: Mapped[int] = mapped_column(ForeignKey("edits.id", ondelete="CASCADE"), primary_key=True)
+    digest: Mapped[str] = mapped_column(String(32), primary_key=True)
+
+
 class Job(Base):
     """A job's row: the truth about it. Only `mus.ledger` writes here (DESIGN §4)."""
 

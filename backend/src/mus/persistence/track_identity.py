@@ -17,7 +17,7 @@ from sqlalchemy.orm import aliased
 from mus.library.recognition import Sketch, is_copy
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.batch_operations import LOOKUP_BATCH
-from mus.persistence.models import Track, TrashEntry, utc_now
+from mus.persistence.models import Edit, Track, TrashEntry, utc_now
 
 _TRACKS = cast("Table", Track.__table__)
 _SKETCHED = tuple(_TRACKS.c[name] for name in Sketch._fields)
@@ -163,7 +163,7 @@ async def merge_tracks(session: AsyncSession, lost: Sketch, found: Sketch) -> st
     """Make the lost track the one whose file the found one is: its id and dates stay, the found one's row goes.
 
     Returns the state in which the lost track was; None, and nothing happens, when one of the two is not as in its
-    sketch any more, or on its way to the trash.
+    sketch any more, on its way to the trash, or edited just now.
     """
     rows = {
         row.id: row for row in await session.execute(select(_TRACKS).where(_TRACKS.c.id.in_([lost.id, found.id])))
@@ -172,10 +172,14 @@ async def merge_tracks(session: AsyncSession, lost: Sketch, found: Sketch) -> st
     trashed = await session.execute(
         select(TrashEntry.id).where(TrashEntry.track_id.in_([lost.id, found.id])).limit(1)
     )
+    edited = await session.execute(
+        select(Edit.id).where(Edit.track_id.in_([lost.id, found.id]), Edit.state != "done").limit(1)
+    )
     if (
         old is None
         or new is None
         or trashed.first() is not None
+        or edited.first() is not None
         or old.status not in LIVE_STATES | {TrackState.MISSING}
         or new.status not in LIVE_STATES
         or (old.path, old.size, old.mtime_ns) != (lost.path, lost.size, lost.mtime_ns)
@@ -185,6 +189,7 @@ async def merge_tracks(session: AsyncSession, lost: Sketch, found: Sketch) -> st
     values = {name: value for name, value in new._mapping.items() if name not in _OWN_COLUMNS}
     if new.analysis_version == 0:
         values |= {"audio_hash": old.audio_hash, "cover": old.cover}
+    await session.execute(update(Edit).where(Edit.track_id == found.id).values(track_id=lost.id))
     await session.execute(delete(Track).where(Track.id == found.id))
     await session.execute(
         update(_TRACKS).where(_TRACKS.c.id == lost.id).values(**values | {"updated_at": utc_now()})

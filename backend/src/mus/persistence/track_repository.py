@@ -138,6 +138,12 @@ async def track_page(
     return await _read_page(session, await _conditions(session, wanted), order, after, limit)
 
 
+async def matching_ids(session: AsyncSession, wanted: TrackFilter, *, most: int) -> list[int]:
+    """Ids of all the tracks that a list would show, at most so many and one more."""
+    query = select(Track.id).where(*await _conditions(session, wanted)).order_by(Track.id).limit(most + 1)
+    return list((await session.scalars(query)).all())
+
+
 async def track_named(session: AsyncSession, track_id: int) -> Track:
     """Raises NotFoundError."""
     track = await session.get(Track, track_id)

@@ -20,6 +20,7 @@ from mus.library.walk import FoundFile, skip_reason
 from mus.metrics import WATCHER_CHANGES, count
 from mus.persistence.batch_operations import tracks_at, tracks_below
 from mus.persistence.database import Database
+from mus.persistence.edit_repository import own_writes
 from mus.watcher.settle import Settled
 
 logger = logging.getLogger(__name__)
@@ -240,14 +241,20 @@ class Enqueuer:
 
     async def _sorted(self, present: Sequence[FoundFile], gone: Sequence[bytes]) -> Jobs | None:
         async with self._database.reading() as session:
+            own = await own_writes(session, self._library_id)
+            # Of an edit whose commit is under way the tracks do not tell yet.
+            present = [file for file in present if not own.wrote(file)]
+            gone = [path for path in gone if path not in own.leaving]
             known_present = await tracks_at(session, self._library_id, [file.path for file in present])
             known_gone = await tracks_at(session, self._library_id, gone)
             found = {track.path for track in known_gone}
+            gone = [path for path in gone if path in found or path not in own.emptied]
             folders = [path for path in gone if path not in found and not _is_surely_a_file(path)]
             if len(folders) > MOST_FOLDERS:
                 return None
             for folder in folders:
-                known_gone += await tracks_below(session, self._library_id, folder)
+                below = await tracks_below(session, self._library_id, folder)
+                known_gone += [track for track in below if track.path not in own.leaving]
         return sort_changes(present, gone, known_present, known_gone)
 
     async def _enqueue_scan(self, reason: str) -> None:

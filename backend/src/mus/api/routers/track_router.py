@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from typing import Annotated
 
-import anyio.to_thread
 from fastapi import APIRouter, Query, Response
 from pydantic import AfterValidator, WithJsonSchema
 
@@ -22,17 +20,15 @@ from mus.api.dependencies import (
 from mus.api.field_messages import names_in, names_schema
 from mus.api.problems import problems
 from mus.api.schemas import JobAccepted, Page, TrackDetail, TrackItem
+from mus.api.track_requests import accepted, refuse_if_read_only
 from mus.api.views import track_detail, track_item
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
-from mus.broker.streaq_broker import Options, broker
+from mus.broker.streaq_broker import Options
 from mus.errors import ConflictError
-from mus.ledger.job_states import JobState
-from mus.library.file_systems import read_only_reason
-from mus.library.paths import shown
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.libraries import library_named, library_names
-from mus.persistence.models import Library, Track
+from mus.persistence.models import Library
 from mus.persistence.track_repository import SORT_FIELDS, Order, Position, TrackFilter, track_named, track_page
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
@@ -120,7 +116,7 @@ async def delete_track(
     if status not in LIVE_STATES:
         reason = "is in the trash already" if status is TrackState.TRASHED else "has no file any more"
         raise ConflictError(f"Track {track_id} {reason}", details={"status": status})
-    await _refuse_if_read_only(runtime, library, track)
+    await refuse_if_read_only(runtime, library, track)
     return await _enqueue(runtime, response, "delete_track_by_id", track_id, caller)
 
 
@@ -138,33 +134,10 @@ async def restore_track(
         library = await session.get_one(Library, track.library_id)
     if track.status != TrackState.TRASHED:
         raise ConflictError(f"Track {track_id} is not in the trash", details={"status": track.status})
-    await _refuse_if_read_only(runtime, library, track)
+    await refuse_if_read_only(runtime, library, track)
     return await _enqueue(runtime, response, "restore_track_by_id", track_id, caller)
-
-
-async def _refuse_if_read_only(runtime: Runtime, library: Library, track: Track) -> None:
-    """Raises ConflictError where this machine could not move the file. The worker's machine judges for itself."""
-    root = runtime.settings.roots.here(library.root)
-    reason = await anyio.to_thread.run_sync(_read_only_reason, root, track.path.partition(b"\0")[0])
-    if reason is not None:
-        raise ConflictError(
-            f"The folder of {shown(track.path)} cannot be changed: {reason}",
-            details={"library": library.name, "reason": reason},
-            recovery_actions=("Let mus write in the music folder",),
-        )
-
-
-def _read_only_reason(root: bytes, path: bytes) -> str | None:
-    """Of the folder of `path`, or of what is left above it."""
-    folder = os.path.dirname(path)
-    while folder and not os.path.isdir(os.path.join(root, folder)):
-        folder = os.path.dirname(folder)
-    return read_only_reason(os.path.join(root, folder))
 
 
 async def _enqueue(runtime: Runtime, response: Response, task: str, track_id: int, caller: str) -> JobAccepted:
     options = Options(dedupe_key=f"{task}:{track_id}", requested_by=requested_by(caller))
-    async with runtime.database.unit_of_work():
-        job_id = await broker.enqueue(Queue.HIGH, task, options, track_id=track_id)
-    response.headers["Location"] = f"/api/v1/jobs/{job_id}"
-    return JobAccepted(job_id=job_id, state=JobState.QUEUED)
+    return await accepted(runtime, response, Queue.HIGH, task, options, track_id=track_id)

@@ -1,0 +1,377 @@
+"""Editing one track's file: the intent first, then the copy, then the rename, then the commit.
+
+A job that dies anywhere in between is run again by the ledger, and `settle` finds out how far it came:
+
+    preparing    a copy is being made: it is thrown away
+    writing      the copy is ready, or in place already: the file itself tells
+    done         the history
+
+Whoever writes a file of the library goes through here and `renames`; deletions go through `trash`. An open edit and
+an entry of the trash keep each other out.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Coroutine, Mapping
+from dataclasses import dataclass, field
+from typing import Any, TypeVar
+
+from sqlalchemy import select, update
+from sqlalchemy.ext.asyncio import AsyncSession
+
+from mus.broker.job_runner import RunningJob
+from mus.errors import (
+    AdminRequiredError,
+    ConflictError,
+    ErrorCategory,
+    NotFoundError,
+    TemporaryError,
+    UserFixableError,
+)
+from mus.jobs.scan_read import compare_again
+from mus.jobs.services import find_library, services
+from mus.jobs.telling import UPDATED, tell_tracks
+from mus.ledger.job_states import TERMINAL_STATES
+from mus.library.beside import EDIT_PREFIX, ChangedMeanwhileError, discard, hidden_name, opened_folder, replace
+from mus.library.edit_order import EditedCopy, EditOrder, Picture
+from mus.library.file_reading import FileReading, FileStat
+from mus.library.paths import shown
+from mus.library.second_look import SecondLook
+from mus.library.states import LIVE_STATES, TrackState
+from mus.library.tag_changes import RawChanges
+from mus.persistence.batch_operations import hold_tracks
+from mus.persistence.edit_repository import (
+    DONE,
+    finish_edit,
+    forget_edit,
+    keep_pictures,
+    open_edits,
+    picture_data,
+    retag_track,
+)
+from mus.persistence.libraries import LocalLibrary
+from mus.persistence.models import Edit, Job, Track, TrashEntry
+
+T = TypeVar("T")
+
+#: A disk that copies and reads more slowly than this is not worth waiting for: bytes a second.
+_SLOWEST = 4_000_000
+
+
+class BusyFileError(TemporaryError):
+    """The file cannot be edited in this moment; a little later it may be."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class WantedTags:
+    """What a track's file is to say; see `EditOrder`."""
+
+    tags: RawChanges = field(default_factory=dict)
+    pictures: list[Picture] | None = None
+    front: bytes | None = None
+    expected: RawChanges | None = None
+    expected_pictures: list[str] | None = None
+    #: The edit that this one takes back.
+    undoes: int | None = None
+
+    def order(self, part: bytes, sound: bytes | None) -> EditOrder:
+        return EditOrder(
+            part=os.fsdecode(part),
+            changes=self.tags,
+            pictures=self.pictures,
+            front=self.front,
+            expected=self.expected,
+            expected_pictures=self.expected_pictures,
+            id3_version=services().settings.id3_version,
+            sound=sound.hex() if sound else None,
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class EditOutcome:
+    """`edit_id` None: there was nothing to change."""
+
+    edit_id: int | None
+    #: Other names of the file (hard links), which keep the old tags.
+    other_names: int = 0
+
+
+async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
+    """Do it whole even when the job is cancelled meanwhile: a job ends between two files, not within one."""
+    task = asyncio.ensure_future(work)
+    try:
+        return await asyncio.shield(task)
+    except asyncio.CancelledError:
+        await asyncio.wait({task})
+        raise
+
+
+async def edit_tags(job: RunningJob, track_id: int, wanted: WantedTags) -> EditOutcome:
+    """Change the tags in a track's file, and the track with it. Doing it again with one job is harmless.
+
+    Raises NotFoundError, ConflictError for a track without a readable file, UserFixableError when its file cannot
+    hold the tags, BusyFileError when somebody else writes it, AdminRequiredError.
+    """
+    track, library = await ready(job, track_id)
+    done = await done_by(job, track_id, "tags", wanted.undoes)
+    if done is not None:
+        return EditOutcome(done)
+    part = hidden_name(EDIT_PREFIX, track.path)
+    edit = await intend(job, track, Edit(kind="tags", state="preparing", part=part, undoes=wanted.undoes))
+    copy = await _copied(library, track, wanted.order(part, track.audio_hash))
+    if copy.error_message is not None or copy.unchanged:
+        await _give_up(job, library, edit)
+        if copy.error_message is not None:
+            raise _error_of(copy, shown(track.path))
+        return EditOutcome(None)
+    return await _put_in_place(job, library, track, edit, copy)
+
+
+async def _copied(library: LocalLibrary, track: Track, order: EditOrder) -> EditedCopy:
+    settings = services().settings
+    return await services().readers.write(
+        library.root,
+        track.path,
+        order,
+        thumbnails_dir=settings.thumbnails_dir,
+        file_timeout_seconds=settings.file_timeout_seconds + 4 * track.size / _SLOWEST,
+    )
+
+
+async def _put_in_place(
+    job: RunningJob, library: LocalLibrary, track: Track, edit: Edit, copy: EditedCopy
+) -> EditOutcome:
+    assert copy.source is not None
+    assert copy.copy is not None
+    assert copy.reading is not None
+    assert edit.part is not None
+    touched = copy.pictures_before != copy.pictures_after
+    changed = {name for name, values in copy.before.items() if values != copy.after[name]}
+    async with job.effect() as work:
+        await keep_pictures(work.session, edit.id, [*copy.pictures_before, *copy.pictures_after])
+        await work.session.execute(
+            update(Edit)
+            .where(Edit.id == edit.id)
+            .values(
+                state="writing",
+                versions={"source": copy.source.as_json(), "copy": copy.copy.as_json()},
+                before=_said(copy.before, changed, copy.pictures_before if touched else None),
+                after=_said(copy.after, changed, copy.pictures_after if touched else None) | {"cover": copy.cover},
+            )
+        )
+    try:
+        placed = await asyncio.to_thread(replace, library.root, track.path, edit.part, copy.source)
+    except (ChangedMeanwhileError, OSError) as error:
+        await _give_up(job, library, edit)
+        raise not_placed(error, shown(track.path)) from error
+    stat = placed if _is_same(placed, copy.copy) else copy.copy
+    cover = {"cover": copy.cover} if touched else {}
+    await _commit(job, track, edit, copy.reading, stat, cover)
+    return EditOutcome(edit.id, copy.hard_links)
+
+
+def _is_same(placed: FileStat, copy: FileStat) -> bool:
+    return (placed.size, placed.mtime_ns, placed.inode) == (copy.size, copy.mtime_ns, copy.inode)
+
+
+async def _commit(
+    job: RunningJob,
+    track: Track,
+    edit: Edit,
+    reading: FileReading,
+    stat: FileStat,
+    cover: Mapping[str, str | None],
+) -> None:
+    async with job.effect() as work:
+        await hold_tracks(work.session, track.library_id)
+        if await retag_track(work.session, track, reading, stat, cover):
+            tell_tracks(work, UPDATED, track.library_id, 1, [track.id])
+        else:
+            await compare_again(track.library_id, {track.path})
+        await finish_edit(work.session, edit)
+
+
+def _said(tags: RawChanges, changed: set[str], pictures: list[Picture] | None) -> dict[str, Any]:
+    shown_pictures = None
+    if pictures is not None:
+        shown_pictures = [
+            {
+                "kind": picture.kind, "mime": picture.mime, "description": picture.description,
+                "picture": picture.digest,
+            }
+            for picture in pictures
+        ]  # fmt: skip
+    return {"tags": {name: tags[name] for name in sorted(changed)}, "pictures": shown_pictures}
+
+
+async def pictures_of(session: AsyncSession, side: Mapping[str, Any]) -> list[Picture] | None:
+    """The pictures that one side of an edit, its `before` or `after`, names."""
+    if side.get("pictures") is None:
+        return None
+    return [
+        Picture(one["kind"], one["mime"], one["description"], await picture_data(session, one["picture"]))
+        for one in side["pictures"]
+    ]
+
+
+# ---------------------------------------------------------------------------------------------- the intent
+
+
+async def done_by(job: RunningJob, track_id: int, kind: str, undoes: int | None) -> int | None:
+    """The edit that an earlier attempt of this job completed."""
+    async with services().database.reading() as session:
+        same = Edit.undoes.is_(None) if undoes is None else Edit.undoes == undoes
+        query = select(Edit.id).where(
+            Edit.job_id == job.id, Edit.track_id == track_id, Edit.kind == kind, Edit.state == DONE, same
+        )
+        return (await session.execute(query)).scalar()
+
+
+async def settle_open(job: RunningJob, track_id: int) -> None:
+    """Settle what was broken off of edits of the track. Raises BusyFileError when another job is at one."""
+    async with services().database.reading() as session:
+        open_now = await open_edits(session, [track_id])
+        jobs = [edit.job_id for edit in open_now if edit.job_id != job.id]
+        running = await session.scalars(select(Job.id).where(Job.id.in_(jobs), Job.state.not_in(TERMINAL_STATES)))
+        if running.first() is not None:
+            raise BusyFileError(f"Another job edits track {track_id} just now")
+    for edit in open_now:
+        await settle(job, edit)
+
+
+async def ready(job: RunningJob, track_id: int) -> tuple[Track, LocalLibrary]:
+    """The track, whose file nobody else edits. Raises NotFoundError, ConflictError, BusyFileError."""
+    await settle_open(job, track_id)
+    async with services().database.reading() as session:
+        track = await session.get(Track, track_id)
+    if track is None:
+        raise NotFoundError(f"There is no track {track_id}")
+    refuse_unreadable(track)
+    return track, await find_library(track.library_id)
+
+
+def refuse_unreadable(track: Track) -> None:
+    """Raises ConflictError for a track that has no file, or one that cannot be read."""
+    if track.status not in LIVE_STATES:
+        reason = "is in the trash" if track.status == TrackState.TRASHED else "has no file any more"
+        raise ConflictError(f"Track {track.id} {reason}", details={"status": track.status})
+    if track.status == TrackState.ERROR:
+        raise ConflictError(
+            f"{shown(track.path)} has an error: {track.error_message}", details={"status": track.status}
+        )
+
+
+async def intend(job: RunningJob, track: Track, edit: Edit) -> Edit:
+    """Write the intent. Raises BusyFileError when the track is moved, deleted or edited in this moment."""
+    edit.track_id, edit.path = track.id, track.path
+    edit.job_id, edit.requested_by = job.id, job.started.requested_by
+    async with job.effect() as work:
+        await hold_tracks(work.session, track.library_id)
+        now = (
+            await work.session.execute(select(Track.path, Track.status).where(Track.id == track.id))
+        ).one_or_none()
+        if now is None or now.path != track.path or now.status not in LIVE_STATES:
+            raise BusyFileError(f"{shown(track.path)} was moved just now")
+        trashed = await work.session.execute(select(TrashEntry.id).where(TrashEntry.track_id == track.id))
+        if trashed.first() is not None or await open_edits(work.session, [track.id]):
+            raise BusyFileError(f"{shown(track.path)} is deleted or edited by another job just now")
+        work.session.add(edit)
+    return edit
+
+
+async def _give_up(job: RunningJob, library: LocalLibrary, edit: Edit) -> None:
+    await asyncio.to_thread(_discard_part, library.root, edit)
+    async with job.effect() as work:
+        await forget_edit(work.session, edit.id)
+
+
+def _discard_part(root: bytes, edit: Edit) -> None:
+    try:
+        with opened_folder(root, os.path.dirname(edit.path)) as folder:
+            discard(folder, edit.part or b"")
+    except OSError:
+        return  # the folder is gone, and the copy with it
+
+
+# ----------------------------------------------------------------------------------------------- and after
+
+
+async def settle(job: RunningJob, edit: Edit) -> None:
+    """Bring an edit that was broken off to its end: done where its file is in place, forgotten where it is not."""
+    async with services().database.reading() as session:
+        track = await session.get(Track, edit.track_id)
+    if track is None:
+        return
+    library = await find_library(track.library_id)
+    if not await asyncio.to_thread(os.path.isdir, os.path.join(library.root, os.path.dirname(edit.path))) and (
+        edit.kind != "rename" or not await asyncio.to_thread(os.path.isdir, library.root)
+    ):
+        # Its disk is away, or on another machine: what came of it cannot be told here.
+        raise BusyFileError(f"The folder of {shown(edit.path)} is not on this machine just now")
+    if edit.kind == "rename":
+        from mus.jobs.renames import settle_rename
+
+        await settle_rename(job, library, track, edit)
+        return
+    landed = edit.state == "writing" and await _has_landed(library, track, edit)
+    await asyncio.to_thread(_discard_part, library.root, edit)
+    if not landed:
+        async with job.effect() as work:
+            await forget_edit(work.session, edit.id)
+        return
+    (reading,) = await services().readers.run(
+        "read", library.root, [edit.path], file_timeout_seconds=services().settings.file_timeout_seconds
+    )
+    after = edit.after or {}
+    if reading.error_message is not None or reading.stat is None or track.path != edit.path:
+        async with job.effect() as work:
+            await compare_again(library.id, {edit.path})
+            await finish_edit(work.session, edit)
+        return
+    cover = {"cover": after.get("cover")} if after.get("pictures") is not None else {}
+    await _commit(job, track, edit, reading, reading.stat, cover)
+
+
+async def _has_landed(library: LocalLibrary, track: Track, edit: Edit) -> bool:
+    """Whether the file says what was to be written: no number of a file is sure on every file system."""
+    after = edit.after or {}
+    async with services().database.reading() as session:
+        pictures = await pictures_of(session, after)
+    part = hidden_name(EDIT_PREFIX, edit.path)
+    order = EditOrder(
+        part=os.fsdecode(part),
+        changes=after.get("tags", {}),
+        pictures=pictures,
+        id3_version=services().settings.id3_version,
+    )
+    copy = await _copied(library, track, order)
+    if not copy.unchanged:
+        await asyncio.to_thread(_discard_part, library.root, Edit(path=edit.path, part=part))
+    return copy.unchanged
+
+
+def _error_of(copy: EditedCopy, name: str) -> Exception:
+    message = f"{name}: {copy.error_message}"
+    if copy.error_category is ErrorCategory.TEMPORARY:
+        return BusyFileError(message)
+    if copy.error_category is ErrorCategory.ADMIN_REQUIRED:
+        return AdminRequiredError(message, recovery_actions=("Look at the disk: is it full, or failing?",))
+    return UserFixableError(message)
+
+
+def not_placed(error: Exception, name: str) -> Exception:
+    """Why a finished file could not get its name."""
+    if isinstance(error, ChangedMeanwhileError | FileNotFoundError):
+        return BusyFileError(f"{name} was changed or taken away by another program meanwhile: its change stands")
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == 30):  # EROFS
+        return ConflictError(f"mus may not change {name}: its folder is read-only")
+    reason = error.strerror if isinstance(error, OSError) else error
+    return AdminRequiredError(f"{name} could not be written: {reason}")
+
+
+def is_there(root: bytes, path: bytes) -> FileStat | None:
+    """The numbers of the file that the walk would find. Raises OSError when that cannot be told."""
+    found = SecondLook(root).at(path)
+    return None if found is None else FileStat(*found[1:])

@@ -1,0 +1,75 @@
+"""What a pattern would call the files of tracks, before anything is renamed."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from sqlalchemy import select
+
+from mus.errors import ConflictError
+from mus.jobs.edits import refuse_unreadable
+from mus.jobs.renames import name_by
+from mus.library.beside import name_in_the_way
+from mus.library.file_names import NamePattern
+from mus.library.paths import shown
+from mus.library.rename_plan import PlannedName, with_conflicts
+from mus.persistence.batch_operations import LOOKUP_BATCH
+from mus.persistence.database import Database
+from mus.persistence.libraries import all_libraries, on_this_machine
+from mus.persistence.models import Track
+from mus.root_map import RootMap
+
+
+@dataclass(frozen=True, slots=True)
+class RenamePreview:
+    """In the order in which the job goes. `more`: there are tracks behind the last."""
+
+    names: list[PlannedName]
+    libraries: dict[int, str]
+    more: bool
+
+
+async def preview_names(
+    database: Database, roots: RootMap, track_ids: Sequence[int], pattern: NamePattern, *, after_id: int, limit: int
+) -> RenamePreview:
+    """The names of the tracks with higher ids than `after_id`; conflicts among all of them count."""
+    tracks: list[Track] = []
+    async with database.reading() as session:
+        for start in range(0, len(track_ids), LOOKUP_BATCH):
+            batch = track_ids[start : start + LOOKUP_BATCH]
+            tracks += (await session.scalars(select(Track).where(Track.id.in_(batch)).order_by(Track.id))).all()
+        libraries = [on_this_machine(library, roots) for library in await all_libraries(session)]
+    plan = with_conflicts([_planned(track, pattern) for track in tracks], shown)
+    page = [one for one in plan if one.track_id > after_id][: limit + 1]
+    leaving = {(one.library_id, one.path) for one in plan if one.moves}
+    folders = {library.id: library.root for library in libraries}
+    names = await asyncio.to_thread(_looked_at, page[:limit], folders, leaving)
+    return RenamePreview(names, {library.id: library.name for library in libraries}, len(page) > limit)
+
+
+def _planned(track: Track, pattern: NamePattern) -> PlannedName:
+    target: bytes | None = None
+    problem: str | None = None
+    try:
+        refuse_unreadable(track)
+        target = name_by(pattern, track)
+    except ConflictError as error:
+        problem = error.user_message
+    return PlannedName(track.id, track.library_id, track.path, target, problem)
+
+
+def _looked_at(
+    page: Sequence[PlannedName], roots: dict[int, bytes], leaving: set[tuple[int, bytes]]
+) -> list[PlannedName]:
+    """With what the disk has in the way, but for files that move away themselves."""
+    looked: list[PlannedName] = []
+    for one in page:
+        if one.moves and one.target is not None:
+            besides = {one.path} | {path for library, path in leaving if library == one.library_id}
+            taken = name_in_the_way(roots[one.library_id], one.target, besides=besides)
+            if taken is not None:
+                one = replace(one, problem=f"There is another file at {shown(taken)}")
+        looked.append(one)
+    return looked

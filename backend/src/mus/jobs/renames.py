@@ -1,0 +1,142 @@
+"""Giving a track's file another name: the intent first, then the move, then the commit; see `edits`."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+from collections.abc import Mapping
+
+from mus.broker.job_runner import RunningJob
+from mus.errors import ConflictError
+from mus.jobs.edits import BusyFileError, EditOutcome, done_by, intend, is_there, not_placed, ready
+from mus.jobs.scan_read import compare_again
+from mus.jobs.telling import UPDATED, tell_tracks
+from mus.library.beside import ChangedMeanwhileError, move, name_in_the_way
+from mus.library.file_names import NamePattern, UnnamableError
+from mus.library.file_reading import FileStat
+from mus.library.paths import escaped, shown
+from mus.library.scan_plan import Move
+from mus.library.walk import FoundFile
+from mus.persistence.batch_operations import hold_tracks, move_tracks
+from mus.persistence.edit_repository import finish_edit, forget_edit
+from mus.persistence.libraries import LocalLibrary
+from mus.persistence.models import Edit, Track
+
+
+class NameTakenError(ConflictError):
+    """Another file has the name: it may be on its way to another one itself."""
+
+
+def name_by(pattern: NamePattern, track: Track) -> bytes:
+    """Where the pattern wants the track's file. Raises ConflictError for a track that it makes no name for."""
+    try:
+        return pattern.path_for(tags_to_name(track), track.path)
+    except UnnamableError as error:
+        raise ConflictError(f"{shown(track.path)} cannot be named by the pattern: {error}") from None
+
+
+def tags_to_name(track: Track) -> Mapping[str, str | int | None]:
+    """What a pattern sees of a track. An album without an artist of its own is sorted under its tracks'."""
+    names = ("title", "artist", "album", "track_number", "track_total", "disc_number", "disc_total", "year", "date")
+    tags: dict[str, str | int | None] = {name: getattr(track, name) for name in names}
+    return tags | {
+        "album_artist": track.album_artist or track.artist,
+        "genre": track.genre,
+        "composer": track.composer,
+    }
+
+
+async def rename_track(
+    job: RunningJob,
+    track_id: int,
+    *,
+    pattern: NamePattern | None = None,
+    target: bytes | None = None,
+    expected: bytes | None = None,
+    undoes: int | None = None,
+) -> EditOutcome:
+    """Move a track's file to the name that the pattern gives, or to `target`. Doing it again is harmless.
+
+    `expected` is where it must lie now. Raises NameTakenError when another file has the name, or one that some file
+    systems take for the same; ConflictError; BusyFileError; AdminRequiredError.
+    """
+    track, library = await ready(job, track_id)
+    done = await done_by(job, track_id, "rename", undoes)
+    if done is not None:
+        return EditOutcome(done)
+    if expected is not None and track.path != expected:
+        raise ConflictError(f"{shown(expected)} was moved since, to {shown(track.path)}")
+    if target is None:
+        assert pattern is not None
+        target = name_by(pattern, track)
+    if target == track.path:
+        return EditOutcome(None)
+    source = await asyncio.to_thread(is_there, library.root, track.path)
+    if source is None:
+        raise BusyFileError(f"{shown(track.path)} is not there any more")
+    if await asyncio.to_thread(name_in_the_way, library.root, target, besides={track.path}) is not None:
+        raise _taken(target)
+    edit = await intend(
+        job,
+        track,
+        Edit(
+            kind="rename",
+            state="writing",
+            new_path=target,
+            versions={"source": source.as_json()},
+            before={"path": escaped(track.path)},
+            after={"path": escaped(target)},
+            undoes=undoes,
+        ),
+    )
+    try:
+        placed = await asyncio.to_thread(move, library.root, track.path, target, source)
+    except (ChangedMeanwhileError, OSError) as error:
+        async with job.effect() as work:
+            await forget_edit(work.session, edit.id)
+        if isinstance(error, FileExistsError):
+            raise _taken(target) from error
+        raise not_placed(error, shown(track.path)) from error
+    await _commit(job, library, track, edit, placed)
+    return EditOutcome(edit.id)
+
+
+def _taken(target: bytes) -> NameTakenError:
+    return NameTakenError(f"There is another file at {shown(target)}")
+
+
+async def _commit(job: RunningJob, library: LocalLibrary, track: Track, edit: Edit, placed: FileStat) -> None:
+    assert edit.new_path is not None
+    found = FoundFile(edit.new_path, *placed.as_json())
+    async with job.effect() as work:
+        await hold_tracks(work.session, library.id)
+        if await move_tracks(work.session, library.id, [Move(track.id, found)], {track.id: edit.path}):
+            tell_tracks(work, UPDATED, library.id, 1, [track.id])
+        else:
+            await compare_again(library.id, {edit.path, edit.new_path})
+        await finish_edit(work.session, edit)
+
+
+async def settle_rename(job: RunningJob, library: LocalLibrary, track: Track, edit: Edit) -> None:
+    """See `edits.settle`: the file is under its new name, under both, or still under the old one."""
+    placed = await asyncio.to_thread(_moved_to, library.root, edit)
+    if placed is None:
+        async with job.effect() as work:
+            await forget_edit(work.session, edit.id)
+        return
+    await _commit(job, library, track, edit, placed)
+
+
+def _moved_to(root: bytes, edit: Edit) -> FileStat | None:
+    assert edit.new_path is not None
+    source = FileStat(*(edit.versions or {})["source"])
+    old, new = is_there(root, edit.path), is_there(root, edit.new_path)
+    if new is None or (new.size, new.mtime_ns) != (source.size, source.mtime_ns):
+        return None
+    if old is not None and (old.size, old.mtime_ns) == (source.size, source.mtime_ns):
+        if (old.inode, old.device) == (new.inode, new.device):
+            return move(root, edit.path, edit.new_path, source)  # takes the old name away
+        if old.device == new.device:
+            return None  # two files: nothing was moved yet
+        os.unlink(os.path.join(root, edit.path))  # copied to another file system
+    return new

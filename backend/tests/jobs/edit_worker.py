@@ -1,0 +1,106 @@
+"""A worker process that is killed at a chosen step of an edit.
+
+    python edit_worker.py STEP       one of STEPS; settings come from MUS_*
+
+Done by wrapping the real functions: the product has no switches for it.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import sys
+from collections.abc import AsyncIterator, Callable
+from contextlib import asynccontextmanager
+from typing import Any
+
+from mus.config import load_settings
+from mus.jobs import edits, renames
+from mus.ledger.ledger import Ledger
+from mus.library import beside
+from mus.library.reader_pool import ReaderPool
+from mus.persistence.unit_of_work import UnitOfWork
+from mus.worker import run_worker
+
+TAG_STEPS = ("intent", "half a copy", "copy", "copy is known", "in place", "committed")
+RENAME_STEPS = ("intent of a rename", "both names", "moved", "rename committed")
+
+
+def die() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def after_effect(number: int) -> None:
+    effect, count = Ledger.effect, 0
+
+    @asynccontextmanager
+    async def counted(self: Ledger, job: Any, **progress: Any) -> AsyncIterator[UnitOfWork]:
+        nonlocal count
+        async with effect(self, job, **progress) as work:
+            yield work
+        count += job.task == "edit_track"
+        if count == number:
+            die()
+
+    Ledger.effect = counted  # type: ignore[method-assign]
+
+
+def after(module: Any, name: str) -> None:
+    wrapped = getattr(module, name)
+
+    def dying(*arguments: Any, **options: Any) -> Any:
+        wrapped(*arguments, **options)
+        die()
+
+    setattr(module, name, dying)
+
+
+def with_half_a_copy() -> None:
+    """As if the disk were slow: the copy has begun, and is the beginning of the file alone."""
+    write = ReaderPool.write
+
+    async def begun(self: ReaderPool, root: bytes, path: bytes, order: Any, **options: Any) -> Any:
+        folder = os.path.join(root, os.path.dirname(path))
+        with open(os.path.join(root, path), "rb") as file:
+            half = file.read(os.path.getsize(os.path.join(root, path)) // 2)
+        with open(os.path.join(folder, os.fsencode(order.part)), "wb") as copy:
+            copy.write(half)
+        die()
+        return await write(self, root, path, order, **options)
+
+    ReaderPool.write = begun  # type: ignore[method-assign]
+
+
+def after_write() -> None:
+    write = ReaderPool.write
+
+    async def dying(self: ReaderPool, *arguments: Any, **options: Any) -> Any:
+        await write(self, *arguments, **options)
+        die()
+
+    ReaderPool.write = dying  # type: ignore[method-assign]
+
+
+def with_both_names() -> None:
+    """Where a rename cannot refuse to replace, the file is linked first."""
+    beside._renamed_without_replacing = lambda *_: False
+    after(beside.os, "link")
+
+
+STEPS: dict[str, Callable[[], None]] = {
+    "intent": lambda: after_effect(1),
+    "half a copy": with_half_a_copy,
+    "copy": after_write,
+    "copy is known": lambda: after_effect(2),
+    "in place": lambda: after(edits, "replace"),
+    "committed": lambda: after_effect(3),
+    "intent of a rename": lambda: after_effect(1),
+    "both names": with_both_names,
+    "moved": lambda: after(renames, "move"),
+    "rename committed": lambda: after_effect(2),
+}
+
+if __name__ == "__main__":
+    STEPS[sys.argv[1]]()
+    asyncio.run(run_worker(load_settings(), [], []))
