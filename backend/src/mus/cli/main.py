@@ -11,7 +11,7 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mus
-from mus.cli import backup, doctor, jobs, migrate, parts, queues, scan, schedules, supervisor_events, up
+from mus.cli import backup, doctor, jobs, libraries, migrate, parts, queues, scan, schedules, supervisor_events, up
 from mus.cli.options import WrongUsageError
 from mus.errors import BadRequestError, MusError
 
@@ -55,6 +55,7 @@ def mus_command(
 
 app.command("up")(up.up)
 app.command("scan")(scan.scan)
+app.add_typer(libraries.app, name="libraries")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -22,7 +22,7 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime, opened
 from mus.broker.streaq_broker import broker
 from mus.cli.migrate import library_of
-from mus.cli.options import WrongUsageError
+from mus.cli.options import NO_MUSIC, WrongUsageError
 from mus.config import Settings
 from mus.errors import ConflictError, NotFoundError
 from mus.jobs.scan_requests import scan_job
@@ -31,7 +31,13 @@ from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.ledger.queries import paused_queues
 from mus.library.paths import escaped, shown, unescaped
 from mus.persistence.database import Database
-from mus.persistence.libraries import LocalLibrary
+from mus.persistence.libraries import (
+    LocalLibrary,
+    all_libraries,
+    library_named,
+    on_this_machine,
+    refuse_overlap,
+)
 from mus.persistence.models import Job, WorkerRow, utc_now
 from mus.worker import load_job_modules, worker_running
 
@@ -49,6 +55,10 @@ _SCAN_QUEUES = (Queue.HIGH, Queue.MEDIUM)
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanRequest:
+    #: Name or id of the only library to scan.
+    library: str | None = None
+    #: Only the library whose folder the settings name.
+    only_set: bool = False
     path: str | None = None
     full: bool = False
     confirm_missing: bool = False
@@ -115,45 +125,92 @@ def load_scan_jobs() -> None:
     load_job_modules([], list(Queue))
 
 
-async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal: bool) -> ScanEnd:
-    """Enqueue a scan of the library that the settings mean, and follow it if `request.wait`.
+async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal: bool) -> list[ScanEnd]:
+    """Enqueue a scan of each library that is meant, and follow them if `request.wait`; how each ended.
 
     `load_scan_jobs` comes first.
 
-    Raises WrongUsageError for a path outside the library, and MusError for what keeps mus from working at all.
+    Raises WrongUsageError for a library that is not there or a path outside, and MusError for what keeps mus from
+    working at all.
     """
     async with opened(settings) as runtime, AsyncExitStack() as stack:
-        library = await library_of(runtime.database, settings)
+        targets = await _targets(runtime.database, settings, request)
         began = time.monotonic()
-        path = _path_in(library, request.path)
-        job_id, is_ours = await _enqueue(runtime.database, library, request, path)
-        follower = _Follower(runtime, job_id, work=request.work)
+        asked = await _enqueue(runtime.database, targets, request)
+        follower = _Follower(runtime, asked, work=request.work)
         if request.wait:
-            bar = stack.enter_context(_shown_progress(library, on_terminal=on_terminal))
-            row, interrupted = await follower.follow(stack, bar, cancels=is_ours)
+            bar = stack.enter_context(_shown_progress([library for library, _ in targets], on_terminal=on_terminal))
+            rows, interrupted = await follower.follow(stack, bar)
         else:
-            row, interrupted = await follower.row(), False
-        return ScanEnd(
-            job_id=job_id,
-            library=library.name,
-            state=row.state,
-            seconds=time.monotonic() - began if is_ours else await _seconds_of(runtime.database, job_id),
-            result=row.result or {},
-            error=_error(row),
-            interrupted=interrupted,
-        )
+            rows, interrupted = await follower.rows(), False
+        return [
+            ScanEnd(
+                job_id=scan.job_id,
+                library=library.name,
+                state=row.state,
+                seconds=(
+                    time.monotonic() - began
+                    if scan.is_ours and len(asked) == 1
+                    else await _seconds_of(runtime.database, scan.job_id)
+                ),
+                result=row.result or {},
+                error=_error(row),
+                interrupted=interrupted,
+            )
+            for (library, _), scan, row in zip(targets, asked, rows, strict=True)
+        ]
 
 
-async def _enqueue(database: Database, library: LocalLibrary, request: ScanRequest, path: str) -> tuple[str, bool]:
-    """The job's id, and whether it was made here rather than found."""
+async def _targets(database: Database, settings: Settings, request: ScanRequest) -> list[tuple[LocalLibrary, str]]:
+    """The libraries that are meant, each with the path in it, as a job takes it. Raises WrongUsageError."""
+    if request.only_set:
+        library = await library_of(database, settings)
+        return [(library, _path_in(library, request.path))]
+    if settings.music_dir is not None and request.library is None:
+        await library_of(database, settings)
+    async with database.reading() as session:
+        rows = [row for row in await all_libraries(session) if row.removing_since is None]
+        if request.library is not None:
+            try:
+                wanted = await library_named(session, request.library)
+            except NotFoundError as error:
+                names = ", ".join(row.name for row in rows) or "none yet"
+                raise WrongUsageError(f"{error.user_message}: there are {names}") from None
+            rows = [row for row in rows if row.id == wanted.id]
+    if not rows:
+        raise WrongUsageError(NO_MUSIC if request.library is None else f"{request.library} is being removed")
+    libraries = [on_this_machine(row, settings.roots) for row in rows]
+    for library in libraries:
+        refuse_overlap([library], settings.data_dir)
+    if request.path is None or len(libraries) == 1:
+        return [(library, _path_in(library, request.path)) for library in libraries]
+    if os.path.isabs(request.path):
+        for library in libraries:
+            with contextlib.suppress(WrongUsageError):
+                return [(library, _path_in(library, request.path))]
+        raise WrongUsageError(f"--path {request.path!r} is not inside any library's folder")
+    names = ", ".join(library.name for library in libraries)
+    raise WrongUsageError(f"--path {request.path!r}: say in which library, by --library ({names})")
+
+
+@dataclass(frozen=True, slots=True)
+class _Asked:
+    job_id: str
+    #: It was made here rather than found.
+    is_ours: bool
+
+
+async def _enqueue(
+    database: Database, targets: Sequence[tuple[LocalLibrary, str]], request: ScanRequest
+) -> list[_Asked]:
     mode = "full" if request.full else "quick"
     if request.join:
-        asked_for = await _newest_scan(database, library)
-        if asked_for is not None:
-            return asked_for, False
+        running = [await _newest_scan(database, library) for library, _ in targets]
+        if all(running):
+            return [_Asked(job_id, is_ours=False) for job_id in running if job_id]
     asked_at = utc_now()
     async with database.unit_of_work():
-        (job_id,) = await broker.enqueue_many(
+        job_ids = await broker.enqueue_many(
             [
                 scan_job(
                     library.id,
@@ -162,11 +219,25 @@ async def _enqueue(database: Database, library: LocalLibrary, request: ScanReque
                     path=unescaped(path),
                     confirm_missing=request.confirm_missing,
                 )
+                for library, path in targets
             ]
         )
     async with database.reading() as session:
-        created_at = await session.scalar(select(Job.created_at).where(Job.id == job_id))
-    return job_id, created_at is not None and created_at >= asked_at
+        rows = await session.execute(select(Job.id, Job.created_at).where(Job.id.in_(job_ids)))
+        created: dict[str, datetime] = dict(rows.tuples())
+    return [_Asked(job_id, is_ours=job_id in created and created[job_id] >= asked_at) for job_id in job_ids]
+
+
+def together(ends: Sequence[ScanEnd]) -> dict[str, Any]:
+    """Scans of several libraries, JSON-ready: their sums, and each."""
+    states = {end.state for end in ends}
+    return {
+        **{name: sum(end.counts()[name] for end in ends) for name in _COUNTS},
+        "seconds": round(max(end.seconds for end in ends), 3),
+        # The worst of them.
+        "state": next((state for state in ("failed", "cancelled") if state in states), ends[0].state),
+        "libraries": [end.as_json() for end in ends],
+    }
 
 
 async def _seconds_of(database: Database, job_id: str) -> float:
@@ -224,56 +295,59 @@ def _error(row: _Row) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _shown_progress(library: LocalLibrary, *, on_terminal: bool) -> Iterator[Any]:
+def _shown_progress(libraries: Sequence[LocalLibrary], *, on_terminal: bool) -> Iterator[Any]:
     if not on_terminal:
         yield None
         return
     from mus.cli.progress_bar import StageBar
 
-    with StageBar(f"Scanning {library.name}") as bar:
+    with StageBar(f"Scanning {', '.join(library.name for library in libraries)}") as bar:
         yield bar
 
 
 class _Follower:
-    """Watches one job's row; where nobody runs the job, runs a worker beside."""
+    """Watches the rows of jobs; where nobody runs them, runs a worker beside."""
 
-    def __init__(self, runtime: Runtime, job_id: str, *, work: bool) -> None:
+    def __init__(self, runtime: Runtime, asked: Sequence[_Asked], *, work: bool) -> None:
         self._runtime = runtime
-        self._job_id = job_id
+        self._asked = asked
         self._may_work = work
         self._works_here = False
         #: Why the scan does not begin, where its queue is paused.
         self._paused = ""
         self._interrupted = asyncio.Event()
 
-    async def row(self) -> _Row:
+    async def rows(self) -> list[_Row]:
         columns = [getattr(Job, name) for name in _Row.__slots__]
+        job_ids = [scan.job_id for scan in self._asked]
         async with self._runtime.database.reading() as session:
-            found = (await session.execute(select(*columns).where(Job.id == self._job_id))).one_or_none()
-        if found is None:
-            raise NotFoundError(f"The job {self._job_id} is gone")
-        return _Row(*found)
+            found = (await session.execute(select(Job.id, *columns).where(Job.id.in_(job_ids)))).all()
+        by_id = {job_id: _Row(*values) for job_id, *values in found}
+        for job_id in job_ids:
+            if job_id not in by_id:
+                raise NotFoundError(f"The job {job_id} is gone")
+        return [by_id[job_id] for job_id in job_ids]
 
-    async def follow(self, stack: AsyncExitStack, bar: Any, *, cancels: bool) -> tuple[_Row, bool]:
-        """Until the job has ended, or Ctrl-C: then it is cancelled if it is ours."""
+    async def follow(self, stack: AsyncExitStack, bar: Any) -> tuple[list[_Row], bool]:
+        """Until the jobs have ended, or Ctrl-C: then those that are ours are cancelled."""
         began = time.monotonic()
         looked_for_workers = -1.0
         broker_seen = now = 0.0
         # `first-scan` ends by a signal as any process does: the scan goes on without it.
         with self._signals_caught() if self._may_work else contextlib.nullcontext():
             while True:
-                row = await self.row()
+                rows = await self.rows()
                 now = time.monotonic() - began
                 if bar is not None:
-                    bar.show(self._paused or row.stage or row.state, row.units_done, row.units_total)
-                if row.ended:
-                    return row, self._interrupted.is_set()
+                    self._show(bar, rows)
+                if all(row.ended for row in rows):
+                    return rows, self._interrupted.is_set()
                 if self._interrupted.is_set():
-                    return await self._cancelled(row, cancels=cancels), True
-                if row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS:
+                    return await self._cancelled(rows), True
+                waits = now >= _PICK_UP_SECONDS and any(row.state == JobState.QUEUED for row in rows)
+                if waits:
                     await self._mind_pause(told=bar is not None)
                 if self._may_work and now - looked_for_workers >= _PICK_UP_SECONDS:
-                    waits = row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS
                     if waits or not await _somebody_works(self._runtime):
                         await stack.enter_async_context(worker_running(self._runtime, await self._queues()))
                         self._may_work, self._works_here = False, True
@@ -284,10 +358,17 @@ class _Follower:
                     broker_seen = now
                 await self._pause(_LOOK_AT_FIRST_SECONDS if now < 1.0 and bar is None else _LOOK_SECONDS)
 
+    def _show(self, bar: Any, rows: Sequence[_Row]) -> None:
+        at_work = next((row for row in rows if not row.ended and row.stage), rows[0])
+        done, total = sum(row.units_done for row in rows), sum(row.units_total for row in rows)
+        bar.show(self._paused or at_work.stage or at_work.state, done, total)
+
     async def _mind_pause(self, *, told: bool) -> None:
         """Say why nothing happens when the scan's queue is paused; once, unless a bar says it all the time."""
         async with self._runtime.database.reading() as session:
-            queue = await session.scalar(select(Job.queue).where(Job.id == self._job_id))
+            job_ids = [scan.job_id for scan in self._asked]
+            waiting = select(Job.queue).where(Job.id.in_(job_ids), Job.state == JobState.QUEUED)
+            queue = await session.scalar(waiting.limit(1))
             is_paused = queue in await paused_queues(session)
         said, self._paused = self._paused, f"{queue} is paused: mus queues resume {queue}" if is_paused else ""
         if self._paused and not said and not told:
@@ -303,18 +384,18 @@ class _Follower:
             )
             return list(_SCAN_QUEUES if in_the_way.first() is None else Queue)
 
-    async def _cancelled(self, row: _Row, *, cancels: bool) -> _Row:
-        if not cancels:
-            return row
-        with contextlib.suppress(ConflictError):  # it ended in this very moment
-            async with self._runtime.database.unit_of_work():
-                await steering.cancel(broker.ledger, self._job_id)
-        for _ in range(round(_CANCEL_SECONDS / _LOOK_SECONDS)):
-            row = await self.row()
-            if row.ended:
+    async def _cancelled(self, rows: list[_Row]) -> list[_Row]:
+        ours = [number for number, scan in enumerate(self._asked) if scan.is_ours]
+        for number in ours:
+            with contextlib.suppress(ConflictError):  # it ended in this very moment
+                async with self._runtime.database.unit_of_work():
+                    await steering.cancel(broker.ledger, self._asked[number].job_id)
+        for _ in range(round(_CANCEL_SECONDS / _LOOK_SECONDS) if ours else 0):
+            rows = await self.rows()
+            if all(rows[number].ended for number in ours):
                 break
             await asyncio.sleep(_LOOK_SECONDS)
-        return row
+        return rows
 
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):

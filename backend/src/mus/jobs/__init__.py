@@ -22,6 +22,8 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "process_file_deletion": frozenset({Queue.HIGH}),
     "delete_track_by_id": frozenset({Queue.HIGH}),
     "restore_track_by_id": frozenset({Queue.HIGH}),
+    "remove_library": frozenset({Queue.HIGH}),
+    "follow_moved_library": frozenset({Queue.HIGH}),
     "process_slow_metadata": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
     "call_admin_webhook": frozenset({Queue.MEDIUM}),

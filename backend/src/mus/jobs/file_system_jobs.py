@@ -7,6 +7,7 @@ from typing import Any
 from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
 from mus.errors import BadRequestError
+from mus.jobs.library_jobs import follow_move, remove
 from mus.jobs.scan_finish import finish
 from mus.jobs.scan_read import read_and_store
 from mus.jobs.scan_walk import walk_and_enqueue
@@ -76,3 +77,15 @@ async def delete_track_by_id(*, track_id: int) -> dict[str, Any]:
 async def restore_track_by_id(*, track_id: int) -> dict[str, Any]:
     """Bring a trashed track back."""
     return await restore_track(current_job(), track_id)
+
+
+@broker.task("remove_library", timeout_seconds=_HOUR)
+async def remove_library(*, library_id: int) -> dict[str, Any]:
+    """Forget a library and its tracks; its files stay."""
+    return await remove(current_job(), library_id)
+
+
+@broker.task("follow_moved_library", timeout_seconds=_HOUR)
+async def follow_moved_library(*, library_id: int) -> dict[str, Any]:
+    """After a library got another folder: know the files there again, then scan."""
+    return await follow_move(current_job(), library_id)

@@ -133,6 +133,7 @@ def _work(part: int) -> Select[int, bytes, int, int, int]:
         select(Track.id, Track.path, Track.size, Track.mtime_ns, Track.library_id)
         .join(Library, Library.id == Track.library_id)
         .where(or_(_is_outdated(), _is_new()), Track.id % PARTS == part, Library.online)
+        .where(Library.removing_since.is_(None))
     )
 
 

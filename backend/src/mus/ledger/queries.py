@@ -56,6 +56,8 @@ class JobFilter:
     queue: str | None = None
     task: str | None = None
     parent_id: str | None = None
+    #: Given to the task as `library_id`.
+    library_id: int | None = None
     #: Failed for this reason (`FailureGroup.reason`).
     reason: str | None = None
     #: With the failures that a person cleared away.
@@ -132,6 +134,8 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
         conditions.append(Job.task == wanted.task)
     if wanted.parent_id is not None:
         conditions.append(Job.parent_id == wanted.parent_id)
+    if wanted.library_id is not None:
+        conditions.append(Job.arguments["library_id"].as_integer() == wanted.library_id)
     if wanted.reason is not None:
         conditions += [Job.error_reason == wanted.reason, Job.state == JobState.FAILED]
     if not wanted.cleared:

@@ -13,17 +13,16 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import logging
 import os
 import signal
 import time
 from collections.abc import Awaitable, Iterator
 from contextlib import contextmanager, suppress
-from typing import Any
+from typing import Any, NamedTuple
 
 from redis.exceptions import RedisError
-from sqlalchemy import select
+from sqlalchemy import select, update
 from sqlalchemy.exc import SQLAlchemyError
 
 from mus.broker.runtime import Runtime, opened
@@ -34,7 +33,7 @@ from mus.ledger.lease import WATCHER, Lease
 from mus.library.file_systems import file_system_type, is_remote
 from mus.library.paths import shown
 from mus.library.walk import WalkReport, walk
-from mus.persistence.models import Library, utc_now
+from mus.persistence.models import Library
 from mus.watcher.enqueue import MOST_CHANGES, MOST_FOLDERS, Enqueuer
 from mus.watcher.filter import EventFilter, Noticed
 from mus.watcher.notice import Events, NoEventsError, Polling
@@ -46,8 +45,7 @@ _ROOT_SECONDS = 1.0
 _LIBRARIES_SECONDS = 2.0
 _PING_SECONDS = 2.0
 _PING_TIMEOUT_SECONDS = 2.0
-_MODE_SECONDS = 10.0
-_MODE_EXPIRY_SECONDS = 30
+_MODE_PAUSE_SECONDS = 2.0
 #: After too many changes at once: a scan when it has been quiet for so long, and every so often while it is not.
 _FLOOD_QUIET_SECONDS = 1.0
 _FLOOD_SCAN_SECONDS = 10.0
@@ -60,16 +58,28 @@ _TRY_EVENTS_SECONDS = 600.0
 _REMOTE_SETTLE_SECONDS = 3.0
 
 
+class WatchedLibrary(NamedTuple):
+    """A library's row, as far as watching goes."""
+
+    id: int
+    #: Its folder on this machine.
+    root: bytes
+    #: How a person wants it watched: `auto`, `events`, `polling` or `off`.
+    watch: str
+
+
 class LibraryWatcher:
     """Watches one root until it is cancelled."""
 
-    def __init__(self, runtime: Runtime, lease: Lease, library_id: int, root: bytes) -> None:
-        self.library_id = library_id
-        self.root = root
+    def __init__(self, runtime: Runtime, lease: Lease, library: WatchedLibrary) -> None:
+        self.library_id = library.id
+        self.root = library.root
+        self._wanted = library.watch
         self._runtime = runtime
-        self._filter = EventFilter(root)
+        self._lease = lease
+        self._filter = EventFilter(library.root)
         self._settler = Settler(runtime.settings.settle_seconds)
-        self._enqueuer = Enqueuer(runtime.database, library_id, lease)
+        self._enqueuer = Enqueuer(runtime.database, library.id, lease)
         self._noticed: set[bytes] = set()
         self._wake = asyncio.Event()
         self._identity: tuple[int, int] | None = None
@@ -80,11 +90,14 @@ class LibraryWatcher:
         self._noticed_at = 0.0
         self._deaths = 0
         self._try_events = True
-        self._mode = {"mode": "polling", "since": utc_now().isoformat(), "reason": "starting"}
+        self._mode = ("polling", "starting")
         self._mode_changed = asyncio.Event()
 
     async def run(self) -> None:
         """Notice, settle and enqueue; heals itself."""
+        if self._wanted == "off":
+            self._set_mode("off", "as set: scans find what changes")
+            await self._keep_telling_mode()
         async with asyncio.TaskGroup() as loops:
             loops.create_task(self._keep_noticing(), name=f"mus-notice {self.library_id}")
             loops.create_task(self._keep_handing_on(), name=f"mus-settle {self.library_id}")
@@ -125,7 +138,9 @@ class LibraryWatcher:
         self._settler.quiet_seconds = (
             max(settle_seconds, _REMOTE_SETTLE_SECONDS) if self._is_remote else settle_seconds
         )
-        if self._is_remote:
+        if self._wanted == "polling":
+            return await self._polling("as set"), None
+        if self._is_remote and self._wanted != "events":
             kind = await asyncio.to_thread(file_system_type, self.root)
             return await self._polling(f"{kind} does not tell of changes made elsewhere"), None
         if self._deaths > 1 and not self._try_events:
@@ -143,7 +158,7 @@ class LibraryWatcher:
         except BaseException:
             events.close()
             raise
-        self._set_mode("events", "the file system tells of changes")
+        self._set_mode("events", "as set" if self._wanted == "events" else "the file system tells of changes")
         return events, None
 
     async def _polling(self, reason: str) -> Polling:
@@ -290,19 +305,25 @@ class LibraryWatcher:
     # ------------------------------------------------------------ tell
 
     def _set_mode(self, mode: str, reason: str) -> None:
-        if (self._mode["mode"], self._mode["reason"]) != (mode, reason):
-            self._mode = {"mode": mode, "since": utc_now().isoformat(), "reason": reason}
+        self._mode = (mode, reason)
         self._mode_changed.set()
 
     async def _keep_telling_mode(self) -> None:
-        connection = self._runtime.connection
-        key = f"mus:{self._runtime.settings.queue_name}:watch:{self.library_id}"
         while True:
             self._mode_changed.clear()
-            await _answered(connection.redis.set(key, json.dumps(self._mode), ex=_MODE_EXPIRY_SECONDS))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_MODE_SECONDS):
-                    await self._mode_changed.wait()
+            mode, reason = self._mode
+            try:
+                async with self._lease.unit_of_work() as work:
+                    await work.session.execute(
+                        update(Library)
+                        .where(Library.id == self.library_id)
+                        .values(watch_mode=mode, watch_reason=reason)
+                    )
+            except (MusError, SQLAlchemyError, OSError) as error:
+                logger.debug("how library %d is watched cannot be written now: %s", self.library_id, error)
+                await asyncio.sleep(_MODE_PAUSE_SECONDS)
+                continue
+            await self._mode_changed.wait()
 
 
 def identity(root: bytes) -> tuple[int, int] | None:
@@ -321,26 +342,28 @@ class _Watchers:
         self._runtime = runtime
         self._lease = lease
         self._tasks = tasks
-        self._running: dict[tuple[int, bytes], tuple[LibraryWatcher, asyncio.Task[None]]] = {}
+        self._running: dict[WatchedLibrary, tuple[LibraryWatcher, asyncio.Task[None]]] = {}
 
     async def keep_in_step(self) -> None:
         while True:
             try:
                 async with self._runtime.database.reading() as session:
-                    rows = await session.execute(select(Library.id, Library.root))
+                    rows = await session.execute(
+                        select(Library.id, Library.root, Library.watch).where(Library.removing_since.is_(None))
+                    )
                     roots = self._runtime.settings.roots
-                    self._adopt({(row.id, roots.here(row.root)) for row in rows})
+                    self._adopt({WatchedLibrary(row.id, roots.here(row.root), row.watch) for row in rows})
             except (MusError, SQLAlchemyError, OSError) as error:
                 logger.warning("the table of libraries cannot be read now: %s", error)
             await asyncio.sleep(_LIBRARIES_SECONDS)
 
-    def _adopt(self, libraries: set[tuple[int, bytes]]) -> None:
-        for key in self._running.keys() - libraries:
-            self._running.pop(key)[1].cancel()
-        for library_id, root in sorted(libraries - self._running.keys()):
-            watcher = LibraryWatcher(self._runtime, self._lease, library_id, root)
-            task = self._tasks.create_task(self._keep_watching(watcher), name=f"mus-watch {library_id}")
-            self._running[library_id, root] = (watcher, task)
+    def _adopt(self, libraries: set[WatchedLibrary]) -> None:
+        for library in self._running.keys() - libraries:
+            self._running.pop(library)[1].cancel()
+        for library in sorted(libraries - self._running.keys()):
+            watcher = LibraryWatcher(self._runtime, self._lease, library)
+            task = self._tasks.create_task(self._keep_watching(watcher), name=f"mus-watch {library.id}")
+            self._running[library] = (watcher, task)
 
     @staticmethod
     async def _keep_watching(watcher: LibraryWatcher) -> None:
@@ -360,8 +383,9 @@ class _Watchers:
         while True:
             is_there = await _answered(self._runtime.connection.redis.ping())
             if is_there and not was_there:
-                for watcher, _ in self._running.values():
-                    watcher.ask_for_scan("the broker came back")
+                for library, (watcher, _) in self._running.items():
+                    if library.watch != "off":
+                        watcher.ask_for_scan("the broker came back")
             was_there = is_there
             await asyncio.sleep(_PING_SECONDS)
 
