@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import shutil
 import signal
@@ -209,27 +208,43 @@ async def test_names_that_keep_ending_watchfiles_lead_to_polling_which_sees_them
             await scene.wait_for_scan()
         (scene.music / os.fsdecode(b"\xfe.mp3")).write_bytes(b"music")
         await scene.wait_for("process_file_created", b"\xfe.mp3")
-        assert (await mode_of(scene))["mode"] == "polling"
+        assert await has_mode(scene, "polling")
         # Events are tried again after a pause, and work.
         await until(lambda: has_mode(scene, "events"), seconds=30, what="events")
 
 
-async def mode_of(scene: Scene) -> dict[str, str]:
-    key = f"mus:{scene.runtime.settings.queue_name}:watch:{scene.library_id}"
-    text = await scene.runtime.connection.redis.get(key)
-    return json.loads(text) if text else {"mode": ""}
+async def mode_of(scene: Scene) -> tuple[str | None, str | None]:
+    """How the library is watched, and why."""
+    async with scene.runtime.database.reading() as session:
+        library = await session.get_one(Library, scene.library_id)
+    return library.watch_mode, library.watch_reason
 
 
 async def has_mode(scene: Scene, mode: str) -> bool:
-    return (await mode_of(scene))["mode"] == mode
+    return (await mode_of(scene))[0] == mode
 
 
-async def test_the_mode_can_be_read_on_the_broker_and_expires(scene: Scene) -> None:
+async def test_the_mode_stands_in_the_librarys_row_with_its_reason(scene: Scene) -> None:
     async with scene.watched():
         await until(lambda: has_mode(scene, "events"), seconds=30, what="events")
-        assert set(await mode_of(scene)) == {"mode", "since", "reason"}
-        key = f"mus:{scene.runtime.settings.queue_name}:watch:{scene.library_id}"
-        assert 0 < await scene.runtime.connection.redis.ttl(key) <= 30
+        assert await mode_of(scene) == ("events", "the file system tells of changes")
+
+
+async def test_a_library_is_watched_as_a_person_set_it_from_then_on(scene: Scene) -> None:
+    await scene.set_library(watch="polling")
+    async with scene.watched():
+        await until(lambda: has_mode(scene, "polling"), seconds=30, what="polling")
+        assert await mode_of(scene) == ("polling", "as set")
+        await scene.set_library(watch="off")
+        await until(lambda: has_mode(scene, "off"), seconds=30, what="off")
+        (scene.music / "unseen.mp3").write_bytes(b"music")
+        await scene.set_library(watch="events")
+        await until(lambda: has_mode(scene, "events"), seconds=30, what="events")
+        await scene.wait_for_scan()
+        (scene.music / "seen.mp3").write_bytes(b"music")
+        await scene.wait_for("process_file_created", b"seen.mp3")
+        # A scan is to find what came while nobody watched.
+        assert b"unseen.mp3" not in await scene.enqueued("process_file_created")
 
 
 async def test_a_root_that_vanishes_and_returns_is_scanned_each_time_and_deletes_nothing(
@@ -337,7 +352,7 @@ async def test_polling_finds_what_events_would_tell(scene: Scene, monkeypatch: p
     for name in ("A/old.mp3", "A/gone.mp3", "B/changed.mp3", "C/1.mp3", "same.mp3"):
         await scene.add_file(name)
     async with scene.watched():
-        assert (await mode_of(scene))["mode"] == "polling"
+        assert await has_mode(scene, "polling")
         (scene.music / "A/old.mp3").rename(scene.music / "A/new.mp3")
         await scene.wait_for("process_file_move", b"A/old.mp3", b"A/new.mp3")
         (scene.music / "A/gone.mp3").unlink()

@@ -122,7 +122,7 @@ def set_library(
     new_name: Annotated[str | None, typer.Option("--name", metavar="NAME", help="Another name.")] = None,
     root: Annotated[
         str | None,
-        typer.Option("--root", metavar="DIR", help="Where the same files are now; tracks keep their ids."),
+        typer.Option("--root", metavar="DIR", help="Where its files are now; tracks keep their ids."),
     ] = None,
     watch: WatchOption = None,
     scan: ScanOption = None,
@@ -146,9 +146,7 @@ def set_library(
     if root is not None:
         change["root"] = _absolute(root)
     if not change:
-        raise WrongUsageError(
-            "say what to change: --name, --root, --watch, --scan, --guard-min or --guard-fraction"
-        )
+        raise WrongUsageError("say what to change: --name, --root, --watch, --scan or --guard-…")
     from mus.cli import library_tables
     from mus.cli.event_loop import run
 

@@ -32,7 +32,7 @@ from mus.persistence.libraries import (
     overlapping,
     refuse_overlap,
 )
-from mus.persistence.models import Library, Track, TrashEntry, utc_now
+from mus.persistence.models import Job, Library, Track, TrashEntry, utc_now
 from mus.persistence.moved_library import has_its_files, move_root
 
 WatchSetting = Literal["auto", "events", "polling", "off"]
@@ -90,7 +90,7 @@ async def shown_libraries(session: AsyncSession, settings: Settings) -> list[Sho
     counts = await session.execute(
         select(Track.library_id, func.count()).where(Track.status.in_(LIVE_STATES)).group_by(Track.library_id)
     )
-    tracks: dict[int, int] = dict(counts.tuples())
+    tracks: dict[int, int] = dict(counts.all())
     is_watched = await is_watcher_alive(session, settings)
     return [
         ShownLibrary(
@@ -142,7 +142,7 @@ async def add_library(
             if _places(now) != _stored_places(seen):
                 continue  # another one came meanwhile: look at the folders again
             _check_name_is_free(values["name"], now)
-            library = Library(root=settings.roots.stored(folder), **values)
+            library = Library(id=await _new_id(work.session), root=settings.roots.stored(folder), **values)
             work.session.add(library)
             await work.session.flush()
             await _set_scan(work.session, library.id, change, settings)
@@ -221,6 +221,20 @@ async def request_removal(
             Options(dedupe_key=key, exclusive_key=f"library:{library.id}", requested_by=requested_by),
             library_id=library.id,
         )
+
+
+async def _new_id(session: AsyncSession) -> int | None:
+    """One that no library ever had, so that no job about a removed one concerns this; None is the database's own.
+
+    SQLite gives the highest id anew once its row is gone, and the table was made so.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        return None
+    highest = [
+        await session.scalar(select(func.max(Library.id))),
+        await session.scalar(select(func.max(Job.arguments["library_id"].as_integer()))),
+    ]
+    return max(number or 0 for number in highest) + 1
 
 
 # ------------------------------------------------------------ what cannot be

@@ -16,6 +16,7 @@ from mus.jobs.telling import DELETED, tell_library_change, tell_tracks
 from mus.ledger.families import cancel_open, hold_family
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.ledger.ledger import Ledger
+from mus.ledger.queries import is_about
 from mus.persistence.batch_operations import hold_tracks_of_removed
 from mus.persistence.libraries import hold_libraries
 from mus.persistence.models import Job, Library, Track
@@ -76,7 +77,7 @@ async def cancel_jobs_of(ledger: Ledger, work: UnitOfWork, library_id: int, *, b
         .where(
             Job.state.not_in(TERMINAL_STATES),
             Job.parent_id.is_(None),
-            Job.arguments["library_id"].as_integer() == library_id,
+            is_about(library_id),
             Job.id != (besides or ""),
         )
         .order_by(Job.id)

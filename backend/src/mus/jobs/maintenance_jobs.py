@@ -31,7 +31,9 @@ async def scheduled_scans(*, library_id: int | None = None) -> dict[str, Any]:
     wanted = Library.id.not_in(with_own) if library_id is None else Library.id == library_id
     async with services().database.reading() as session:
         library_ids = (
-            await session.scalars(select(Library.id).where(wanted, Library.removing_since.is_(None)))
+            await session.scalars(
+                select(Library.id).where(wanted, Library.removing_since.is_(None)).order_by(Library.id)
+            )
         ).all()
     async with current_job().effect():
         jobs = await broker.enqueue_many(
