@@ -30,13 +30,13 @@ from mus.config import Settings
 from mus.errors import MusError
 from mus.jobs import JOB_MODULES
 from mus.ledger.lease import WATCHER, Lease
-from mus.library.file_systems import file_system_type, is_remote
+from mus.library.file_systems import MountTable, eventless_mount
 from mus.library.paths import shown
 from mus.library.walk import WalkReport, walk
 from mus.persistence.models import Library
 from mus.watcher.enqueue import MOST_CHANGES, MOST_FOLDERS, Enqueuer
 from mus.watcher.filter import EventFilter, Noticed
-from mus.watcher.notice import Events, NoEventsError, Polling
+from mus.watcher.notice import NoEventsError, Polling, Source, events_of
 from mus.watcher.settle import Look, Settled, Settler, look_at
 
 logger = logging.getLogger(__name__)
@@ -80,10 +80,12 @@ class LibraryWatcher:
         self._filter = EventFilter(library.root)
         self._settler = Settler(runtime.settings.settle_seconds)
         self._enqueuer = Enqueuer(runtime.database, library.id, lease)
-        self._noticed: set[bytes] = set()
+        self._noticed = Noticed()
         self._wake = asyncio.Event()
         self._identity: tuple[int, int] | None = None
         self._is_remote = False
+        #: What was renamed and is to be looked at: of folders, all that is in them was.
+        self._renamed_folders: set[bytes] = set()
         #: Whether what was noticed is of a root that is not there any more.
         self._is_root_lost = False
         self._flood_since: float | None = None
@@ -114,9 +116,14 @@ class LibraryWatcher:
         reason = "the watcher starts"
         while True:
             await self._root_present(reason)
-            source, try_again_seconds = await self._opened_source()
-            self.ask_for_scan(reason)
-            reason = await self._follow(source, try_again_seconds)
+            # Before anything is watched: what is mounted from now on will be noticed.
+            mounts = MountTable(self.root)
+            try:
+                source, try_again_seconds = await self._opened_source()
+                self.ask_for_scan(reason)
+                reason = await self._follow(source, mounts, try_again_seconds)
+            finally:
+                mounts.close()
 
     async def _root_present(self, reason: str) -> None:
         """Wait until the root is a folder."""
@@ -131,22 +138,23 @@ class LibraryWatcher:
             self._identity = await asyncio.to_thread(identity, self.root)
         logger.info("the music folder %s is there", shown(self.root))
 
-    async def _opened_source(self) -> tuple[Events | Polling, float | None]:
+    async def _opened_source(self) -> tuple[Source, float | None]:
         """A source that runs, and the time after which events are to be tried (again)."""
-        self._is_remote = await asyncio.to_thread(is_remote, self.root)
+        eventless = await asyncio.to_thread(eventless_mount, self.root)
+        self._is_remote = eventless is not None
         settle_seconds = self._runtime.settings.settle_seconds
         self._settler.quiet_seconds = (
             max(settle_seconds, _REMOTE_SETTLE_SECONDS) if self._is_remote else settle_seconds
         )
         if self._wanted == "polling":
             return await self._polling("as set"), None
-        if self._is_remote and self._wanted != "events":
-            kind = await asyncio.to_thread(file_system_type, self.root)
-            return await self._polling(f"{kind} does not tell of changes made elsewhere"), None
+        if eventless is not None and self._wanted != "events":
+            reason = f"{eventless.type} at {shown(eventless.point)} does not tell of changes made elsewhere"
+            return await self._polling(reason), None
         if self._deaths > 1 and not self._try_events:
             return await self._polling("the file system's events keep failing"), self._pause_after_death()
         self._try_events = False
-        events = Events(self.root)
+        events = events_of(self.root)
         try:
             await events.open()
         except NoEventsError as error:
@@ -168,11 +176,11 @@ class LibraryWatcher:
         self._set_mode("polling", reason)
         return polling
 
-    async def _follow(self, source: Events | Polling, try_again_seconds: float | None) -> str:
+    async def _follow(self, source: Source, mounts: MountTable, try_again_seconds: float | None) -> str:
         """Deliver what the source notices. Returns why it is over."""
         started = time.monotonic()
         reading = asyncio.create_task(source.read(self._deliver))
-        guarding = asyncio.create_task(self._until_root_changes())
+        guarding = asyncio.create_task(self._until_root_changes(mounts))
         try:
             done, _ = await asyncio.wait(
                 {reading, guarding}, timeout=try_again_seconds, return_when=asyncio.FIRST_COMPLETED
@@ -203,30 +211,35 @@ class LibraryWatcher:
 
     def _lose_root(self) -> None:
         self._is_root_lost = True
-        self._noticed.clear()
+        self._noticed = Noticed()
 
-    async def _until_root_changes(self) -> str:
+    async def _until_root_changes(self, mounts: MountTable) -> str:
         while True:
             await asyncio.sleep(_ROOT_SECONDS)
             now = await asyncio.to_thread(identity, self.root)
             if now != self._identity:
                 # Unmounted, renamed, or another one in its place: nothing noticed so far holds for it.
                 return "the music folder vanished" if now is None else "the music folder is another one now"
+            if mounts.has_changed():
+                # At once or in between: who watches what is under a mount does not see what is in it.
+                return "a disk was mounted or unmounted at the music folder or in it"
 
     def _deliver(self, noticed: Noticed) -> None:
         if noticed.scan_reason is not None:
             self._enqueuer.add_scan(noticed.scan_reason)
         self._noticed_at = time.monotonic()
         if self._flood_since is None:
-            self._noticed |= noticed.paths
-            if len(self._noticed) + len(self._settler) + len(self._enqueuer) > MOST_CHANGES:
+            self._noticed.paths |= noticed.paths
+            self._noticed.finished |= noticed.finished
+            self._noticed.renamed |= noticed.renamed
+            if len(self._noticed.paths) + len(self._settler) + len(self._enqueuer) > MOST_CHANGES:
                 self._flood()
         self._wake.set()
 
     def _flood(self) -> None:
         """So many changes that a scan is cheaper, and their paths too many to keep."""
         self._flood_since = time.monotonic()
-        self._noticed.clear()
+        self._noticed = Noticed()
         logger.info("more than %d changes at once in %s: a scan will find them", MOST_CHANGES, shown(self.root))
 
     # ------------------------------------------------------------ settle and enqueue
@@ -241,8 +254,9 @@ class LibraryWatcher:
                 self._enqueuer.drop_gone()
             if self._flood_since is not None:
                 self._end_flood(now)
-            noticed, self._noticed = self._noticed, set()
-            self._settler.notice(noticed, now)
+            noticed, self._noticed = self._noticed, Noticed()
+            self._renamed_folders |= noticed.renamed
+            self._settler.notice(noticed.paths, now, finished=noticed.finished, renamed=noticed.renamed)
             due = self._settler.next_due
             if due is not None and due <= now:
                 await self._settle(now)
@@ -274,14 +288,26 @@ class LibraryWatcher:
         if len(folders) > MOST_FOLDERS:
             self._enqueuer.add_scan(f"{len(folders)} folders appeared")
         elif folders:
-            files = await asyncio.to_thread(self._files_below, folders)
-            if len(files) > MOST_CHANGES:
-                self._flood()
-            else:
-                self._settler.notice(files, time.monotonic())
+            settled += await self._list(folders)
+        self._renamed_folders.clear()
         self._enqueuer.add(settled)
         if root_now is None or root_now != self._identity or self._is_root_lost:
             self._enqueuer.drop_gone()
+
+    async def _list(self, folders: list[bytes]) -> list[Settled]:
+        """Notice the files in folders; of renamed ones they are looked at at once; returns what that settled.
+
+        So they meet their old paths before these are taken for deleted.
+        """
+        files = await asyncio.to_thread(self._files_below, folders)
+        if len(files) > MOST_CHANGES:
+            self._flood()
+            return []
+        renamed_folders = [folder + b"/" for folder in folders if folder in self._renamed_folders]
+        renamed = {file for file in files if file.startswith(tuple(renamed_folders))}
+        now = time.monotonic()
+        self._settler.notice(files, now, renamed=renamed)
+        return (await asyncio.to_thread(self._look_and_settle, now))[0] if renamed else []
 
     def _look_and_settle(self, now: float) -> tuple[list[Settled], tuple[int, int] | None]:
         walked: dict[bytes, bool] = {}
