@@ -18,7 +18,7 @@ from sqlalchemy import update
 from mus.broker.embedded_server import EmbeddedServer
 from mus.library.file_systems import Mount
 from mus.persistence.models import Library
-from mus.watcher import notice, watcher
+from mus.watcher import library_watcher, notice, watcher
 from mus.watcher.filter import Noticed
 from mus.watcher.inotify import EventsLostError, Inotify, InotifyTree
 from mus.watcher.notice import NoEventsError, OtherEvents, Polling
@@ -28,7 +28,8 @@ from watcher.scene import Scene, opened_scene
 
 @pytest.fixture(autouse=True)
 def _quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_ROOT_SECONDS", "_LIBRARIES_SECONDS", "_PING_SECONDS"):
+    monkeypatch.setattr(library_watcher, "_ROOT_SECONDS", 0.1)
+    for name in ("_LIBRARIES_SECONDS", "_PING_SECONDS"):
         monkeypatch.setattr(watcher, name, 0.1)
 
 
@@ -203,9 +204,9 @@ async def test_a_name_that_is_not_utf_8_ends_watchfiles_for_good(tmp_path: Path)
 async def test_events_that_fail_heal_with_a_scan_and_when_they_keep_failing_by_polling(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(watcher, "events_of", OtherEvents)
+    monkeypatch.setattr(library_watcher, "events_of", OtherEvents)
     monkeypatch.setattr(notice, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(watcher, "_LONGEST_POLLING_AFTER_DEATH_SECONDS", 1.5)
+    monkeypatch.setattr(library_watcher, "_LONGEST_POLLING_AFTER_DEATH_SECONDS", 1.5)
     async with scene.watched():
         (scene.music / os.fsdecode(b"\xff0.mp3")).write_bytes(b"music")
         await scene.wait_for_scan()
@@ -306,7 +307,7 @@ async def test_a_root_that_is_replaced_within_an_instant_is_watched_on(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The new folder may get the inode of the old one, so that looking at it tells nothing.
-    monkeypatch.setattr(watcher, "_ROOT_SECONDS", 1000.0)
+    monkeypatch.setattr(library_watcher, "_ROOT_SECONDS", 1000.0)
     async with scene.watched():
         scene.music.rmdir()
         scene.music.mkdir()
@@ -375,8 +376,8 @@ async def test_a_broker_that_comes_back_leads_to_a_scan(tmp_path: Path) -> None:
 
 async def test_polling_finds_what_events_would_tell(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notice, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(watcher, "_REMOTE_SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr(watcher, "eventless_mount", lambda root: Mount(b"1", b"0:1", root, "nfs4"))
+    monkeypatch.setattr(library_watcher, "_REMOTE_SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(library_watcher, "eventless_mount", lambda root: Mount(b"1", b"0:1", root, "nfs4"))
     for name in ("A/old.mp3", "A/gone.mp3", "B/changed.mp3", "C/1.mp3", "same.mp3"):
         await scene.add_file(name)
     async with scene.watched():
