@@ -56,15 +56,24 @@ SUFFIXES = (*_ENCODERS, ".ape", ".mpc", ".dsf")
 Tags = Mapping[str, Any]
 
 
-def make_audio(path: Path, *, seconds: float = 1.0, tags: Tags | None = None, picture: bytes | None = None) -> Path:
+def make_audio(
+    path: Path,
+    *,
+    seconds: float = 1.0,
+    tags: Tags | None = None,
+    picture: bytes | None = None,
+    pitch: float = 1.0,
+) -> Path:
     """Make a stereo file of the format that `path` ends with (`.alac.m4a` for ALAC), and its folders.
+
+    Sounds of another `pitch` differ, but in `.ape`, `.mpc` and `.dsf`, which are silent.
 
     `tags` by Vorbis comment's lower-case names (title, artist, albumartist, tracknumber, musicbrainz_trackid,
     replaygain_track_gain, …), with a list for several values; `picture` is embedded as the front cover.
     """
     suffix = next((long for long in (".alac.m4a",) if path.name.endswith(long)), path.suffix.lower())
     path.parent.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(_sound(suffix, seconds), path)
+    shutil.copyfile(_sound(suffix, seconds, pitch), path)
     if tags or picture is not None:
         texts = {name: _texts(value) for name, value in (tags or {}).items() if value is not None}
         _TAGGERS[path.suffix.lower()](path, texts, picture)
@@ -92,8 +101,8 @@ def _folder() -> Path:
 
 
 @cache
-def _sound(suffix: str, seconds: float) -> Path:
-    path = _folder() / f"{seconds}{suffix}"
+def _sound(suffix: str, seconds: float, pitch: float) -> Path:
+    path = _folder() / f"{seconds} {pitch}{suffix}"
     if suffix == ".ape":
         path.write_bytes(_ape(seconds))
     elif suffix == ".mpc":
@@ -101,13 +110,13 @@ def _sound(suffix: str, seconds: float) -> Path:
     elif suffix == ".dsf":
         path.write_bytes(_dsf(seconds))
     else:
-        _encode(path, *_ENCODERS[suffix], seconds=seconds)
+        _encode(path, *_ENCODERS[suffix], seconds=seconds, pitch=pitch)
     return path
 
 
-def _encode(path: Path, container: str, codec: str, sample_format: str, *, seconds: float) -> None:
+def _encode(path: Path, container: str, codec: str, sample_format: str, *, seconds: float, pitch: float) -> None:
     time = np.arange(round(RATE * seconds)) / RATE
-    wave = np.stack([np.sin(time * 2 * np.pi * hertz) for hertz in (330, 440)]) * 0.4
+    wave = np.stack([np.sin(time * 2 * np.pi * hertz) for hertz in (330 * pitch, 440 * pitch)]) * 0.4
     with av.open(str(path), "w", format=container) as output:
         # FFmpeg's own Vorbis encoder is marked experimental; it is the one in PyAV's wheels.
         options = {"strict": "experimental"} if codec == "vorbis" else {}

@@ -196,11 +196,11 @@ def result_of(job: Job) -> dict[str, Any]:
     return job.result
 
 
-async def new_library(runtime: Runtime, root: Path) -> MusicLibrary:
+async def new_library(runtime: Runtime, root: Path, *, name: str = "Music") -> MusicLibrary:
     load_job_modules([], list(Queue))
     root.mkdir(parents=True, exist_ok=True)
     async with runtime.database.unit_of_work() as work:
-        row = Library(name="Music", root=os.fsencode(root))
+        row = Library(name=name, root=os.fsencode(root))
         work.session.add(row)
         await work.session.flush()
         return MusicLibrary(runtime, row.id, root)

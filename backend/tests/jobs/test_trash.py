@@ -168,20 +168,25 @@ async def test_a_folder_that_became_a_link_is_not_written_through(library: Music
     assert os.listdir(tmp_path / "outside") == ["2.mp3"]
 
 
-async def test_a_name_that_is_taken_is_never_overwritten(library: MusicLibrary) -> None:
-    ids = await scanned(library, "1.mp3", "2.mp3")
-    await deleted(library, ids["1.mp3"])
-    make_audio(library.root / "1.mp3", seconds=0.3, tags={"title": "Another"})
+async def test_where_its_place_is_taken_a_track_is_restored_beside_it(library: MusicLibrary) -> None:
+    long = "\u00e4" * 125 + ".mp3"
+    ids = await scanned(library, "1.mp3", long, "2.mp3")
+    for name in ("1.mp3", long):
+        await deleted(library, ids[name])
+        make_audio(library.root / name, seconds=0.3, tags={"title": "Another"})
+    (library.root / "1 (2).mp3").mkdir()
     await library.scan()
-    job = await restored(library, ids["1.mp3"])
-    assert job.error_message == "1.mp3 exists again: move that file away first"
-    assert (await by_id(library, ids["1.mp3"])).status == "TRASHED"
-    (library.root / "1.mp3").unlink()
-    result_of(await restored(library, ids["1.mp3"]))
-    tracks = await library.tracks()
-    assert tracks["1.mp3"].id == ids["1.mp3"]
-    [other] = [track for track in tracks.values() if track.title == "Another"]
-    assert other.status == "MISSING", "everything known of it is kept"
+    others = {name: (await library.track(name)).id for name in ("1.mp3", long)}
+    assert result_of(await restored(library, ids["1.mp3"])) == {"restored": "1 (3).mp3"}
+    beside = "\u00e4" * 121 + " (2).mp3"
+    assert result_of(await restored(library, ids[long])) == {"restored": beside}
+    (library.root / "1 (2).mp3").rmdir()
+    assert counts_in(await library.scan())["unchanged"] == 5
+    found = {name: (track.id, track.status) for name, track in (await library.tracks()).items()}
+    assert found["1 (3).mp3"] == (ids["1.mp3"], "PENDING")
+    assert found[beside] == (ids[long], "PENDING")
+    assert {name: found[name][0] for name in others} == others, "what took the place stays what it is"
+    assert await entries(library) == []
 
 
 async def test_deleted_files_of_one_name_lie_side_by_side(library: MusicLibrary) -> None:
@@ -424,6 +429,20 @@ async def test_after_thirty_days_a_deleted_file_is_gone_for_good(music: MusicLib
     assert result_of(await purge(music)) == {"purged": 1}
     assert in_trash(music) == [f"{ids['2.mp3']}-2.mp3"]
     assert {track.id for track in (await music.tracks()).values()} == {ids["2.mp3"], ids["3.mp3"]}
+
+
+async def test_a_person_empties_the_trash_of_some_tracks_or_of_a_library_at_once(library: MusicLibrary) -> None:
+    ids = await scanned(library, "1.mp3", "2.mp3", "3.mp3", "4.mp3")
+    for name in ("1.mp3", "2.mp3", "3.mp3"):
+        await deleted(library, ids[name])
+    chosen = [ids["1.mp3"], ids["4.mp3"]]
+    assert result_of(await library.run("empty_trash", track_ids=chosen)) == {"purged": 1}
+    assert set(in_trash(library)) == {f"{ids['2.mp3']}-2.mp3", f"{ids['3.mp3']}-3.mp3"}
+    assert result_of(await library.run("empty_trash", library_id=library.id + 1)) == {"purged": 0}
+    assert result_of(await library.run("empty_trash", library_id=library.id)) == {"purged": 2}
+    assert in_trash(library) == []
+    assert {track.id for track in (await library.tracks()).values()} == {ids["4.mp3"]}
+    assert (library.root / "4.mp3").exists()
 
 
 async def test_how_long_the_trash_is_kept_is_an_argument(music: MusicLibrary) -> None:

@@ -57,7 +57,8 @@ def compare(
         report = WalkReport()
         report.folder_devices[start] = DEVICE
     end = plan.conclude(report, start, any_device=any_device)
-    return Outcome(plan, [one.path for one in [*read, *end.to_read]], end)
+    changed = [change.file for change in end.changed]
+    return Outcome(plan, [one.path for one in [*read, *end.to_read, *changed]], end)
 
 
 def test_a_file_as_it_was_is_unchanged() -> None:
@@ -318,3 +319,15 @@ def test_whatever_is_known_and_found_each_file_and_each_track_has_one_fate(
         # What is found in its old place is read when that is free.
         if origin.path in here and origin.path not in moved_paths:
             assert origin.path in after
+
+
+def test_files_that_swapped_places_and_changed_are_suspect() -> None:
+    known = [track(1, b"a.mp3"), track(2, b"b.mp3")]
+    outcome = compare(known, [file(b"a.mp3", 2, size=101), file(b"b.mp3", 1, size=102)])
+    assert [(change.track_id, change.is_suspect) for change in outcome.end.changed] == [(1, True), (2, True)]
+
+
+def test_a_file_that_changed_in_its_place_is_not_suspect() -> None:
+    known = [track(1, b"a.mp3"), track(2, b"b.mp3"), track(3, b"c.mp3", inode=9, status="MISSING")]
+    outcome = compare(known, [file(b"a.mp3", 1, size=101), file(b"b.mp3", 9, size=102)])
+    assert [(change.track_id, change.is_suspect) for change in outcome.end.changed] == [(1, False), (2, False)]

@@ -11,14 +11,14 @@ import pytest
 import pyvips
 
 from audio_files import SUFFIXES, make_audio
-from mus.library.sound import sound_hash
+from mus.library.sound import hear
 
 #: Begins like a frame of MPEG audio, which a demuxer must not take it for.
 _LIKE_A_FRAME = "\u00ff\u00fb\u0090\u0064 and more"
 
 
 def hashed(file: Path) -> bytes | None:
-    return sound_hash(os.fsencode(file.parent), os.fsencode(file.name))
+    return hear(os.fsencode(file.parent), os.fsencode(file.name)).audio_hash
 
 
 @pytest.mark.parametrize("suffix", SUFFIXES)

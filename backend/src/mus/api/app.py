@@ -18,6 +18,7 @@ from mus.api.dependencies import refuse_unknown_query
 from mus.api.docs_page import install_docs_page
 from mus.api.problems import Problem, described, install_error_handlers
 from mus.api.routers import (
+    duplicate_router,
     errors_router,
     event_router,
     health_router,
@@ -29,6 +30,7 @@ from mus.api.routers import (
     scan_router,
     schedule_router,
     track_router,
+    trash_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
 from mus.broker.runtime import Runtime, opened
@@ -40,6 +42,8 @@ _ROUTERS = (
     health_router,
     library_router,
     track_router,
+    duplicate_router,
+    trash_router,
     media_router,
     scan_router,
     errors_router,

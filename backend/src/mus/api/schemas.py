@@ -12,6 +12,7 @@ from mus.broker.queues import Queue
 from mus.errors import ErrorCategory
 from mus.ledger.job_states import JobState
 from mus.library.states import TrackState
+from mus.persistence.duplicates import DuplicateKind
 
 T = TypeVar("T")
 
@@ -68,7 +69,23 @@ class TrackItem(BaseModel):
     has_cover: bool
 
 
+class TrashItem(BaseModel):
+    track: TrackItem
+    path: str = Field(description="Where it was, and where it is restored to unless something is there again")
+    deleted_at: datetime
+    state: str = Field(description="`trashed`; or `moving`, `restoring`, `purging` while a job is at it")
+
+
+class DuplicateGroup(BaseModel):
+    kind: DuplicateKind
+    tracks: list[TrackItem]
+
+
 class TrackDetail(TrackItem):
+    title_sort: str | None = Field(description="By what the title is sorted, if its tags say so")
+    artist_sort: str | None
+    album_artist_sort: str | None
+    album_sort: str | None
     artists: list[str]
     album_artists: list[str]
     genres: list[str]

@@ -37,6 +37,10 @@ def track_item(track: Track, libraries: Mapping[int, str]) -> TrackItem:
 def track_detail(track: Track, libraries: Mapping[int, str]) -> TrackDetail:
     return TrackDetail(
         **_track_fields(track, libraries),
+        title_sort=track.title_sort,
+        artist_sort=track.artist_sort,
+        album_artist_sort=track.album_artist_sort,
+        album_sort=track.album_sort,
         artists=track.artists or [],
         album_artists=track.album_artists or [],
         genres=track.genres or [],

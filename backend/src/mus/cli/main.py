@@ -11,7 +11,20 @@ from typing import Annotated, Any, NoReturn
 import typer
 
 import mus
-from mus.cli import backup, doctor, jobs, libraries, migrate, parts, queues, scan, schedules, supervisor_events, up
+from mus.cli import (
+    backup,
+    doctor,
+    jobs,
+    libraries,
+    migrate,
+    parts,
+    queues,
+    scan,
+    schedules,
+    supervisor_events,
+    trash,
+    up,
+)
 from mus.cli.options import WrongUsageError
 from mus.errors import BadRequestError, MusError
 
@@ -59,6 +72,7 @@ app.add_typer(libraries.app, name="libraries")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")
+app.add_typer(trash.app, name="trash")
 app.command("doctor")(doctor.doctor)
 app.command("backup")(backup.backup)
 app.command("restore")(backup.restore)

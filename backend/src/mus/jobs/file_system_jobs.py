@@ -12,6 +12,7 @@ from mus.jobs.scan_finish import finish
 from mus.jobs.scan_read import read_and_store
 from mus.jobs.scan_walk import walk_and_enqueue
 from mus.jobs.trash import delete_track, restore_track
+from mus.jobs.trash_purge import purge_chosen
 from mus.jobs.watched_changes import apply_changes
 from mus.library.paths import unescaped
 
@@ -77,6 +78,12 @@ async def delete_track_by_id(*, track_id: int) -> dict[str, Any]:
 async def restore_track_by_id(*, track_id: int) -> dict[str, Any]:
     """Bring a trashed track back."""
     return await restore_track(current_job(), track_id)
+
+
+@broker.task("empty_trash", timeout_seconds=6 * _HOUR)
+async def empty_trash(*, library_id: int | None = None, track_ids: list[int] | None = None) -> dict[str, Any]:
+    """Delete for good what is in the trash: all of it, or a library's, or these tracks'."""
+    return await purge_chosen(current_job(), library_id=library_id, track_ids=track_ids)
 
 
 @broker.task("remove_library", timeout_seconds=_HOUR)

@@ -13,11 +13,12 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import broker
 from mus.jobs.admin_webhook import call_webhook
 from mus.jobs.database_upkeep import keep_database_well
+from mus.jobs.renewed_words import renew_words_of_all
 from mus.jobs.retention import HistoryRetention
 from mus.jobs.scan_requests import scan_job
 from mus.jobs.services import services
 from mus.jobs.thumbnail_upkeep import delete_orphaned_thumbnails
-from mus.jobs.trash import purge_trash as purge
+from mus.jobs.trash_purge import purge_old
 from mus.ledger.workers import forget_gone_workers
 from mus.persistence.models import Library, Schedule
 
@@ -68,7 +69,7 @@ async def prune_history(*, days: Days = 90) -> dict[str, Any]:
 @broker.task("purge_trash")
 async def purge_trash(*, days: Days = 30) -> dict[str, Any]:
     """Delete for good what was trashed so many days ago."""
-    return await purge(current_job(), older_than_days=days)
+    return await purge_old(current_job(), older_than_days=days)
 
 
 @broker.task("prune_thumbnails")
@@ -81,3 +82,9 @@ async def prune_thumbnails() -> dict[str, Any]:
 async def database_upkeep() -> dict[str, Any]:
     """Check the database for damage, and keep it quick and small."""
     return await keep_database_well(current_job())
+
+
+@broker.task("renew_words", timeout_seconds=3600.0)
+async def renew_words() -> dict[str, Any]:
+    """Make the words and keys by which tracks are found and sorted again, by the rules of today."""
+    return await renew_words_of_all(current_job())

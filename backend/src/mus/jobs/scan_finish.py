@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -13,6 +13,7 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.errors import AdminRequiredError, LibraryOfflineError
 from mus.jobs.gone_files import provably_gone
+from mus.jobs.lost_tracks import moves_among, reunite
 from mus.jobs.mount_guard import check_losses, device_of, mark_offline, mark_online
 from mus.jobs.moved_tracks import Moved, apply_moves
 from mus.jobs.scan_read import look_again_later, read
@@ -21,8 +22,8 @@ from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import renew_looks, request_analysis
 from mus.jobs.telling import DELETED, tell_stored, tell_tracks
 from mus.ledger.job_states import JobState
-from mus.library.paths import is_parked, unescaped
-from mus.library.scan_plan import Move
+from mus.library.paths import escaped, is_parked, unescaped
+from mus.library.scan_plan import Changed, Move
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import (
@@ -36,6 +37,7 @@ from mus.persistence.batch_operations import (
 )
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job
+from mus.persistence.unit_of_work import UnitOfWork
 
 _VANISHED = "vanished during the scan"
 
@@ -47,7 +49,9 @@ class _Walked:
     path: bytes
     confirmed: bool
     found: int
+    newest: int
     moves: list[Move]
+    doubtful: list[Changed]
     missing: list[int]
     after_moves: list[bytes]
     renumbered: dict[int, int]
@@ -61,9 +65,10 @@ class _Walked:
             path=unescaped(checkpoint["path"]),
             confirmed=checkpoint["confirm"],
             found=checkpoint["found"],
-            moves=[
-                Move(track_id, FoundFile(unescaped(path), *numbers))
-                for track_id, path, *numbers in checkpoint["moves"]
+            newest=checkpoint["newest"],
+            moves=_moves(checkpoint["moves"]),
+            doubtful=[
+                Changed(found, track_id, is_suspect=True) for track_id, found in _moves(checkpoint["doubtful"])
             ],
             missing=checkpoint["missing"],
             after_moves=[unescaped(path) for path in checkpoint["after_moves"]],
@@ -72,6 +77,10 @@ class _Walked:
             skipped=checkpoint["skipped"],
             unlisted=checkpoint["unlisted"],
         )
+
+
+def _moves(rows: Iterable[Sequence[Any]]) -> list[Move]:
+    return [Move(track_id, FoundFile(unescaped(path), *numbers)) for track_id, path, *numbers in rows]
 
 
 @dataclass(slots=True)
@@ -100,17 +109,21 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     library = await find_library(scan.arguments["library_id"])
     walked = _Walked.of(scan.checkpoint or {})
     chunks = await _chunks(scan.id)
+    left = dict(job.checkpoint or {})
+    walked.moves.extend(await _recognised_moves(job, library, walked, left))
     moved = await apply_moves(job, library, walked.moves)
-    late = await _read_late(job, library, walked, moved)
+    late = await _read_late(job, library, walked, moved, left)
     async with job.effect(stage="finishing") as work:
         await hold_tracks(work.session, library.id)
         await renumber_devices(work.session, library.id, walked.renumbered)
         await renew_looks(work.session, library.id)
     device = await asyncio.to_thread(device_of, library)
-    unmet = [*walked.missing, *chunks.gone]
+    unmet = [*walked.missing, *chunks.gone, *(change.track_id for change in walked.doubtful)]
     async with services().database.reading() as session:
         last_written = await last_writes(session, unmet)
     gone, overwritten = await _still_gone(library, walked, unmet)
+    reunited = await _reunite(job, library, walked, gone, left)
+    gone = [track_id for track_id in gone if track_id not in reunited]
     try:
         async with job.effect() as work:
             await hold_tracks(work.session, library.id)
@@ -120,7 +133,7 @@ async def finish(job: RunningJob) -> dict[str, Any]:
             if not walked.path:
                 await mark_online(work, library, device=device)
             outcome = {
-                "counts": _counts(walked, chunks, late, moved, missing)
+                "counts": _counts(walked, chunks, late, moved, missing, left)
                 | {"failed": await error_count(work.session, library.id, walked.path)},
                 "failures": chunks.failures,
                 "chunks": chunks.count,
@@ -148,20 +161,28 @@ def _result(outcome: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _counts(
-    walked: _Walked, chunks: _Chunks, late: Mapping[str, int], moved: Moved, missing: int
+    walked: _Walked,
+    chunks: _Chunks,
+    late: Mapping[str, int],
+    moved: Moved,
+    missing: int,
+    left: Mapping[str, Any],
 ) -> dict[str, Any]:
     vanished = chunks.vanished + late["vanished"] + moved.lost
     skipped = walked.skipped | ({_VANISHED: vanished} if vanished else {})
     found = walked.found - vanished
-    added, updated = chunks.added + late["added"], chunks.updated + late["updated"]
+    # A lost track that was found among the new ones has moved.
+    added = max(0, chunks.added + late["added"] - left.get("reunited_new", 0))
+    updated = chunks.updated + late["updated"]
+    followed = len(moved.confirmed) + left.get("reunited", 0)
     return {
         "found": found,
         "added": added,
         "updated": updated,
-        "moved": len(moved.confirmed),
+        "moved": followed,
         "missing": missing,
         # What is left over: an earlier attempt of the walk may have seen some of the others as well.
-        "unchanged": max(0, found - added - updated - len(moved.confirmed)),
+        "unchanged": max(0, found - added - updated - followed),
         "skipped": sum(skipped.values()),
         "skipped_reasons": skipped,
         "unlisted_folders": walked.unlisted,
@@ -193,17 +214,49 @@ async def _chunks(scan_id: str) -> _Chunks:
     return chunks
 
 
-async def _read_late(job: RunningJob, library: LocalLibrary, walked: _Walked, moved: Moved) -> dict[str, int]:
-    """Read the files whose place another track had until the moves were done, and hard links. Returns counts.
+async def _recognised_moves(
+    job: RunningJob, library: LocalLibrary, walked: _Walked, left: dict[str, Any]
+) -> list[Move]:
+    """Moves among the doubtful files, from an earlier attempt if it came so far."""
+    if walked.doubtful and "recognised" not in left:
+        moves = await moves_among(
+            library, walked.doubtful, walked.missing, settled_ids=[move.track_id for move in walked.moves]
+        )
+        left["recognised"] = [[move.track_id, escaped(move.found.path), *move.found[1:]] for move in moves]
+        async with job.effect(stage="recognising") as work:
+            await job.keep(work, left)
+    return _moves(left.get("recognised", ()))
+
+
+async def _reunite(
+    job: RunningJob, library: LocalLibrary, walked: _Walked, gone: Sequence[int], left: dict[str, Any]
+) -> dict[int, int]:
+    """Look for what is gone, and what has been missing, among the scan's new tracks."""
+
+    async def noted(work: UnitOfWork, merged: Mapping[int, int]) -> None:
+        left["reunited"] = left.get("reunited", 0) + len(merged)
+        new = sum(track_id > walked.newest for track_id in merged.values())
+        left["reunited_new"] = left.get("reunited_new", 0) + new
+        await job.keep(work, left)
+
+    return await reunite(job, library, gone, newer_than=walked.newest, noted=noted)
+
+
+async def _read_late(
+    job: RunningJob, library: LocalLibrary, walked: _Walked, moved: Moved, left: dict[str, Any]
+) -> dict[str, int]:
+    """Read the files whose place another track had until the moves were done, or might have, and hard links.
+    Returns counts.
 
     Those of moved tracks are not counted again. An earlier attempt that died in between left how far it came.
     """
     targets = {move.found.path for move in moved.confirmed}
-    again = [path for path in walked.after_moves if path in targets]
-    others = [path for path in walked.after_moves if path not in targets]
+    waiting = [*walked.after_moves, *(change.file.path for change in walked.doubtful)]
+    again = [path for path in waiting if path in targets]
+    others = [path for path in waiting if path not in targets]
     others += [link.path for link in moved.links if link.path not in others]
     late: dict[str, int] = {"read": 0, "added": 0, "updated": 0, "vanished": 0}
-    late |= (job.checkpoint or {}).get("late", {})
+    late |= left.get("late", {})
     paths = [*again, *others]
     while late["read"] < len(paths):
         counted = late["read"] >= len(again)
@@ -219,7 +272,8 @@ async def _read_late(job: RunningJob, library: LocalLibrary, walked: _Walked, mo
                 late["added"] += stored.added
                 late["updated"] += stored.updated
                 late["vanished"] += len(part) - stored.added - stored.updated
-            await job.keep(work, {"late": late})
+            left["late"] = late
+            await job.keep(work, left)
     return late
 
 

@@ -25,6 +25,7 @@ from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
 from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks, known_tracks
 from mus.persistence.models import Job
+from mus.persistence.track_identity import newest_id
 
 #: Files of one `read_files` job: some 50 ms of reading, one short write transaction.
 CHUNK = 250
@@ -36,11 +37,14 @@ async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path:
     Raises LibraryOfflineError when the root is gone, empty, or another one, and NotFoundError when `path` is
     nowhere in the library.
     """
-    if job.checkpoint is not None:
+    left = job.checkpoint or {}
+    if "found" in left:
         return  # an earlier attempt finished the walk; its chunks are enqueued
     library = await find_library(library_id)
     async with services().database.reading() as session:
         known = await known_tracks(session, library_id)
+        # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
+        newest = left["newest"] if "newest" in left else await newest_id(session)
     has_live = any(track.status in LIVE_STATES for track in known)
     try:
         await asyncio.to_thread(check_root, library, has_live_tracks=has_live, confirmed=confirm)
@@ -51,7 +55,8 @@ async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path:
         plan = ScanPlan(known, full=mode == "full", stable_inodes=stable, same_devices=same)
         walker = _Walker(library.root, start, plan)
         chunks = await _Chunks.begun(job, library_id, full=mode == "full")
-        await job.report(force=True, stage="walking")
+        async with job.effect(stage="walking") as work:
+            await job.keep(work, {"newest": newest})
         await _walk(walker, chunks)
         if has_live and not start and not confirm and not plan.met_known:
             await asyncio.to_thread(check_file_system, library)
@@ -63,14 +68,18 @@ async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path:
         async with job.effect() as work:
             await hold_tracks(work.session, library_id)
             await adopt_numbers(work.session, end.adopted[batch : batch + ADOPTED_BATCH])
-    await chunks.add(end.to_read)
+    doubtful = [change for change in end.changed if end.missing or change.is_suspect]
+    sure = set(end.changed).difference(doubtful)
+    await chunks.add([*end.to_read, *(change.file for change in end.changed if change in sure)])
     await chunks.flush(
         {
+            "newest": newest,
             "path": escaped(start),
             "confirm": confirm,
             "found": plan.found,
             "moves": [[move.track_id, escaped(move.found.path), *move.found[1:]] for move in end.moves],
             "missing": end.missing,
+            "doubtful": [[change.track_id, escaped(change.file.path), *change.file[1:]] for change in doubtful],
             "after_moves": [escaped(file.path) for file in end.to_read_after_moves],
             "renumbered": [[old, new] for old, new in end.renumbered.items()],
             "same_devices": [[old, new] for old, new in end.same_devices],

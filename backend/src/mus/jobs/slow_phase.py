@@ -18,6 +18,7 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory, TemporaryError
+from mus.jobs.lost_tracks import reunite_heard
 from mus.jobs.mount_guard import check_still_there
 from mus.jobs.services import find_library, services
 from mus.jobs.telling import UPDATED, tell_tracks
@@ -114,13 +115,18 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
             for library_id in sorted({row.library_id for row in batch}):
                 await hold_tracks(work.session, library_id)
             changed: dict[int, list[int]] = {}
+            first_heard: dict[int, list[int]] = {}
             for row, analysis in zip(batch, found, strict=True):
                 outcome = await _store(work.session, row, analysis)
                 counts[outcome] += 1
                 if outcome != "superseded":
                     changed.setdefault(row.library_id, []).append(row.id)
+                if outcome == "analysed" and row.audio_hash is None:
+                    first_heard.setdefault(row.library_id, []).append(row.id)
             for library_id, track_ids in changed.items():
                 tell_tracks(work, UPDATED, library_id, len(track_ids), track_ids)
+            for library_id, track_ids in first_heard.items():
+                await reunite_heard(work, library_id, track_ids)
         _raise_if_all_temporary(found)
     async with job.effect() as work:
         if (await work.session.execute(_work(part).limit(1))).first() is not None:
@@ -128,9 +134,9 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
     return counts
 
 
-def _work(part: int) -> Select[int, bytes, int, int, int]:
+def _work(part: int) -> Select[int, bytes, int, int, int, bytes | None]:
     return (
-        select(Track.id, Track.path, Track.size, Track.mtime_ns, Track.library_id)
+        select(Track.id, Track.path, Track.size, Track.mtime_ns, Track.library_id, Track.audio_hash)
         .join(Library, Library.id == Track.library_id)
         .where(or_(_is_outdated(), _is_new()), Track.id % PARTS == part, Library.online)
         .where(Library.removing_since.is_(None))
@@ -143,7 +149,9 @@ def _raise_if_all_temporary(found: Sequence[Analysis]) -> None:
         raise TemporaryError(f"Nothing can be analysed now: {found[0].error_message}")
 
 
-async def _store(session: AsyncSession, row: Row[int, bytes, int, int, int], analysis: Analysis) -> str:
+async def _store(
+    session: AsyncSession, row: Row[int, bytes, int, int, int, bytes | None], analysis: Analysis
+) -> str:
     """Write what was found, if the track still is about the version that was analysed."""
     brought_nothing = (
         analysis.vanished or analysis.changed_while_reading or analysis.error_category == ErrorCategory.TEMPORARY

@@ -12,10 +12,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from datetime import timedelta
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import delete, or_, select, update
+from sqlalchemy import delete, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
@@ -26,17 +26,13 @@ from mus.jobs.mount_guard import check_root
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
 from mus.jobs.telling import ADDED, DELETED, tell_tracks
-from mus.jobs.trash_files import move_back, move_into_trash, place_in_trash, remove_for_good
+from mus.jobs.trash_files import free_name, move_back, move_into_trash, place_in_trash
 from mus.library.file_reading import FileStat
-from mus.library.file_systems import is_mounted_read_only
 from mus.library.paths import escaped, parked, shown
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.batch_operations import hold_tracks, live_count
-from mus.persistence.libraries import LocalLibrary, on_this_machine
-from mus.persistence.models import Library, Track, TrashEntry, utc_now
-
-#: An intent this old whose job has ended for good is taken up again, once a day.
-_LEFT_BEHIND = timedelta(hours=1)
+from mus.persistence.libraries import LocalLibrary
+from mus.persistence.models import Track, TrashEntry, utc_now
 
 
 async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
@@ -45,7 +41,7 @@ async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     Raises NotFoundError for an unknown track, ConflictError for one that is not there or whose folder is
     read-only, LibraryOfflineError when its disk is away.
     """
-    track, entry = await _track_and_entry(track_id)
+    track, entry = await track_and_entry(track_id)
     if entry is not None and entry.state == "trashed":
         return {"trashed": shown(entry.original_path)}
     if entry is not None and entry.state != "moving":
@@ -110,38 +106,39 @@ async def _intend(job: RunningJob, library: LocalLibrary, track: Track) -> Trash
 
 
 async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
-    """Bring a trashed track's file back to its place.
+    """Bring a trashed track's file back to its place, or beside it under a free name where that is taken.
 
-    Raises NotFoundError, ConflictError when the track is not in the trash or its place is taken, and
+    Raises NotFoundError, ConflictError when the track is not in the trash or a folder is a link by now, and
     LibraryOfflineError when its disk is away.
     """
-    track, entry = await _track_and_entry(track_id)
+    track, entry = await track_and_entry(track_id)
     if entry is None:
         if track.status in LIVE_STATES and job.started.attempt > 1:
             return {"restored": shown(track.path)}
         raise ConflictError(f"The track is not in the trash: it is {track.status}")
     library = await find_library(track.library_id)
-    target = os.path.join(library.root, entry.original_path)
     trash_path = library.local_path(entry.trash_path)
+    path = entry.original_path
     if entry.state != "restoring":
         await _check_is_online(library)
-        await asyncio.to_thread(_check_place, library.root, entry.original_path)
+        path = await asyncio.to_thread(_free_place, library.root, path)
         async with job.effect() as work:
-            await _change_state(work.session, entry, "trashed", "restoring")
+            await change_state(work.session, entry, "trashed", "restoring", original_path=path)
+    target = os.path.join(library.root, path)
     try:
         await asyncio.to_thread(move_back, trash_path, target, track.id)
         stat = FileStat.of(await asyncio.to_thread(os.stat, target))
     except OSError as error:
         async with job.effect() as work:
-            await _change_state(work.session, entry, "restoring", "trashed")
+            await change_state(work.session, entry, "restoring", "trashed")
         if not os.path.isdir(os.path.dirname(trash_path)):
             # It went to the data folder of the machine that deleted it, which may take the next attempt.
             raise TemporaryError(f"The trash folder of {shown(trash_path)} is not on this machine") from error
-        raise _explained(error, shown(entry.original_path)) from error
+        raise _explained(error, shown(path)) from error
     async with job.effect() as work:
         await hold_tracks(work.session, library.id)
         await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
-        await _make_way(work.session, track, entry.original_path, stat)
+        await _make_way(work.session, track, path, stat, deleted_at=entry.created_at)
         await work.session.execute(
             update(Track)
             .where(Track.id == track.id)
@@ -149,7 +146,7 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
                 status=TrackState.PENDING,
                 error_category=None,
                 error_message=None,
-                path=entry.original_path,
+                path=path,
                 size=stat.size,
                 mtime_ns=stat.mtime_ns,
                 ctime_ns=stat.ctime_ns,
@@ -161,21 +158,25 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
         )
         tell_tracks(work, ADDED, library.id, 1, [track.id])
         await request_analysis(work.session)
-    return {"restored": shown(entry.original_path)}
+    return {"restored": shown(path)}
 
 
-def _check_place(root: bytes, path: bytes) -> None:
-    """Raises ConflictError when the path is taken, or leads elsewhere by now."""
+def _free_place(root: bytes, path: bytes) -> bytes:
+    """The path, or one beside it (`01 (2).flac`) where something is there again.
+
+    Raises ConflictError when the path leads elsewhere by now.
+    """
     folder = os.path.dirname(path)
     if os.path.realpath(os.path.join(root, folder)) != os.path.normpath(
         os.path.join(os.path.realpath(root), folder)
     ):
         raise ConflictError(f"A folder of {shown(path)} is a link now: mus would write to another place")
-    if os.path.lexists(os.path.join(root, path)):
-        raise ConflictError(f"{shown(path)} exists again: move that file away first")
+    return free_name(root, path)
 
 
-async def _make_way(session: AsyncSession, track: Track, path: bytes, stat: FileStat) -> None:
+async def _make_way(
+    session: AsyncSession, track: Track, path: bytes, stat: FileStat, *, deleted_at: datetime
+) -> None:
     """Another track at the path: the watcher met the restored file first, as a new one; or it is long gone."""
     other = (
         await session.execute(
@@ -188,7 +189,8 @@ async def _make_way(session: AsyncSession, track: Track, path: bytes, stat: File
         # Another machine, which has read it, has other numbers for it.
         other.device != stat.device or other.inode == stat.inode
     )
-    if other.status in LIVE_STATES and is_same_file:
+    # A track from before the deletion that has this file now was missing, and is of the same sound.
+    if other.status in LIVE_STATES and is_same_file and other.added_at > deleted_at:
         await session.execute(delete(Track).where(Track.id == other.id))
         return
     await session.execute(
@@ -198,83 +200,12 @@ async def _make_way(session: AsyncSession, track: Track, path: bytes, stat: File
     )
 
 
-async def purge_trash(job: RunningJob, *, older_than_days: float) -> dict[str, Any]:
-    """Delete for good what has lain in the trash longer than that, and take up what was left half done.
-
-    Raises AdminRequiredError at the end when files could not be deleted.
-    """
-    now = utc_now()
-    async with services().database.reading() as session:
-        entries = (
-            await session.execute(
-                select(TrashEntry, Library)
-                .join(Track, Track.id == TrashEntry.track_id)
-                .join(Library, Library.id == Track.library_id)
-                .where(
-                    or_(
-                        TrashEntry.created_at < now - timedelta(days=older_than_days),
-                        TrashEntry.state != "trashed",
-                    )
-                )
-            )
-        ).all()
-    purged = 0
-    failures: list[str] = []
-    for entry, row in entries:
-        library = on_this_machine(row, services().settings.roots)
-        try:
-            if entry.state in {"trashed", "purging"}:
-                purged += await _purge(job, entry, library.local_path(entry.trash_path))
-            elif entry.created_at < now - _LEFT_BEHIND:
-                await _take_up(job, entry)
-        except OSError as error:
-            failures.append(f"{shown(entry.original_path)}: {error.strerror}")
-    if failures:
-        raise AdminRequiredError(
-            f"{len(failures)} files in the trash could not be deleted; the first: {failures[0]}",
-            details={"purged": purged},
-        )
-    return {"purged": purged}
-
-
-async def _purge(job: RunningJob, entry: TrashEntry, trash_path: bytes) -> bool:
-    """Whether the file is gone for good now: not where its trash folder is away, or mounted read-only."""
-    folder = os.path.dirname(trash_path)
-    if not await asyncio.to_thread(os.path.isdir, folder) or await asyncio.to_thread(is_mounted_read_only, folder):
-        return False  # it can be restored still, or purged another day or by another machine
-    if entry.state == "trashed":
-        try:
-            async with job.effect() as work:
-                await _change_state(work.session, entry, "trashed", "purging")
-        except ConflictError:
-            return False  # restored in this moment
-    if not await asyncio.to_thread(remove_for_good, trash_path):
-        return False
-    async with job.effect() as work:
-        await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
-        purged = await work.session.execute(
-            delete(Track)
-            .where(Track.id == entry.track_id, Track.status == TrackState.TRASHED)
-            .returning(Track.library_id)
-        )
-        for library_id in purged.scalars():
-            tell_tracks(work, DELETED, library_id, 1, [entry.track_id])
-    return True
-
-
-async def _take_up(job: RunningJob, entry: TrashEntry) -> None:
-    task = "delete_track_by_id" if entry.state == "moving" else "restore_track_by_id"
-    options = Options(dedupe_key=f"{task}:{entry.track_id}", requested_by="mus")
-    async with job.effect():
-        await broker.enqueue(Queue.HIGH, task, options, track_id=entry.track_id)
-
-
-async def _change_state(session: AsyncSession, entry: TrashEntry, old: str, new: str) -> None:
+async def change_state(session: AsyncSession, entry: TrashEntry, old: str, new: str, **values: bytes) -> None:
     """Raises ConflictError when another job has changed it first."""
     changed = await session.execute(
         update(TrashEntry)
         .where(TrashEntry.id == entry.id, TrashEntry.state == old)
-        .values(state=new)
+        .values(state=new, **values)
         .returning(TrashEntry.id)
     )
     if changed.one_or_none() is None:
@@ -282,7 +213,7 @@ async def _change_state(session: AsyncSession, entry: TrashEntry, old: str, new:
         raise ConflictError(f"The track is {state or 'not in the trash'} just now")
 
 
-async def _track_and_entry(track_id: int) -> tuple[Track, TrashEntry | None]:
+async def track_and_entry(track_id: int) -> tuple[Track, TrashEntry | None]:
     async with services().database.reading() as session:
         track = await session.get(Track, track_id)
         entry = await _entry_of(session, track_id)
@@ -308,5 +239,5 @@ def _explained(error: OSError, name: str) -> MusError:
     if isinstance(error, FileNotFoundError):
         return ConflictError(f"{name} is not there any more")
     if isinstance(error, FileExistsError):
-        return ConflictError(f"{name} exists again: move that file away first")
+        return TemporaryError(f"{name} was taken just now by another file")
     return AdminRequiredError(f"{name} could not be moved: {error.strerror}")

@@ -57,6 +57,20 @@ def _free_name(folder: bytes, track_id: int, basename: bytes) -> bytes:
         number += 1
 
 
+def free_name(root: bytes, path: bytes) -> bytes:
+    """`path`, relative to the root, or `… (2)` and so on before its suffix where something is there."""
+    folder, basename = os.path.split(path)
+    stem, suffix = os.path.splitext(basename)
+    number = 1
+    while os.path.lexists(os.path.join(root, path)):
+        number += 1
+        more = b" (%d)" % number + suffix
+        # Whole characters: half of one is no UTF-8.
+        short = stem[: _NAME_BYTES - len(more)].decode("utf-8", "ignore") if len(stem) > 200 else None
+        path = os.path.join(folder, (stem if short is None else short.encode()) + more)
+    return path
+
+
 def move_into_trash(source: bytes, target: bytes) -> None:
     """`target` is a name of this deletion's own: what lies there was moved by an earlier attempt.
 

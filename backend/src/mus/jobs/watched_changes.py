@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import asyncio
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 from mus.broker.job_runner import RunningJob
 from mus.errors import ErrorCategory, LibraryOfflineError, TemporaryError
 from mus.jobs.gone_files import provably_gone
+from mus.jobs.lost_tracks import moves_among, reunite
 from mus.jobs.mount_guard import check_losses, check_root, mark_offline
 from mus.jobs.moved_tracks import apply_moves
 from mus.jobs.scan_read import by_path, compare_again, look_again_later, overtaken_by_others, read
@@ -20,8 +21,9 @@ from mus.jobs.slow_phase import request_analysis
 from mus.jobs.telling import DELETED, tell_stored, tell_tracks
 from mus.library.file_reading import FileReading
 from mus.library.file_systems import has_stable_inodes
-from mus.library.scan_plan import KnownTrack, ScanPlan
+from mus.library.scan_plan import Conclusion, KnownTrack, Move, ScanPlan
 from mus.library.second_look import SecondLook
+from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
 from mus.persistence.batch_operations import (
     hold_tracks,
@@ -34,6 +36,7 @@ from mus.persistence.batch_operations import (
     tracks_with_inodes,
 )
 from mus.persistence.libraries import LocalLibrary
+from mus.persistence.track_identity import newest_id
 
 #: Analysis waits this long after a change, so that a burst becomes one job.
 _ANALYSE_AFTER_SECONDS = 1.0
@@ -91,6 +94,7 @@ async def apply_changes(job: RunningJob, library_id: int, paths: Sequence[bytes]
 async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes]) -> dict[str, Any]:
     async with services().database.reading() as session:
         has_live = await live_count(session, library.id) > 0
+        newest = await newest_id(session)
     await asyncio.to_thread(check_root, library, has_live_tracks=has_live)
     disk = await asyncio.to_thread(_look_at, library.root, paths)
     named, elsewhere = await _known(library.id, disk)
@@ -99,8 +103,9 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
     plan = ScanPlan((named | elsewhere).values(), full=True, stable_inodes=stable)
     to_read = plan.consider(disk.files.values())
     end = plan.conclude(WalkReport(), b"")
-    moved = await apply_moves(job, library, end.moves)
-    to_read += end.to_read + moved.links
+    moves = end.moves + await _recognised_moves(library, named, disk, end)
+    moved = await apply_moves(job, library, moves)
+    to_read += [*end.to_read, *(change.file for change in end.changed), *moved.links]
     moved_to = {move.found.path for move in end.moves}
     to_read += [file for file in end.to_read_after_moves if file.path not in moved_to]
     counts: dict[str, Any] = {
@@ -116,6 +121,10 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
     async with services().database.reading() as session:
         last_written = await last_writes(session, [track.id for track in unmet])
     gone = await provably_gone(library, unmet)
+    reunited = await reunite(job, library, gone, newer_than=newest)
+    gone = [track_id for track_id in gone if track_id not in reunited]
+    counts["moved"] += len(reunited)
+    counts["added"] = max(0, counts["added"] - sum(track_id > newest for track_id in reunited.values()))
     async with job.effect() as work:
         await hold_tracks(work.session, library.id)
         await check_losses(work.session, library.id, len(gone))
@@ -128,6 +137,20 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
         # The ledger tries again what is temporary, a few times.
         raise TemporaryError(f"{len(busy)} files cannot be read now; the first: {busy[0].error_message}")
     return counts
+
+
+async def _recognised_moves(
+    library: LocalLibrary, named: Mapping[int, KnownTrack], disk: _Disk, end: Conclusion
+) -> list[Move]:
+    """Moves among the changed files, where tracks are lost or files seem to have swapped places."""
+    settled = [move.track_id for move in end.moves]
+    lost = [
+        track.id
+        for track in named.values()
+        if track.status in LIVE_STATES and track.path not in disk.files and track.id not in settled
+    ]
+    doubtful = [change for change in end.changed if lost or change.is_suspect]
+    return await moves_among(library, doubtful, lost, settled_ids=settled) if doubtful else []
 
 
 async def _known(library_id: int, disk: _Disk) -> tuple[dict[int, KnownTrack], dict[int, KnownTrack]]:

@@ -25,8 +25,11 @@ from mus.errors import AdminRequiredError, ErrorCategory
 from mus.library.analysis import Analysis
 from mus.library.file_reading import FileReading, failed_reading
 from mus.library.reader_process import BATCH_SECONDS, encode_frame
+from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
+from mus.library.sound import HeardSound
 
-Operation = Literal["read", "analyse"]
+Operation = Literal["read", "hear", "analyse"]
+Result = FileReading | HeardSound | Analysis
 
 DEFAULT_MEMORY_LIMIT_BYTES = 2 * 1024**3
 #: Starting Python and importing libraries, on a machine that is busy with other things.
@@ -81,8 +84,16 @@ class _Child:
 class ReaderPool:
     """At most `size` children, started when needed. `nice` is added to their scheduling priority."""
 
-    def __init__(self, size: int, *, nice: int = 0, memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        rules: ReadingRules = DEFAULT_RULES,
+        nice: int = 0,
+        memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
+    ) -> None:
         self._free = asyncio.Semaphore(size)
+        self._rules = {"separators": rules.separators, "articles": rules.articles}
         self._nice = nice
         self._memory_limit_bytes = memory_limit_bytes
         self._idle: list[_Child] = []
@@ -128,6 +139,17 @@ class ReaderPool:
     @overload
     async def run(
         self,
+        operation: Literal["hear"],
+        root: bytes,
+        paths: Sequence[bytes],
+        *,
+        thumbnails_dir: Path | None = None,
+        file_timeout_seconds: float,
+    ) -> list[HeardSound]: ...
+
+    @overload
+    async def run(
+        self,
         operation: Literal["analyse"],
         root: bytes,
         paths: Sequence[bytes],
@@ -144,8 +166,8 @@ class ReaderPool:
         *,
         thumbnails_dir: Path | None = None,
         file_timeout_seconds: float,
-    ) -> list[FileReading] | list[Analysis]:
-        """Read or analyse the files at `paths`, relative to `root`, in one child; results in their order.
+    ) -> list[FileReading] | list[HeardSound] | list[Analysis]:
+        """Read, hear or analyse the files at `paths`, relative to `root`, in one child; results in their order.
 
         Waits for a free child. Cancelling it kills the child at once. Raises AdminRequiredError if children
         do not start.
@@ -161,6 +183,7 @@ class ReaderPool:
                     "operation": operation,
                     "root": os.fsdecode(root),
                     "paths": [os.fsdecode(path) for path in rest],
+                    "rules": self._rules,
                     "thumbnails_dir": None if thumbnails_dir is None else str(thumbnails_dir),
                     "acknowledge_each": acknowledge_each,
                 }
@@ -307,11 +330,17 @@ async def _reap(process: Process) -> None:
     await process.wait()
 
 
-def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> FileReading | Analysis:
-    return FileReading.from_json(path, values) if operation == "read" else Analysis.from_json(path, values)
+def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> Result:
+    if operation == "read":
+        return FileReading.from_json(path, values)
+    if operation == "hear":
+        return HeardSound.from_json(path, values)
+    return Analysis.from_json(path, values)
 
 
-def _blame(operation: Operation, path: bytes, message: str) -> FileReading | Analysis:
+def _blame(operation: Operation, path: bytes, message: str) -> Result:
     if operation == "read":
         return failed_reading(path, message)
+    if operation == "hear":
+        return HeardSound(path)
     return Analysis(path, error_category=ErrorCategory.USER_FIXABLE, error_message=message)

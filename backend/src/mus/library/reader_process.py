@@ -3,7 +3,8 @@
 `python -m mus.library.reader_process PARENT_PID NICE MEMORY_LIMIT_BYTES`, started by `reader_pool`. Over
 stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
 
-    request   {"operation": "read" | "analyse", "root", "paths": [...], "thumbnails_dir", "acknowledge_each"}
+    request   {"operation": "read" | "hear" | "analyse", "root", "paths", "acknowledge_each",
+               "rules", "thumbnails_dir"}
     answers   {"started": true}            once what the operation needs is imported
               {"results": [...]}           in the order of `paths`; as many as are done
 """
@@ -83,7 +84,7 @@ def _send(stream: BinaryIO, message: dict[str, Any]) -> None:
 
 def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
     root = os.fsencode(request["root"])
-    read = _operation(request["operation"], root, request.get("thumbnails_dir"))
+    read = _operation(request["operation"], root, request)
     _send(answers, {"started": True})
     most = 1 if request["acknowledge_each"] else BATCH_RESULTS
     results: list[dict[str, Any]] = []
@@ -97,15 +98,21 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
         _send(answers, {"results": results})
 
 
-def _operation(operation: str, root: bytes, thumbnails_dir: str | None) -> Callable[[bytes], dict[str, Any]]:
+def _operation(operation: str, root: bytes, request: dict[str, Any]) -> Callable[[bytes], dict[str, Any]]:
     """What to do with each path. Imports only what the operation needs: an analyser takes 24 MB more."""
     if operation == "read":
+        from mus.library.reading_rules import ReadingRules
         from mus.library.tag_reader import read_tags
 
-        return lambda path: read_tags(root, path).as_json()
+        rules = ReadingRules(**request["rules"])
+        return lambda path: read_tags(root, path, rules).as_json()
+    if operation == "hear":
+        from mus.library.sound import hear
+
+        return lambda path: hear(root, path).as_json()
     from mus.library.analysis import analyse
 
-    thumbnails = Path(thumbnails_dir or "")
+    thumbnails = Path(request["thumbnails_dir"] or "")
     return lambda path: analyse(root, path, thumbnails).as_json()
 
 

@@ -36,6 +36,15 @@ class Move(NamedTuple):
     found: FoundFile
 
 
+class Changed(NamedTuple):
+    """A file that is not as the track in its place was."""
+
+    file: FoundFile
+    track_id: int
+    #: It has the inode of another track, which lies nowhere else: files that swapped places, both changed.
+    is_suspect: bool
+
+
 @dataclass(slots=True)
 class Conclusion:
     """What the walk leaves to be done."""
@@ -45,6 +54,8 @@ class Conclusion:
     missing: list[int] = field(default_factory=list)
     #: Files to be read that `consider` kept back: they might have been moved ones.
     to_read: list[FoundFile] = field(default_factory=list)
+    #: Files to be read too; unless tracks are missing, or a file is suspect, when each may be another track's file.
+    changed: list[Changed] = field(default_factory=list)
     #: Files to be read once the moves are done: until then another track has their place.
     to_read_after_moves: list[FoundFile] = field(default_factory=list)
     #: Old device numbers, with the one that the same file system has now.
@@ -84,9 +95,9 @@ class ScanPlan:
             self._by_path[track.path] = track
             if stable_inodes and self._by_inode.setdefault(track.inode, track) is not track:
                 self._more_by_inode.setdefault(track.inode, []).append(track)
-        #: Files that may be moved ones, and files in the place of a track that had another inode.
+        #: Files that may be moved ones, and files that are not as the track in their place was.
         self._set_aside: list[FoundFile] = []
-        self._replaced: list[tuple[FoundFile, KnownTrack]] = []
+        self._changed: list[tuple[FoundFile, KnownTrack]] = []
         #: Ids whose file is where it was.
         self._kept: set[int] = set()
         self._renumbered: dict[int, set[int]] = {}
@@ -99,7 +110,7 @@ class ScanPlan:
     @property
     def met_known(self) -> bool:
         """Whether any file was found that belongs to a known track, or may."""
-        return bool(self._kept or self._set_aside or self._replaced)
+        return bool(self._kept or self._set_aside or self._changed)
 
     def consider(self, files: Iterable[FoundFile]) -> list[FoundFile]:
         """Take a folder's files; returns those to be read."""
@@ -121,16 +132,19 @@ class ScanPlan:
                     self._note_numbers(track, file)
                     continue
             if track is not None and (not self._stable_inodes or track.inode == file.inode):
-                self._kept.add(track.id)
                 if self._is_unchanged(track, file):
+                    self._kept.add(track.id)
                     self.unchanged += 1
                     self._met_devices.add(track.device)
-                else:
+                elif has_same_content(track, file):
+                    self._kept.add(track.id)
                     to_read.append(file)
+                else:
+                    self._changed.append((file, track))
             elif any(True for _ in self._origins(file)):
                 self._set_aside.append(file)
             elif track is not None:
-                self._replaced.append((file, track))
+                self._changed.append((file, track))
             else:
                 to_read.append(file)
         return to_read
@@ -193,14 +207,14 @@ class ScanPlan:
             end.moves.append(Move(origin.id, file))
             if self._full or origin.error_category == ErrorCategory.TEMPORARY:
                 end.to_read_after_moves.append(file)
-        for file, track in [*in_place, *self._replaced]:
+        for file, track in [*in_place, *self._changed]:
             if track is None:
                 end.to_read.append(file)
             elif track.id in moved:
                 end.to_read_after_moves.append(file)
             else:
-                self._kept.add(track.id)
-                end.to_read.append(file)
+                end.changed.append(Changed(file, track.id, self._is_suspect(file, track, moved)))
+        self._kept.update(change.track_id for change in end.changed)
         for track in self._by_path.values():
             if (
                 track.status in LIVE_STATES
@@ -210,6 +224,18 @@ class ScanPlan:
             ):
                 end.missing.append(track.id)
         return end
+
+    def _is_suspect(self, file: FoundFile, track: KnownTrack, moved: set[int]) -> bool:
+        if not self._stable_inodes or (first := self._by_inode.get(file.inode)) is None:
+            return False
+        return any(
+            other is not track
+            and other.id not in self._kept
+            and other.id not in moved
+            and other.status in LIVE_STATES
+            and self._is_same_device(other.device, file.device)
+            for other in (first, *self._more_by_inode.get(file.inode, ()))
+        )
 
     def _best_origin(self, file: FoundFile, moved: set[int]) -> KnownTrack | None:
         """Of the tracks that this file may be, one that was not met: a live one first, then the newest."""

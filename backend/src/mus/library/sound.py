@@ -9,10 +9,12 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Any
 
+from mus.library.file_reading import FileStat
 from mus.library.safe_open import UnreadableFileError, open_inside
 from mus.library.tag_layout import Layout, Window, look
 
@@ -122,19 +124,42 @@ def _end_of_sound(descriptor: int, size: int) -> int:
     return max(0, size)
 
 
-def sound_hash(root: bytes, path: bytes) -> bytes | None:
-    """The hash of the sound of the file at `path`, relative to `root`; None where no sound can be read.
+@dataclass(frozen=True, slots=True)
+class HeardSound:
+    """The hash of a file's sound, and which version of the file that is. No hash: no sound could be read."""
 
-    One pass over the file. The same sound gives the same hash whatever its tags and pictures say.
+    path: bytes
+    audio_hash: bytes | None = None
+    stat: FileStat | None = None
+
+    def as_json(self) -> dict[str, Any]:
+        """JSON-ready, without the path, which both ends know."""
+        return {
+            "audio_hash": self.audio_hash and self.audio_hash.hex(),
+            "stat": self.stat and self.stat.as_json(),
+        }
+
+    @classmethod
+    def from_json(cls, path: bytes, values: Mapping[str, Any]) -> HeardSound:
+        audio_hash, stat = values["audio_hash"], values["stat"]
+        return cls(path, audio_hash and bytes.fromhex(audio_hash), stat and FileStat(*stat))
+
+
+def hear(root: bytes, path: bytes) -> HeardSound:
+    """Hash the sound of the file at `path`, relative to `root`: one pass over the file.
+
+    The same sound gives the same hash whatever its tags and pictures say. Never raises for what a file holds or
+    lacks.
     """
     try:
-        descriptor, stat = open_inside(root, path)
+        descriptor, before = open_inside(root, path)
     except UnreadableFileError:
-        return None
+        return HeardSound(path)
     try:
-        return _hash_of(descriptor, stat.st_size, path)
+        audio_hash = _hash_of(descriptor, before.st_size, path)
+        return HeardSound(path, audio_hash, FileStat.of(os.fstat(descriptor)))
     except (UnreadableFileError, OSError):
-        return None
+        return HeardSound(path)
     finally:
         os.close(descriptor)
 

@@ -34,6 +34,7 @@ class Transition:
 
 _S = TrackState
 _READS = "read_files, finish_scan, process_file_*"
+_RECOGNISES = "finish_scan, process_file_*, process_slow_metadata"
 _FINDS_GONE = "finish_scan, process_file_*"
 _OVERWRITES = "finish_scan, process_file_*, restore_track_by_id"
 TRANSITIONS: tuple[Transition, ...] = (
@@ -56,10 +57,16 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_S.ERROR, "overwritten by another track's file", _S.MISSING, _OVERWRITES, "track_deleted"),
     Transition(_S.MISSING, "file back", _S.PENDING, _READS, "track_added"),
     Transition(_S.MISSING, "file back, unreadable", _S.ERROR, _READS, "track_added"),
+    Transition(_S.MISSING, "found under another name", _S.PENDING, _RECOGNISES, "track_added"),
+    Transition(_S.MISSING, "found under another name, analysed", _S.COMPLETE, _RECOGNISES, "track_added"),
+    Transition(_S.MISSING, "found under another name, unreadable", _S.ERROR, _RECOGNISES, "track_added"),
+    Transition(_S.PENDING, "turned out to be another, lost track", None, _RECOGNISES, "track_deleted"),
+    Transition(_S.COMPLETE, "turned out to be another, lost track", None, _RECOGNISES, "track_deleted"),
+    Transition(_S.ERROR, "turned out to be another, lost track", None, _RECOGNISES, "track_deleted"),
     Transition(_S.PENDING, "deleted by a person", _S.TRASHED, "delete_track_by_id", "track_deleted"),
     Transition(_S.COMPLETE, "deleted by a person", _S.TRASHED, "delete_track_by_id", "track_deleted"),
     Transition(_S.ERROR, "deleted by a person", _S.TRASHED, "delete_track_by_id", "track_deleted"),
     Transition(_S.TRASHED, "restored", _S.PENDING, "restore_track_by_id", "track_added"),
-    Transition(_S.TRASHED, "purged", None, "purge_trash", "track_deleted"),
+    Transition(_S.TRASHED, "purged", None, "purge_trash, empty_trash", "track_deleted"),
     *(Transition(state, "its library was removed", None, "remove_library", "track_deleted") for state in _S),
 )

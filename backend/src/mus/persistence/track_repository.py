@@ -18,9 +18,8 @@ from sqlalchemy.orm import InstrumentedAttribute, load_only
 
 from mus.errors import NotFoundError
 from mus.library.states import TrackState
-from mus.library.text import sort_key
 from mus.persistence.models import Track
-from mus.persistence.search import matching
+from mus.persistence.search import by_album, by_artist, matching
 
 SortValue = str | int | float | bytes | datetime | None
 
@@ -66,7 +65,8 @@ SORT_FIELDS: dict[str, SortField] = {
     )
 }
 
-_LISTED = load_only(
+#: What a list shows of a track.
+LISTED = load_only(
     Track.id,
     Track.library_id,
     Track.path,
@@ -178,7 +178,10 @@ async def common_folders(
     rows = await session.execute(
         select(Track.library_id, Track.path).where(
             Track.status != TrackState.TRASHED,
-            *_equalities(TrackFilter(library_id=library_id, artist=artist, album=album)),
+            *_equalities(
+                TrackFilter(library_id=library_id, artist=artist, album=album),
+                is_sqlite=session.get_bind().dialect.name == "sqlite",
+            ),
         )
     )
     folders: dict[int, set[bytes]] = {}
@@ -205,21 +208,21 @@ async def has_tracks_below(session: AsyncSession, library_id: int, folder: bytes
 
 
 async def _conditions(session: AsyncSession, wanted: TrackFilter) -> list[ColumnElement[bool]]:
-    conditions = [await _status_condition(session, wanted.statuses), *_equalities(wanted)]
     is_sqlite = session.get_bind().dialect.name == "sqlite"
+    conditions = [await _status_condition(session, wanted.statuses), *_equalities(wanted, is_sqlite=is_sqlite)]
     if wanted.query is not None and (matches := matching(wanted.query, is_sqlite=is_sqlite)) is not None:
         conditions.append(matches)
     return conditions
 
 
-def _equalities(wanted: TrackFilter) -> list[ColumnElement[bool]]:
+def _equalities(wanted: TrackFilter, *, is_sqlite: bool) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.library_id is not None:
         conditions.append(_unindexed(Track.library_id) == wanted.library_id)
     if wanted.artist is not None:
-        conditions.append(Track.artist_key == sort_key(wanted.artist))
+        conditions.append(by_artist(wanted.artist, is_sqlite=is_sqlite))
     if wanted.album is not None:
-        conditions.append(Track.album_key == sort_key(wanted.album))
+        conditions.append(by_album(wanted.album, is_sqlite=is_sqlite))
     return conditions
 
 
@@ -265,7 +268,7 @@ async def _read_page(
     if after is not None:
         wanted = wanted.where(_beyond(order, after))
     ids = (await session.scalars(wanted)).all()
-    rows = await session.scalars(select(Track).options(_LISTED).where(Track.id.in_(ids[:limit])))
+    rows = await session.scalars(select(Track).options(LISTED).where(Track.id.in_(ids[:limit])))
     by_its_id = {track.id: track for track in rows}
     tracks = [by_its_id[track_id] for track_id in ids[:limit]]
     more = len(ids) > limit
