@@ -136,7 +136,7 @@ def print_list(libraries: Sequence[ShownLibrary], settings: Settings, *, as_json
     for library in libraries:
         if library.offline_reason is not None and not library.online:
             print(f"{library.name} is offline: {library.offline_reason}")
-        if library.watch_mode == "polling" and library.watch_reason is not None:
+        if library.watch_mode == "polling" and library.watch != "polling":
             print(f"{library.name} is polled: {library.watch_reason}")
 
 

@@ -219,7 +219,7 @@ def _shown(entry: ScheduleEntry, row: Schedule, jobs: Mapping[str, LastJob]) -> 
         default_crontab=entry.crontab,
         arguments=row.arguments,
         enabled=row.enabled,
-        edited=row.edited_at is not None,
+        edited=row.edited_at is not None and entry.library_id is None,
         next_due=row.next_due if row.enabled else None,
         last_fired_at=row.last_fired_at,
         last_job=jobs.get(row.last_job_id or ""),

@@ -18,7 +18,7 @@ from mus.errors import ConflictError
 from mus.library.cover_thumbnails import THUMBNAIL_SIZES, thumbnail_path
 from mus.library.file_reading import signed_64
 from mus.library.file_systems import has_stable_inodes
-from mus.library.scan_plan import KnownTrack, has_same_content
+from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
@@ -67,9 +67,9 @@ async def move_root(session: AsyncSession, library: Library, root: bytes) -> Non
 
 
 async def has_its_files(database: Database, library_id: int, root: bytes) -> bool:
-    """Whether any of 100 of its files, or of all there are, lies in `root`, a folder of this machine, as known.
+    """Whether any of 100 of its files, or of all there are, lies in `root`, a folder of this machine, with its size.
 
-    A library without live tracks has nothing to look for.
+    A copy may have other times. A library without live tracks has nothing to look for.
     """
     async with database.reading() as session:
         columns = [getattr(Track, name) for name in KnownTrack._fields]
@@ -87,7 +87,7 @@ def _any_is_there(root: bytes, tracks: Sequence[KnownTrack]) -> bool:
     look = SecondLook(root)
     for track in tracks:
         with suppress(OSError):
-            if (found := look.at(track.path)) is not None and has_same_content(track, found):
+            if (found := look.at(track.path)) is not None and found.size == track.size:
                 return True
     return False
 

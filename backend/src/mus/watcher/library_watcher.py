@@ -152,7 +152,8 @@ class LibraryWatcher:
         return events, None
 
     async def _polling(self, reason: str) -> Polling:
-        logger.warning("looking for changes in %s again and again: %s", shown(self.root), reason)
+        level = logging.INFO if self._wanted == "polling" else logging.WARNING
+        logger.log(level, "looking for changes in %s again and again: %s", shown(self.root), reason)
         polling = Polling(self.root)
         await polling.open()
         self._set_mode("polling", reason)
