@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -237,6 +238,26 @@ async def test_in_another_folder_tracks_keep_their_ids_and_are_not_read_again(
     assert {path: after[path] for path in before} == before
     assert result_of(await library.run("restore_track_by_id", track_id=trashed.id)) == {"restored": "B/3.mp3"}
     assert (moved / "B/3.mp3").is_file()
+
+
+async def test_a_scan_lets_the_files_in_the_other_folder_be_known_first(
+    music: MusicLibrary, tmp_path: Path
+) -> None:
+    async with worker_of(music.runtime):
+        music.write("1.mp3", "2.mp3")
+        await music.scan()
+    shutil.copytree(music.root, tmp_path / "moved")
+    music.root = tmp_path / "moved"
+    await changed(music, root=os.fspath(music.root))
+    (follow,) = await music.jobs("follow_moved_library")
+    scan_id = await music.enqueue_scan()
+    async with music.runtime.database.unit_of_work() as work:
+        # As if it had been held up.
+        later = utc_now() + timedelta(seconds=2)
+        await work.session.execute(update(Job).where(Job.id == follow.id).values(run_after=later))
+    async with worker_of(music.runtime):
+        assert counts_in(result_of(await music.ended(scan_id))) == counts(found=2, unchanged=2)
+        assert result_of(await music.ended(follow.id))["adopted"] == 2
 
 
 async def test_a_folder_without_its_files_is_not_taken_for_the_librarys(

@@ -8,7 +8,7 @@ from sqlalchemy import delete, func, select
 
 from mus.broker.job_runner import RunningJob
 from mus.broker.streaq_broker import broker
-from mus.errors import ConflictError
+from mus.errors import ConflictError, Snooze
 from mus.jobs.retention import give_way_to_shutdown
 from mus.jobs.scan_requests import scan_job
 from mus.jobs.services import find_library, services
@@ -94,3 +94,19 @@ async def follow_move(job: RunningJob, library_id: int) -> dict[str, Any]:
     async with job.effect():
         (scan,) = await broker.enqueue_many([scan_job(library_id, requested_by=job.started.requested_by or "mus")])
     return {"adopted": adopted, "scan": scan}
+
+
+async def give_way_to_follow(library_id: int) -> None:
+    """Raises Snooze while the files of a library that got another folder are yet to be known again.
+
+    A scan that came first would read and analyse them all.
+    """
+    async with services().database.reading() as session:
+        library = await session.get(Library, library_id)
+        if library is None or library.device is not None:
+            return
+        following = select(Job.id).where(
+            Job.task == FOLLOW_TASK, Job.state.not_in(TERMINAL_STATES), is_about(library_id)
+        )
+        if await session.scalar(following.limit(1)) is not None:
+            raise Snooze(0.5, "the library's files in its other folder are looked at first")

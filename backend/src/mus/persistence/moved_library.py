@@ -67,7 +67,7 @@ async def move_root(session: AsyncSession, library: Library, root: bytes) -> Non
 
 
 async def has_its_files(database: Database, library_id: int, root: bytes) -> bool:
-    """Whether any of 100 of its files, or of all there are, lies in `root`, a folder of this machine, with its size.
+    """Whether any of 100 of its files, or of all there are, lies in `root`, a folder of this machine, in its size.
 
     A copy may have other times. A library without live tracks has nothing to look for.
     """
