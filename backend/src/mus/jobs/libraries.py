@@ -182,12 +182,13 @@ async def change_library(
                 continue
             if "name" in values:
                 _check_name_is_free(values["name"], others)
+            if folder is not None:
+                await _check_trash_rests(work.session, library)
+                await cancel_jobs_of(broker.ledger, work, library.id)
             for field, value in values.items():
                 setattr(library, field, value)
             await _set_scan(work.session, library.id, change, settings)
             if folder is not None:
-                await _check_trash_rests(work.session, library)
-                await cancel_jobs_of(broker.ledger, work, library.id)
                 await move_root(work.session, library, settings.roots.stored(folder))
                 options = Options(exclusive_key=f"library:{library.id}", requested_by=requested_by)
                 await broker.enqueue(Queue.HIGH, FOLLOW_TASK, options, library_id=library.id)
@@ -210,9 +211,8 @@ async def request_removal(
             await _check_trash_is_empty(work.session, library)
             _check_is_not_set(library, settings)
         if library.removing_since is None:
-            library.removing_since = utc_now()
-            await work.session.flush()
             await cancel_jobs_of(broker.ledger, work, library.id)
+            library.removing_since = utc_now()
             tell_library_change(work, library.id)
         key = f"remove-library:{library.id}"
         return await broker.enqueue(

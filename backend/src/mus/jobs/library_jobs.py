@@ -42,28 +42,32 @@ async def remove(job: RunningJob, library_id: int) -> dict[str, Any]:
     if library.removing_since is None:
         raise ConflictError(f"Nobody has asked to remove the library {library.name}")
     done: int = (job.checkpoint or {}).get("tracks", 0)
-    total = done + left
-    while True:
+    total, more = done + left, True
+    while more:
         give_way_to_shutdown(job)
         async with job.effect(stage="removing", units_total=total, units_done=done) as work:
-            await hold_tracks_of_removed(work.session, library_id)
-            some = select(Track.id).where(Track.library_id == library_id).limit(_BATCH)
-            gone = (
-                await work.session.scalars(
-                    delete(Track).where(Track.id.in_(some.scalar_subquery())).returning(Track.id)
-                )
-            ).all()
-            done += len(gone)
+            more = await _forget_some(work, library_id)
+            done = done + _BATCH if more else total
             await job.keep(work, {"library": library.name, "tracks": done})
-            tell_tracks(work, DELETED, library_id, len(gone), gone)
-            if len(gone) < _BATCH:
-                await hold_libraries(work.session)
-                # What was enqueued since the request; nothing can be from now on that would find the library.
-                await cancel_jobs_of(broker.ledger, work, library_id, besides=job.id)
-                await work.session.execute(delete(Library).where(Library.id == library_id))
-                tell_library_change(work, library_id, removed=True)
-        if len(gone) < _BATCH:
-            return {"library": library.name, "tracks": done}
+    async with job.effect() as work:
+        # What was enqueued since the request. Before anything is locked that such a job may want.
+        await cancel_jobs_of(broker.ledger, work, library_id, besides=job.id)
+        await _forget_some(work, library_id)
+        await hold_libraries(work.session)
+        await work.session.execute(delete(Library).where(Library.id == library_id))
+        tell_library_change(work, library_id, removed=True)
+    return {"library": library.name, "tracks": done}
+
+
+async def _forget_some(work: UnitOfWork, library_id: int) -> bool:
+    """Whether there may be more."""
+    await hold_tracks_of_removed(work.session, library_id)
+    some = select(Track.id).where(Track.library_id == library_id).limit(_BATCH)
+    gone = (
+        await work.session.scalars(delete(Track).where(Track.id.in_(some.scalar_subquery())).returning(Track.id))
+    ).all()
+    tell_tracks(work, DELETED, library_id, len(gone), gone)
+    return len(gone) == _BATCH
 
 
 def _removed(job: RunningJob) -> dict[str, Any]:

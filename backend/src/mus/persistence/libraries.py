@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select, text
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -16,6 +16,9 @@ from mus.library.paths import shown
 from mus.persistence.database import Database
 from mus.persistence.models import Library
 from mus.root_map import RootMap
+
+#: PostgreSQL's advisory lock of `hold_libraries`; that on tracks is 770002.
+_LIBRARIES_LOCK = 770003
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,10 +147,13 @@ def _another_folder(libraries: list[Library], music_dir: Path) -> ConflictError:
 
 
 async def hold_libraries(session: AsyncSession) -> None:
-    """Be the only one to add, move or remove libraries until the transaction ends. On SQLite whoever writes is."""
+    """Be the only one to add, move or remove libraries until the transaction ends. On SQLite whoever writes is.
+
+    Jobs lock their own row, then tracks, then their library's row: whoever cancels jobs does so before it writes a
+    library's row, or the two would wait for each other.
+    """
     if session.get_bind().dialect.name != "sqlite":
-        # Against other writers of any row, so scans that tell how they ended wait a moment; readers do not.
-        await session.execute(text("LOCK TABLE libraries IN SHARE ROW EXCLUSIVE MODE"))
+        await session.execute(select(func.pg_advisory_xact_lock(_LIBRARIES_LOCK, 0)))
 
 
 def overlapping(root: bytes, others: Sequence[LocalLibrary]) -> LocalLibrary | None:
