@@ -4,6 +4,7 @@
       UserFixableError              the person who asked can put it right
         BadRequestError             an argument that means nothing here
         NotFoundError               no such track, job, library, folder
+          LibraryGoneError          the library was removed, or is about to be
         ConflictError               the state forbids it now
       AdminRequiredError            someone who runs the machine must act
         ConfigurationError          a setting, address or folder that cannot work
@@ -59,6 +60,10 @@ class BadRequestError(UserFixableError):
 
 
 class NotFoundError(UserFixableError):
+    pass
+
+
+class LibraryGoneError(NotFoundError):
     pass
 
 

@@ -48,8 +48,8 @@ async def test_health_tells_what_is_up(
         QueueRow(name="high_priority", paused_at=None),
         LeaseRow(name="watcher", holder="a", host="nas", pid=4),
     )
-    key = f"mus:{runtime.connection.queue_name}:watch:{library.id}"
-    await runtime.connection.redis.set(key, json.dumps({"mode": "polling"}), ex=60)
+    async with runtime.database.unit_of_work() as work:
+        await work.session.execute(update(Library).values(watch_mode="polling", watch_reason="as set"))
     answer = await client.get("/health")
     assert answer.status_code == 200
     health = answer.json()
@@ -75,6 +75,7 @@ async def test_health_tells_what_is_up(
             "writable": True,
             "read_only_reason": None,
             "watch_mode": "polling",
+            "watch_reason": "as set",
         }
     ]
 
@@ -223,8 +224,8 @@ async def test_the_description_names_the_problems_of_every_call(client: Client) 
             if "{" in path:
                 assert "404" in call["responses"], path
             if method in {"post", "delete"}:
-                # What is done at once answers 200, what becomes a job 202.
-                assert {"200", "202"} & set(call["responses"]), path
+                # What is done at once answers 200, what is made 201, what becomes a job 202.
+                assert {"200", "201", "202"} & set(call["responses"]), path
 
 
 async def test_the_description_asks_for_the_token_where_one_is_set(runtime: Runtime, with_token: Settings) -> None:

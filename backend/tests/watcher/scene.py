@@ -88,6 +88,10 @@ class Scene:
         await self.add_tracks(track)
         return track
 
+    async def set_library(self, **values: Any) -> None:
+        async with self.runtime.database.unit_of_work() as work:
+            await work.session.execute(update(Library).where(Library.id == self.library_id).values(**values))
+
     @asynccontextmanager
     async def watched(self) -> AsyncIterator[None]:
         """Watch for the block; the scan of the start is awaited and taken as done."""

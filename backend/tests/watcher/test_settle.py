@@ -191,3 +191,33 @@ def test_a_file_that_is_open_for_writing_is_told_from_one_that_is_not(tmp_path: 
     with path.open("rb"):
         assert is_open_for_writing(os.fsencode(path)) is False
     assert is_open_for_writing(b"/nowhere/a.mp3") is None
+
+
+@pytest.mark.parametrize(
+    ("word", "look", "seconds"),
+    [
+        ("renamed", a_file(), 0.0),
+        ("renamed", a_file(writing=None), 0.0),
+        ("renamed", a_file(writing=True), 20 * QUIET),
+        ("renamed", a_file(size=0), 4 * QUIET),
+        ("finished", a_file(), QUIET / 5),
+        ("finished", a_file(writing=None), QUIET / 5),
+        ("finished", a_file(writing=True), 20 * QUIET),
+    ],
+)
+def test_what_the_system_says_of_a_file_shortens_the_wait_unless_somebody_writes_it(
+    word: str, look: Look, seconds: float
+) -> None:
+    settler = Settler(QUIET)
+    settler.notice([b"a.mp3"], 0.0, **{word: {b"a.mp3"}})
+    at = settled_at(settler, Disk({b"a.mp3": look}), start=0.0, until=60.0)[b"a.mp3"]
+    assert at == pytest.approx(seconds, abs=QUIET)
+    assert at >= seconds
+
+
+def test_a_word_about_a_file_that_waits_brings_its_next_look_on() -> None:
+    settler = Settler(QUIET)
+    settler.notice([b"a.mp3"], 0.0)
+    assert settler.settle(0.0, Disk({b"a.mp3": a_file(writing=True)}).get) == []
+    settler.notice([b"a.mp3"], 0.01, renamed={b"a.mp3"})
+    assert [path for path, _ in settler.settle(0.01, Disk({b"a.mp3": a_file()}).get)] == [b"a.mp3"]

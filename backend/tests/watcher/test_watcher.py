@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-import json
+import errno
 import os
 import shutil
 import signal
@@ -16,17 +16,20 @@ import pytest
 from sqlalchemy import update
 
 from mus.broker.embedded_server import EmbeddedServer
+from mus.library.file_systems import Mount
 from mus.persistence.models import Library
-from mus.watcher import notice, watcher
+from mus.watcher import library_watcher, notice, watcher
 from mus.watcher.filter import Noticed
-from mus.watcher.notice import Events, NoEventsError, Polling
+from mus.watcher.inotify import EventsLostError, Inotify, InotifyTree
+from mus.watcher.notice import NoEventsError, OtherEvents, Polling
 from waiting import until
 from watcher.scene import Scene, opened_scene
 
 
 @pytest.fixture(autouse=True)
 def _quick_checks(monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in ("_ROOT_SECONDS", "_LIBRARIES_SECONDS", "_PING_SECONDS"):
+    monkeypatch.setattr(library_watcher, "_ROOT_SECONDS", 0.1)
+    for name in ("_LIBRARIES_SECONDS", "_PING_SECONDS"):
         monkeypatch.setattr(watcher, name, 0.1)
 
 
@@ -177,8 +180,16 @@ async def test_skipped_files_and_a_nomedia_folder_make_no_job(scene: Scene) -> N
 # ------------------------------------------------------------ healing
 
 
+async def test_a_name_that_is_not_utf_8_arrives(scene: Scene) -> None:
+    async with scene.watched():
+        (scene.music / os.fsdecode(b"\xff")).mkdir()
+        (scene.music / os.fsdecode(b"\xff/\xfe.mp3")).write_bytes(b"music")
+        await scene.wait_for("process_file_created", b"\xff/\xfe.mp3")
+    assert len(await scene.jobs()) == 2
+
+
 async def test_a_name_that_is_not_utf_8_ends_watchfiles_for_good(tmp_path: Path) -> None:
-    events = Events(os.fsencode(tmp_path))
+    events = OtherEvents(os.fsencode(tmp_path))
     await events.open()
     try:
         (tmp_path / os.fsdecode(b"\xff.mp3")).write_bytes(b"music")
@@ -190,46 +201,79 @@ async def test_a_name_that_is_not_utf_8_ends_watchfiles_for_good(tmp_path: Path)
         events.close()
 
 
-async def test_a_name_that_is_not_utf_8_heals_with_a_scan_and_watching_goes_on(scene: Scene) -> None:
+async def test_events_that_fail_heal_with_a_scan_and_when_they_keep_failing_by_polling(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(library_watcher, "events_of", OtherEvents)
+    monkeypatch.setattr(notice, "_POLL_SECONDS", 0.1)
+    monkeypatch.setattr(library_watcher, "_LONGEST_POLLING_AFTER_DEATH_SECONDS", 1.5)
     async with scene.watched():
-        (scene.music / os.fsdecode(b"\xff.mp3")).write_bytes(b"music")
+        (scene.music / os.fsdecode(b"\xff0.mp3")).write_bytes(b"music")
         await scene.wait_for_scan()
         (scene.music / "next.mp3").write_bytes(b"music")
         await scene.wait_for("process_file_created", b"next.mp3")
-
-
-async def test_names_that_keep_ending_watchfiles_lead_to_polling_which_sees_them(
-    scene: Scene, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(notice, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(watcher, "_LONGEST_POLLING_AFTER_DEATH_SECONDS", 1.5)
-    async with scene.watched():
-        for n in range(2):
-            (scene.music / os.fsdecode(b"\xff%d.mp3" % n)).write_bytes(b"music")
-            await scene.wait_for_scan()
+        (scene.music / os.fsdecode(b"\xff1.mp3")).write_bytes(b"music")
+        await scene.wait_for_scan()
         (scene.music / os.fsdecode(b"\xfe.mp3")).write_bytes(b"music")
         await scene.wait_for("process_file_created", b"\xfe.mp3")
-        assert (await mode_of(scene))["mode"] == "polling"
+        assert await has_mode(scene, "polling")
         # Events are tried again after a pause, and work.
         await until(lambda: has_mode(scene, "events"), seconds=30, what="events")
 
 
-async def mode_of(scene: Scene) -> dict[str, str]:
-    key = f"mus:{scene.runtime.settings.queue_name}:watch:{scene.library_id}"
-    text = await scene.runtime.connection.redis.get(key)
-    return json.loads(text) if text else {"mode": ""}
+async def test_lost_events_lead_to_a_scan_and_what_was_made_meanwhile_is_watched(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = InotifyTree.read
+    lost = asyncio.Event()
+
+    def read(tree: InotifyTree) -> Noticed:
+        noticed = real(tree)
+        if noticed.paths and not lost.is_set():
+            lost.set()
+            raise EventsLostError
+        return noticed
+
+    monkeypatch.setattr(InotifyTree, "read", read)
+    async with scene.watched():
+        (scene.music / "New").mkdir()
+        await scene.wait_for_scan()
+        (scene.music / "New/1.mp3").write_bytes(b"music")
+        await scene.wait_for("process_file_created", b"New/1.mp3")
+
+
+async def mode_of(scene: Scene) -> tuple[str | None, str | None]:
+    """How the library is watched, and why."""
+    async with scene.runtime.database.reading() as session:
+        library = await session.get_one(Library, scene.library_id)
+    return library.watch_mode, library.watch_reason
 
 
 async def has_mode(scene: Scene, mode: str) -> bool:
-    return (await mode_of(scene))["mode"] == mode
+    return (await mode_of(scene))[0] == mode
 
 
-async def test_the_mode_can_be_read_on_the_broker_and_expires(scene: Scene) -> None:
+async def test_the_mode_stands_in_the_librarys_row_with_its_reason(scene: Scene) -> None:
     async with scene.watched():
         await until(lambda: has_mode(scene, "events"), seconds=30, what="events")
-        assert set(await mode_of(scene)) == {"mode", "since", "reason"}
-        key = f"mus:{scene.runtime.settings.queue_name}:watch:{scene.library_id}"
-        assert 0 < await scene.runtime.connection.redis.ttl(key) <= 30
+        assert await mode_of(scene) == ("events", "the file system tells of changes")
+
+
+async def test_a_library_is_watched_as_a_person_set_it_from_then_on(scene: Scene) -> None:
+    await scene.set_library(watch="polling")
+    async with scene.watched():
+        await until(lambda: has_mode(scene, "polling"), seconds=30, what="polling")
+        assert await mode_of(scene) == ("polling", "as set")
+        await scene.set_library(watch="off")
+        await until(lambda: has_mode(scene, "off"), seconds=30, what="off")
+        (scene.music / "unseen.mp3").write_bytes(b"music")
+        await scene.set_library(watch="events")
+        await until(lambda: has_mode(scene, "events"), seconds=30, what="events")
+        await scene.wait_for_scan()
+        (scene.music / "seen.mp3").write_bytes(b"music")
+        await scene.wait_for("process_file_created", b"seen.mp3")
+        # A scan is to find what came while nobody watched.
+        assert b"unseen.mp3" not in await scene.enqueued("process_file_created")
 
 
 async def test_a_root_that_vanishes_and_returns_is_scanned_each_time_and_deletes_nothing(
@@ -263,7 +307,7 @@ async def test_a_root_that_is_replaced_within_an_instant_is_watched_on(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # The new folder may get the inode of the old one, so that looking at it tells nothing.
-    monkeypatch.setattr(watcher, "_ROOT_SECONDS", 1000.0)
+    monkeypatch.setattr(library_watcher, "_ROOT_SECONDS", 1000.0)
     async with scene.watched():
         scene.music.rmdir()
         scene.music.mkdir()
@@ -332,12 +376,12 @@ async def test_a_broker_that_comes_back_leads_to_a_scan(tmp_path: Path) -> None:
 
 async def test_polling_finds_what_events_would_tell(scene: Scene, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(notice, "_POLL_SECONDS", 0.1)
-    monkeypatch.setattr(watcher, "_REMOTE_SETTLE_SECONDS", 0.1)
-    monkeypatch.setattr(watcher, "is_remote", lambda root: True)
+    monkeypatch.setattr(library_watcher, "_REMOTE_SETTLE_SECONDS", 0.1)
+    monkeypatch.setattr(library_watcher, "eventless_mount", lambda root: Mount(b"1", b"0:1", root, "nfs4"))
     for name in ("A/old.mp3", "A/gone.mp3", "B/changed.mp3", "C/1.mp3", "same.mp3"):
         await scene.add_file(name)
     async with scene.watched():
-        assert (await mode_of(scene))["mode"] == "polling"
+        assert (await mode_of(scene))[1] == f"nfs4 at {scene.music} does not tell of changes made elsewhere"
         (scene.music / "A/old.mp3").rename(scene.music / "A/new.mp3")
         await scene.wait_for("process_file_move", b"A/old.mp3", b"A/new.mp3")
         (scene.music / "A/gone.mp3").unlink()
@@ -372,14 +416,20 @@ async def test_polling_concludes_nothing_from_a_folder_that_cannot_be_listed(
     assert polling.changes().paths == {b"A/B/1.mp3"}
 
 
-WITHOUT_WATCHES = """
+# ------------------------------------------------------------ limits
+
+PAST_THE_LIMIT = """
 import asyncio, os, sys
 from mus.watcher.notice import Events, NoEventsError
 
 async def main():
-    events = Events(os.fsencode(sys.argv[1]))
+    root = sys.argv[1]
+    events = Events(os.fsencode(root))
     try:
         await events.open()
+        print("watching")
+        os.mkdir(root + "/one/too/many")
+        await events.read(lambda noticed: None)
     except NoEventsError as error:
         print(error.is_lasting, error.reason)
     events.close()
@@ -389,38 +439,101 @@ asyncio.run(main())
 
 
 @pytest.mark.parametrize(
-    ("limit", "named"),
+    ("limit", "value", "said"),
     [
-        ("max_inotify_watches", "fs.inotify.max_user_watches"),
-        ("max_inotify_instances", "fs.inotify.max_user_instances"),
+        ("watches", 0, ["True the system watches no more folders"]),
+        ("watches", 3, ["watching", "True the system watches no more folders"]),
+        ("instances", 0, ["True the system allows no more watchers"]),
     ],
 )
-async def test_the_systems_limit_of_watches_is_named(tmp_path: Path, limit: str, named: str) -> None:
-    (tmp_path / "a/b").mkdir(parents=True)
+async def test_the_systems_limit_is_named_with_its_value_and_the_command_that_raises_it(
+    tmp_path: Path, limit: str, value: int, said: list[str]
+) -> None:
+    (tmp_path / "one/too").mkdir(parents=True)
+    name = f"max_inotify_{limit}"
     # Limits of a user namespace are its own: nothing else on the machine is touched.
     ended = await asyncio.to_thread(
         subprocess.run,
-        ["unshare", "-Ur", "sh", "-c", f'echo 0 > /proc/sys/user/{limit} && exec "$@"', "sh",
-         sys.executable, "-c", WITHOUT_WATCHES, str(tmp_path)],
+        ["unshare", "-Ur", "sh", "-c", f'echo {value} > /proc/sys/user/{name} && exec "$@"', "sh",
+         sys.executable, "-c", PAST_THE_LIMIT, str(tmp_path)],
         capture_output=True, text=True, check=False,
     )  # fmt: skip
     if ended.returncode:
         pytest.skip(f"no user namespaces here: {ended.stderr[-200:]}")
-    assert ended.stdout.startswith("True")
-    assert named in ended.stdout
+    lines = ended.stdout.splitlines()
+    assert [line[: len(words)] for line, words in zip(lines, said, strict=True)] == said
+    assert f"user.{name} is {value}; raise it for good" in lines[-1]
+    assert f"`echo user.{name}=" in lines[-1]
+    assert "| sudo tee /etc/sysctl.d/60-mus.conf && sudo sysctl --system`" in lines[-1]
 
 
-async def test_a_root_whose_path_is_not_utf_8_is_polled(tmp_path: Path) -> None:
-    root = os.fsencode(tmp_path) + b"/\xff"
-    os.mkdir(root)
-    events = Events(root)
-    with pytest.raises(NoEventsError, match="not UTF-8"):
-        await events.open()
-    events.close()
-    polling = Polling(root)
-    await polling.open()
-    Path(os.fsdecode(root), "a.mp3").write_bytes(b"music")
-    assert polling.changes().paths == {b"a.mp3"}
+async def test_past_the_limit_a_library_is_polled_and_says_why(
+    scene: Scene, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def full(_: Inotify, folder: bytes) -> int:
+        raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC), folder)
+
+    monkeypatch.setattr(Inotify, "add", full)
+    monkeypatch.setattr(notice, "_POLL_SECONDS", 0.1)
+    async with scene.watched():
+        (scene.music / "a.mp3").write_bytes(b"music")
+        await scene.wait_for("process_file_created", b"a.mp3")
+    mode, reason = await mode_of(scene)
+    assert mode == "polling"
+    assert "fs.inotify.max_user_watches is " in str(reason)
+    assert str(reason) in caplog.text
+
+
+# ------------------------------------------------------------ mounts
+
+needs_root = pytest.mark.skipif(os.geteuid() != 0, reason="only root can mount")
+
+
+def mount(folder: Path, *files: str) -> None:
+    """An empty file system at the folder, with these files."""
+    folder.mkdir(exist_ok=True)
+    subprocess.run(["mount", "-t", "tmpfs", "-o", "size=1m", "tmpfs", str(folder)], check=True)
+    for name in files:
+        (folder / name).write_bytes(b"music")
+
+
+def unmount(folder: Path) -> None:
+    subprocess.run(["umount", "--lazy", str(folder)], check=True)
+
+
+@needs_root
+@pytest.mark.parametrize("place", ["", "disk"])
+async def test_a_disk_that_is_mounted_and_unmounted_is_scanned_and_watched_each_time(
+    scene: Scene, place: str
+) -> None:
+    folder = scene.music / place
+    folder.mkdir(exist_ok=True)
+    async with scene.watched():
+        mount(folder, "there.mp3")
+        try:
+            await scene.wait_for_scan()
+            (folder / "new.mp3").write_bytes(b"music")
+            await scene.wait_for("process_file_created", os.fsencode(os.path.join(place, "new.mp3")))
+        finally:
+            unmount(folder)
+        await scene.wait_for_scan()
+        (folder / "below.mp3").write_bytes(b"music")
+        await scene.wait_for("process_file_created", os.fsencode(os.path.join(place, "below.mp3")))
+    assert await scene.enqueued("process_file_deletion") == []
+
+
+@needs_root
+async def test_a_root_unmounted_and_mounted_again_within_an_instant_is_watched_anew(scene: Scene) -> None:
+    mount(scene.music, "there.mp3")
+    try:
+        async with scene.watched():
+            unmount(scene.music)
+            mount(scene.music, "there.mp3")
+            await scene.wait_for_scan()
+            (scene.music / "new.mp3").write_bytes(b"music")
+            await scene.wait_for("process_file_created", b"new.mp3")
+    finally:
+        unmount(scene.music)
 
 
 # ------------------------------------------------------------ the process

@@ -30,6 +30,19 @@ class Page(BaseModel, Generic[T]):
 # ---------------------------------------------------------------------------------------------------- tracks
 
 
+class Watch(StrEnum):
+    AUTO = "auto"  # events where the file system has them, else polling
+    EVENTS = "events"
+    POLLING = "polling"
+    OFF = "off"  # scans alone find what changes
+
+
+class WatchMode(StrEnum):
+    EVENTS = "events"
+    POLLING = "polling"
+    OFF = "off"
+
+
 class TrackError(BaseModel):
     category: ErrorCategory
     message: str
@@ -106,9 +119,65 @@ class ErrorItem(BaseModel):
 class LibraryItem(BaseModel):
     id: int
     name: str
-    root: str
+    root: str = Field(description="Its folder; bytes that are not UTF-8 are percent-escaped")
+    tracks: int = Field(description="Those whose file is believed to be in its place")
     online: bool
     offline_reason: str | None
+    watch: Watch = Field(description="How it is to be watched")
+    watch_mode: WatchMode | None = Field(description="How it is watched just now; null when nothing watches it")
+    watch_reason: str | None = Field(description="Why so")
+    scan_crontab: str | None = Field(
+        description="When a quick scan comes by itself, in UTC; `off` for never, null for the common `quick-scan`"
+    )
+    guard_min_tracks: int | None = Field(description="Its own mount guard; null for the setting")
+    guard_fraction: float | None
+    removing: bool = Field(description="A job is about to forget it")
+
+
+class LibraryAdded(LibraryItem):
+    scan_job_id: str = Field(description="Its first scan")
+
+
+NameOfLibrary = Annotated[
+    str, Field(min_length=1, max_length=100, description="Without a slash, and not all digits")
+]
+RootOfLibrary = Annotated[
+    str,
+    Field(
+        min_length=1,
+        max_length=4096,
+        description="An absolute path of a folder on the API's machine, apart from others'",
+    ),
+]
+OwnCrontab = Annotated[
+    str, Field(max_length=100, description="Five fields in UTC, or `off`; null is the common `quick-scan`")
+]
+GuardMinTracks = Annotated[int, Field(ge=1, le=2**31 - 1, description="Losses at once below which it never acts")]
+GuardFraction = Annotated[float, Field(gt=0, le=1, description="Part of all tracks above which losses at once are")]
+
+
+class LibraryNew(BaseModel):
+    model_config = ConfigDict(extra="forbid")
+
+    name: NameOfLibrary
+    root: RootOfLibrary
+    watch: Watch = Watch.AUTO
+    scan_crontab: OwnCrontab | None = None
+    guard_min_tracks: GuardMinTracks | None = None
+    guard_fraction: GuardFraction | None = None
+
+
+class LibraryEdit(BaseModel):
+    """What is left out stays as it is; null is what the settings, or the common schedule, say."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    name: NameOfLibrary = ""
+    root: RootOfLibrary = ""
+    watch: Watch = Watch.AUTO
+    scan_crontab: OwnCrontab | None = None
+    guard_min_tracks: GuardMinTracks | None = None
+    guard_fraction: GuardFraction | None = None
 
 
 # ------------------------------------------------------------------------------------------------------ jobs
@@ -362,7 +431,8 @@ class LibraryHealth(BaseModel):
     name: str
     online: bool
     offline_reason: str | None
-    watch_mode: Literal["events", "polling"] | None = Field(description="Null when nothing watches it")
+    watch_mode: WatchMode | None = Field(description="Null when nothing watches it")
+    watch_reason: str | None = Field(description="Why it is watched so")
     writable: bool | None = Field(
         description="Whether files can be deleted and restored; null when the folder is not on this API's machine"
     )

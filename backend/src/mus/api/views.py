@@ -11,7 +11,6 @@ from mus.api.schemas import (
     JobDetail,
     JobError,
     JobItem,
-    LibraryItem,
     QueueItem,
     ScanItem,
     ScanMode,
@@ -25,7 +24,7 @@ from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.ledger.queries import FailureGroup, QueueFigures
 from mus.library.paths import shown, unescaped
 from mus.library.states import TrackState
-from mus.persistence.models import Job, Library, Track
+from mus.persistence.models import Job, Track
 
 T = TypeVar("T")
 _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed", "skipped_reasons")
@@ -103,16 +102,6 @@ def error_item(track: Track, libraries: Mapping[int, str]) -> ErrorItem:
         category=_category(track.error_category),
         message=track.error_message or "",
         since=track.updated_at,
-    )
-
-
-def library_item(library: Library) -> LibraryItem:
-    return LibraryItem(
-        id=library.id,
-        name=library.name,
-        root=shown(library.root),
-        online=library.online,
-        offline_reason=library.offline_reason,
     )
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
@@ -96,7 +97,9 @@ def restore(
         _print_json(
             file=str(file), made_at=done.contents.made_at, version=done.contents.version,
             schema=done.contents.schema, tracks=done.contents.tracks, jobs=done.contents.jobs,
-            jobs_begun_anew=done.jobs_begun_anew, music=done.music, music_is_there=done.music_is_there,
+            jobs_begun_anew=done.jobs_begun_anew, music=done.libraries[0].music if done.libraries else None,
+            music_is_there=bool(done.libraries) and all(library.is_there for library in done.libraries),
+            libraries=[asdict(library) for library in done.libraries],
             files_adopted=done.files_adopted, covers_to_make=done.covers_to_make,
             kept=str(done.kept) if done.kept else None, seconds=round(seconds, 3),
         )  # fmt: skip
@@ -116,10 +119,15 @@ def _tell(done: Restored, file: Path, seconds: float) -> None:
         print(f"  {done.jobs_begun_anew:,} open jobs begin anew")
     if done.covers_to_make:
         print(f"  {done.covers_to_make:,} covers get their thumbnails with the next quick scan")
-    if done.music is not None and not done.music_is_there:
-        print(f"  its music {done.music} is not here: mount it, or restore with --music DIR")
-    elif done.music is not None:
-        print(f"  music: {done.music}")
+    several = len(done.libraries) > 1
+    for library in done.libraries:
+        if library.is_there:
+            print(f"  music: {library.music}")
+        elif several:
+            moved = f"mus libraries set {library.name!r} --root DIR"
+            print(f"  the music of {library.name}, {library.music}, is not here: mount it, or {moved}")
+        else:
+            print(f"  its music {library.music} is not here: mount it, or restore with --music DIR")
 
 
 def _sqlite_file(settings: Settings, instead: str) -> Path:

@@ -12,7 +12,6 @@ import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from datetime import timedelta
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import func, or_, select, text
@@ -25,22 +24,25 @@ from mus.cli.library_checks import library_checks
 from mus.cli.migrate import schema_revision
 from mus.config import Settings
 from mus.errors import MusError
+from mus.jobs.libraries import shown_libraries
 from mus.ledger.job_rows import is_newer
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.ledger.lease import WATCHER, lease_row
 from mus.ledger.queries import paused_queues, workers
-from mus.library.file_systems import file_system_type, is_remote, read_only_reason
+from mus.library.file_systems import eventless_mount, file_system_type, is_remote, read_only_reason
 from mus.library.paths import shown
 from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema
 from mus.persistence.libraries import all_libraries, on_this_machine, refuse_overlap
 from mus.persistence.models import Job, WorkerRow, utc_now
+from mus.watcher.inotify_limits import advice, present_limit
 
 _LOW_SPACE_BYTES, _NO_SPACE_BYTES = 1 << 30, 50 << 20
 _SLOW_BROKER_SECONDS = 0.05
 _STUCK_AFTER = timedelta(minutes=10)
 #: Folders are counted no longer than this: what matters is the order of magnitude.
 _COUNTING_SECONDS = 2.0
-_INOTIFY = Path("/proc/sys/fs/inotify")
+#: Each library that is watched takes one, and so does many another program of the same user.
+_FEW_INSTANCES = 16
 
 
 async def all_checks(settings: Settings) -> list[Check]:
@@ -57,7 +59,9 @@ async def all_checks(settings: Settings) -> list[Check]:
         own = settings.roots.here(os.fsencode(settings.music_dir))
         roots = [*roots, *([] if own in roots else [own])]
     if not roots:
-        checks.append(Check("music", "warn", "no music folder is known yet: give --music DIR or MUS_MUSIC_DIR"))
+        checks.append(
+            Check("music", "warn", "no music folder is known yet: `mus libraries add NAME DIR`, or MUS_MUSIC_DIR")
+        )
     checks += [await asyncio.to_thread(_music_folder, root) for root in roots]
     local = [root for root in roots if os.path.isdir(root) and not is_remote(root)]
     checks += await asyncio.to_thread(_inotify, local)
@@ -153,6 +157,7 @@ async def _database_checks(database: Database, settings: Settings) -> tuple[list
         checks.append(Check("data folder", "fail", error.user_message))
     checks += await _jobs(database, settings)
     checks.append(await _watcher(database, settings))
+    checks += await _polled(database, settings)
     return checks, [library.root for library in libraries]
 
 
@@ -211,6 +216,17 @@ async def _watcher(database: Database, settings: Settings) -> Check:
             "watcher", "warn", f"{row.host} has not been heard of for {age:.0f} s: start `mus watch` again"
         )
     return Check("watcher", "ok", f"on {row.host} (process {row.pid}), since {row.held_since:%Y-%m-%d %H:%M} UTC")
+
+
+async def _polled(database: Database, settings: Settings) -> list[Check]:
+    """Libraries that are looked through again and again although nobody wanted that."""
+    async with database.reading() as session:
+        libraries = await shown_libraries(session, settings)
+    return [
+        Check("watching", "warn", f"{library.name} is polled: {library.watch_reason}")
+        for library in libraries
+        if library.watch_mode == "polling" and library.watch != "polling"
+    ]
 
 
 async def _jobs_of_others(session: AsyncSession) -> str | None:
@@ -308,7 +324,11 @@ def _music_folder(root: bytes) -> Check:
     except OSError as error:
         return Check("music", "fail", f"{name} cannot be read ({error.strerror}): let this user read it")
     kind = file_system_type(root) or "unknown file system"
-    how = "polling: events of other machines do not arrive here" if is_remote(root) else "file-system events"
+    eventless = eventless_mount(root)
+    how = "file-system events"
+    if eventless is not None:
+        where = "" if eventless.type == kind else f"{eventless.type} at {shown(eventless.point)}, "
+        how = f"{where}polling: events of other machines do not arrive here"
     line = f"{name} ({kind}, {number:,} entries, {how})"
     if number == 0:
         return Check("music", "warn", f"{line}: it is empty; is the disk mounted?")
@@ -318,19 +338,15 @@ def _music_folder(root: bytes) -> Check:
 
 
 def _inotify(roots: list[bytes]) -> list[Check]:
-    try:
-        watches = int((_INOTIFY / "max_user_watches").read_text())
-        instances = int((_INOTIFY / "max_user_instances").read_text())
-    except (OSError, ValueError):
+    watches, instances = present_limit("watches"), present_limit("instances")
+    if watches is None or instances is None:
         return []
     folders, complete = _count_folders(roots)
-    line = f"{folders:,}{'' if complete else '+'} folders, {watches:,} watches allowed, {instances} instances"
-    if folders > watches * 0.8:
-        return [
-            Check("inotify", "warn", f"{line}: raise it with `sysctl fs.inotify.max_user_watches={folders * 4}`")
-        ]
-    if instances < 16:
-        return [Check("inotify", "warn", f"{line}: raise it with `sysctl fs.inotify.max_user_instances=128`")]
+    line = f"{folders:,}{'' if complete else '+'} folders, {watches[1]:,} watches allowed, {instances[1]} instances"
+    if folders > watches[1] * 0.8:
+        return [Check("inotify", "warn", f"{line}: {advice('watches', at_least=folders * 4)}")]
+    if instances[1] < _FEW_INSTANCES:
+        return [Check("inotify", "warn", f"{line}: {advice('instances')}")]
     return [Check("inotify", "ok", line)]
 
 

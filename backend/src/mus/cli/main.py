@@ -16,6 +16,7 @@ from mus.cli import (
     doctor,
     edit,
     jobs,
+    libraries,
     migrate,
     parts,
     queues,
@@ -68,6 +69,7 @@ def mus_command(
 
 app.command("up")(up.up)
 app.command("scan")(scan.scan)
+app.add_typer(libraries.app, name="libraries")
 app.add_typer(jobs.app, name="jobs")
 app.add_typer(queues.app, name="queues")
 app.add_typer(schedules.app, name="schedules")

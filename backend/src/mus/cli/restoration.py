@@ -34,14 +34,20 @@ _OWNERS = ("up.lock", "broker/owner.lock")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
+class RestoredLibrary:
+    name: str
+    #: Its folder on this machine, as text.
+    music: str
+    is_there: bool
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
 class Restored:
     """What was done."""
 
     contents: Contents
     jobs_begun_anew: int
-    #: The first library's folder, as text; None without a library.
-    music: str | None
-    music_is_there: bool
+    libraries: tuple[RestoredLibrary, ...]
     #: Files taken for the ones that were read on another disk.
     files_adopted: int
     covers_to_make: int
@@ -110,12 +116,13 @@ async def _prepared(
     finally:
         await prepared.close()
     sqlite_copies.unstamp(copy)
-    root = libraries[0].root if libraries else None
     return Restored(
         contents=contents,
         jobs_begun_anew=begun,
-        music=None if root is None else shown(root),
-        music_is_there=root is not None and os.path.isdir(root),
+        libraries=tuple(
+            RestoredLibrary(name=library.name, music=shown(library.root), is_there=os.path.isdir(library.root))
+            for library in libraries
+        ),
         files_adopted=adopted,
         covers_to_make=covers,
     )

@@ -5,13 +5,13 @@ from __future__ import annotations
 import json
 import logging
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, MusicOption, read_settings, require_music
+from mus.cli.options import DataOption, JsonOption, MusicOption, WrongUsageError, read_settings, require_music
 
 if TYPE_CHECKING:
     from mus.cli.scan_request import ScanEnd
@@ -23,8 +23,11 @@ COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped
 def scan(
     music: MusicOption = None,
     data: DataOption = None,
+    library: Annotated[
+        str | None, typer.Option("--library", metavar="NAME", help="Only this library, by name or id; else all.")
+    ] = None,
     path: Annotated[
-        str | None, typer.Option("--path", metavar="P", help="Only this folder of the library, or this file.")
+        str | None, typer.Option("--path", metavar="P", help="Only this folder of a library, or this file.")
     ] = None,
     full: Annotated[bool, typer.Option("--full", help="Read every file again, not only the changed ones.")] = False,
     wait: Annotated[
@@ -39,17 +42,21 @@ def scan(
         ),
     ] = False,
 ) -> None:
-    """Bring the library in step with the disk, once.
+    """Bring the libraries in step with the disk, once.
 
     \b
     Examples:
       mus scan --music ~/Music
+      mus scan --library Talks
       mus scan --path "Nina Simone/Pastel Blues"
       mus scan --full --json
 
     Joins the mus that runs on the data folder; where none runs, it does the
-    work itself. Exit status 0: the scan succeeded, files in ERROR included.
+    work itself. Exit status 0: the scans succeeded, files in ERROR included.
+    With --music it is about the library in that folder alone.
     """
+    if library is not None and music is not None:
+        raise WrongUsageError("--music names a library already: leave out --library, or --music")
     settings = read_settings(music_dir=music, data_dir=data)
     require_music(settings)
     from mus.cli.console_logs import log_to_stderr
@@ -60,12 +67,19 @@ def scan(
         from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
 
         load_scan_jobs()
-        request = ScanRequest(path=path, full=full, confirm_missing=confirm_missing, wait=wait)
-        end = run(request_scan(settings, request, on_terminal=sys.stderr.isatty() and not as_json))
-    _tell(end, as_json=as_json)
-    if end.interrupted:
+        request = ScanRequest(
+            library=library,
+            only_set=music is not None,
+            path=path,
+            full=full,
+            confirm_missing=confirm_missing,
+            wait=wait,
+        )
+        ends = run(request_scan(settings, request, on_terminal=sys.stderr.isatty() and not as_json))
+    _tell(ends, as_json=as_json)
+    if any(end.interrupted for end in ends):
         raise typer.Exit(130)
-    if end.state in {"failed", "cancelled"}:
+    if any(end.state in {"failed", "cancelled"} for end in ends):
         raise typer.Exit(1)
 
 
@@ -80,7 +94,7 @@ def first_scan(data: DataOption = None) -> None:
     stop_with_parent(0.0)
     log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
     load_scan_jobs()
-    request = ScanRequest(requested_by="mus up", join=True, work=False)
+    request = ScanRequest(only_set=True, requested_by="mus up", join=True, work=False)
     _tell(run(request_scan(settings, request, on_terminal=sys.stdout.isatty())), as_json=False)
 
 
@@ -107,10 +121,18 @@ def _broker_starting(settings: Settings) -> Iterator[None]:
         server.stop()
 
 
-def _tell(end: ScanEnd, *, as_json: bool) -> None:
+def _tell(ends: Sequence[ScanEnd], *, as_json: bool) -> None:
     if as_json:
-        print(json.dumps(end.as_json()), flush=True)
+        from mus.cli.scan_request import together
+
+        print(json.dumps(ends[0].as_json() if len(ends) == 1 else together(ends)), flush=True)
         return
+    for end in ends:
+        _tell_one(end, several=len(ends) > 1)
+
+
+def _tell_one(end: ScanEnd, *, several: bool) -> None:
+    what = f"the scan of {end.library}" if several else "the scan"
     counts = end.counts()
     if end.state == "succeeded":
         changes = ", ".join(f"{counts[name]:,} {name}" for name in COUNTS[1:] if counts[name])
@@ -125,8 +147,8 @@ def _tell(end: ScanEnd, *, as_json: bool) -> None:
             print(f"  {counts['failed']:,} files could not be read: GET /api/v1/errors says why", flush=True)
     elif end.state == "failed":
         error: dict[str, Any] = end.error or {}
-        print(f"mus: the scan failed: {error.get('message')}", file=sys.stderr)
+        print(f"mus: {what} failed: {error.get('message')}", file=sys.stderr)
     elif end.state == "cancelled":
-        print("mus: the scan was cancelled", file=sys.stderr)
+        print(f"mus: {what} was cancelled", file=sys.stderr)
     else:
-        print(f"The scan is {end.state}: job {end.job_id}", flush=True)
+        print(f"T{what[1:]} is {end.state}: job {end.job_id}", flush=True)

@@ -2,53 +2,49 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import os
-import signal
-import socket
-import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass, field
-from datetime import datetime, timedelta
+from datetime import datetime
 from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select
 
 from mus.broker.queues import Queue
-from mus.broker.runtime import Runtime, opened
+from mus.broker.runtime import opened
 from mus.broker.streaq_broker import broker
 from mus.cli.migrate import library_of
-from mus.cli.options import WrongUsageError
+from mus.cli.options import NO_MUSIC, WrongUsageError
+from mus.cli.scan_follower import AskedScan, Follower, ScanRow
 from mus.config import Settings
-from mus.errors import ConflictError, NotFoundError
+from mus.errors import NotFoundError
 from mus.jobs.scan_requests import scan_job
-from mus.ledger import steering
-from mus.ledger.job_states import TERMINAL_STATES, JobState
-from mus.ledger.queries import paused_queues
+from mus.ledger.job_states import JobState
 from mus.library.paths import escaped, shown, unescaped
 from mus.persistence.database import Database
-from mus.persistence.libraries import LocalLibrary
-from mus.persistence.models import Job, WorkerRow, utc_now
-from mus.worker import load_job_modules, worker_running
+from mus.persistence.libraries import (
+    LocalLibrary,
+    all_libraries,
+    library_named,
+    on_this_machine,
+    refuse_overlap,
+)
+from mus.persistence.models import Job, utc_now
+from mus.worker import load_job_modules
 
 _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
-#: How long a living worker may take to pick the scan up before this process works itself.
-_PICK_UP_SECONDS = 1.0
-_LOOK_SECONDS, _LOOK_AT_FIRST_SECONDS = 0.1, 0.01
-#: After Ctrl-C: how long the scan may take to stop.
-_CANCEL_SECONDS = 10.0
-#: The lanes that a scan asked for by a person needs; its slow phase is for the next `mus up`.
-#: How long a broker that does not answer is waited for.
-_BROKER_SECONDS = 10.0
-_SCAN_QUEUES = (Queue.HIGH, Queue.MEDIUM)
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class ScanRequest:
+    #: Name or id of the only library to scan.
+    library: str | None = None
+    #: Only the library whose folder the settings name.
+    only_set: bool = False
     path: str | None = None
     full: bool = False
     confirm_missing: bool = False
@@ -90,70 +86,90 @@ class ScanEnd:
         return answer if self.error is None else answer | {"error": self.error}
 
 
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """What is followed of a job."""
-
-    state: str
-    stage: str | None
-    progress: float
-    units_done: int
-    units_total: int
-    run_after: datetime | None
-    result: dict[str, Any] | None
-    error_category: str | None
-    error_message: str | None
-    error_details: dict[str, Any] | None
-
-    @property
-    def ended(self) -> bool:
-        return self.state in TERMINAL_STATES
-
-
 def load_scan_jobs() -> None:
     """Import the jobs: those that this process may run, and those that they enqueue for others."""
     load_job_modules([], list(Queue))
 
 
-async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal: bool) -> ScanEnd:
-    """Enqueue a scan of the library that the settings mean, and follow it if `request.wait`.
+async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal: bool) -> list[ScanEnd]:
+    """Enqueue a scan of each library that is meant, and follow them if `request.wait`; how each ended.
 
     `load_scan_jobs` comes first.
 
-    Raises WrongUsageError for a path outside the library, and MusError for what keeps mus from working at all.
+    Raises WrongUsageError for a library that is not there or a path outside, and MusError for what keeps mus from
+    working at all.
     """
     async with opened(settings) as runtime, AsyncExitStack() as stack:
-        library = await library_of(runtime.database, settings)
+        targets = await _targets(runtime.database, settings, request)
         began = time.monotonic()
-        path = _path_in(library, request.path)
-        job_id, is_ours = await _enqueue(runtime.database, library, request, path)
-        follower = _Follower(runtime, job_id, work=request.work)
+        asked = await _enqueue(runtime.database, targets, request)
+        follower = Follower(runtime, asked, work=request.work)
         if request.wait:
-            bar = stack.enter_context(_shown_progress(library, on_terminal=on_terminal))
-            row, interrupted = await follower.follow(stack, bar, cancels=is_ours)
+            bar = stack.enter_context(_shown_progress([library for library, _ in targets], on_terminal=on_terminal))
+            rows, interrupted = await follower.follow(stack, bar)
         else:
-            row, interrupted = await follower.row(), False
-        return ScanEnd(
-            job_id=job_id,
-            library=library.name,
-            state=row.state,
-            seconds=time.monotonic() - began if is_ours else await _seconds_of(runtime.database, job_id),
-            result=row.result or {},
-            error=_error(row),
-            interrupted=interrupted,
-        )
+            rows, interrupted = await follower.rows(), False
+        return [
+            ScanEnd(
+                job_id=scan.job_id,
+                library=library.name,
+                state=row.state,
+                seconds=(
+                    time.monotonic() - began
+                    if scan.is_ours and len(asked) == 1
+                    else await _seconds_of(runtime.database, scan.job_id)
+                ),
+                result=row.result or {},
+                error=_error(row),
+                interrupted=interrupted,
+            )
+            for (library, _), scan, row in zip(targets, asked, rows, strict=True)
+        ]
 
 
-async def _enqueue(database: Database, library: LocalLibrary, request: ScanRequest, path: str) -> tuple[str, bool]:
-    """The job's id, and whether it was made here rather than found."""
+async def _targets(database: Database, settings: Settings, request: ScanRequest) -> list[tuple[LocalLibrary, str]]:
+    """The libraries that are meant, each with the path in it, as a job takes it. Raises WrongUsageError."""
+    if request.only_set:
+        library = await library_of(database, settings)
+        return [(library, _path_in(library, request.path))]
+    if settings.music_dir is not None and request.library is None:
+        await library_of(database, settings)
+    async with database.reading() as session:
+        rows = [row for row in await all_libraries(session) if row.removing_since is None]
+        if request.library is not None:
+            try:
+                wanted = await library_named(session, request.library)
+            except NotFoundError as error:
+                names = ", ".join(row.name for row in rows) or "none yet"
+                raise WrongUsageError(f"{error.user_message}: there are {names}") from None
+            rows = [row for row in rows if row.id == wanted.id]
+    if not rows:
+        raise WrongUsageError(NO_MUSIC if request.library is None else f"{request.library} is being removed")
+    libraries = [on_this_machine(row, settings.roots) for row in rows]
+    for library in libraries:
+        refuse_overlap([library], settings.data_dir)
+    if request.path is None or len(libraries) == 1:
+        return [(library, _path_in(library, request.path)) for library in libraries]
+    if os.path.isabs(request.path):
+        for library in libraries:
+            with contextlib.suppress(WrongUsageError):
+                return [(library, _path_in(library, request.path))]
+        raise WrongUsageError(f"--path {request.path!r} is not inside any library's folder")
+    names = ", ".join(library.name for library in libraries)
+    raise WrongUsageError(f"--path {request.path!r}: say in which library, by --library ({names})")
+
+
+async def _enqueue(
+    database: Database, targets: Sequence[tuple[LocalLibrary, str]], request: ScanRequest
+) -> list[AskedScan]:
     mode = "full" if request.full else "quick"
     if request.join:
-        asked_for = await _newest_scan(database, library)
-        if asked_for is not None:
-            return asked_for, False
+        running = [await _newest_scan(database, library) for library, _ in targets]
+        if all(running):
+            return [AskedScan(job_id, is_ours=False) for job_id in running if job_id]
     asked_at = utc_now()
     async with database.unit_of_work():
-        (job_id,) = await broker.enqueue_many(
+        job_ids = await broker.enqueue_many(
             [
                 scan_job(
                     library.id,
@@ -162,11 +178,25 @@ async def _enqueue(database: Database, library: LocalLibrary, request: ScanReque
                     path=unescaped(path),
                     confirm_missing=request.confirm_missing,
                 )
+                for library, path in targets
             ]
         )
     async with database.reading() as session:
-        created_at = await session.scalar(select(Job.created_at).where(Job.id == job_id))
-    return job_id, created_at is not None and created_at >= asked_at
+        rows = await session.execute(select(Job.id, Job.created_at).where(Job.id.in_(job_ids)))
+        created: dict[str, datetime] = dict(rows.all())
+    return [AskedScan(job_id, is_ours=job_id in created and created[job_id] >= asked_at) for job_id in job_ids]
+
+
+def together(ends: Sequence[ScanEnd]) -> dict[str, Any]:
+    """Scans of several libraries, JSON-ready: their sums, and each."""
+    states = {end.state for end in ends}
+    return {
+        **{name: sum(end.counts()[name] for end in ends) for name in _COUNTS},
+        "seconds": round(max(end.seconds for end in ends), 3),
+        # The worst of them.
+        "state": next((state for state in ("failed", "cancelled") if state in states), ends[0].state),
+        "libraries": [end.as_json() for end in ends],
+    }
 
 
 async def _seconds_of(database: Database, job_id: str) -> float:
@@ -213,7 +243,7 @@ def _path_in(library: LocalLibrary, given: str | None) -> str:
     raise WrongUsageError(f"--path {given!r} is not inside the library's folder {shown(library.root)!r}")
 
 
-def _error(row: _Row) -> dict[str, Any] | None:
+def _error(row: ScanRow) -> dict[str, Any] | None:
     if row.error_message is None or row.state == JobState.SUCCEEDED:
         return None
     return {
@@ -224,136 +254,11 @@ def _error(row: _Row) -> dict[str, Any] | None:
 
 
 @contextmanager
-def _shown_progress(library: LocalLibrary, *, on_terminal: bool) -> Iterator[Any]:
+def _shown_progress(libraries: Sequence[LocalLibrary], *, on_terminal: bool) -> Iterator[Any]:
     if not on_terminal:
         yield None
         return
     from mus.cli.progress_bar import StageBar
 
-    with StageBar(f"Scanning {library.name}") as bar:
+    with StageBar(f"Scanning {', '.join(library.name for library in libraries)}") as bar:
         yield bar
-
-
-class _Follower:
-    """Watches one job's row; where nobody runs the job, runs a worker beside."""
-
-    def __init__(self, runtime: Runtime, job_id: str, *, work: bool) -> None:
-        self._runtime = runtime
-        self._job_id = job_id
-        self._may_work = work
-        self._works_here = False
-        #: Why the scan does not begin, where its queue is paused.
-        self._paused = ""
-        self._interrupted = asyncio.Event()
-
-    async def row(self) -> _Row:
-        columns = [getattr(Job, name) for name in _Row.__slots__]
-        async with self._runtime.database.reading() as session:
-            found = (await session.execute(select(*columns).where(Job.id == self._job_id))).one_or_none()
-        if found is None:
-            raise NotFoundError(f"The job {self._job_id} is gone")
-        return _Row(*found)
-
-    async def follow(self, stack: AsyncExitStack, bar: Any, *, cancels: bool) -> tuple[_Row, bool]:
-        """Until the job has ended, or Ctrl-C: then it is cancelled if it is ours."""
-        began = time.monotonic()
-        looked_for_workers = -1.0
-        broker_seen = now = 0.0
-        # `first-scan` ends by a signal as any process does: the scan goes on without it.
-        with self._signals_caught() if self._may_work else contextlib.nullcontext():
-            while True:
-                row = await self.row()
-                now = time.monotonic() - began
-                if bar is not None:
-                    bar.show(self._paused or row.stage or row.state, row.units_done, row.units_total)
-                if row.ended:
-                    return row, self._interrupted.is_set()
-                if self._interrupted.is_set():
-                    return await self._cancelled(row, cancels=cancels), True
-                if row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS:
-                    await self._mind_pause(told=bar is not None)
-                if self._may_work and now - looked_for_workers >= _PICK_UP_SECONDS:
-                    waits = row.state == JobState.QUEUED and now >= _PICK_UP_SECONDS
-                    if waits or not await _somebody_works(self._runtime):
-                        await stack.enter_async_context(worker_running(self._runtime, await self._queues()))
-                        self._may_work, self._works_here = False, True
-                    looked_for_workers = now
-                if self._works_here and now - broker_seen > _BROKER_SECONDS:
-                    # Nobody else would run the scan; its row stands, and whoever works next takes it up.
-                    await self._runtime.connection.missing(["nothing"])
-                    broker_seen = now
-                await self._pause(_LOOK_AT_FIRST_SECONDS if now < 1.0 and bar is None else _LOOK_SECONDS)
-
-    async def _mind_pause(self, *, told: bool) -> None:
-        """Say why nothing happens when the scan's queue is paused; once, unless a bar says it all the time."""
-        async with self._runtime.database.reading() as session:
-            queue = await session.scalar(select(Job.queue).where(Job.id == self._job_id))
-            is_paused = queue in await paused_queues(session)
-        said, self._paused = self._paused, f"{queue} is paused: mus queues resume {queue}" if is_paused else ""
-        if self._paused and not said and not told:
-            print(f"mus: the scan waits, {self._paused}", file=sys.stderr, flush=True)
-
-    async def _queues(self) -> list[Queue]:
-        """The queues to serve: a scan's own, and all where a scan of the background stands in its way."""
-        async with self._runtime.database.reading() as session:
-            in_the_way = await session.execute(
-                select(Job.id).where(
-                    Job.task == "scan_library", Job.queue == Queue.LOW, Job.state.not_in(TERMINAL_STATES)
-                )
-            )
-            return list(_SCAN_QUEUES if in_the_way.first() is None else Queue)
-
-    async def _cancelled(self, row: _Row, *, cancels: bool) -> _Row:
-        if not cancels:
-            return row
-        with contextlib.suppress(ConflictError):  # it ended in this very moment
-            async with self._runtime.database.unit_of_work():
-                await steering.cancel(broker.ledger, self._job_id)
-        for _ in range(round(_CANCEL_SECONDS / _LOOK_SECONDS)):
-            row = await self.row()
-            if row.ended:
-                break
-            await asyncio.sleep(_LOOK_SECONDS)
-        return row
-
-    async def _pause(self, seconds: float) -> None:
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(seconds):
-                await self._interrupted.wait()
-
-    @contextmanager
-    def _signals_caught(self) -> Iterator[None]:
-        loop = asyncio.get_running_loop()
-        for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupted.set)
-        try:
-            yield
-        finally:
-            for number in (signal.SIGINT, signal.SIGTERM):
-                loop.remove_signal_handler(number)
-
-
-async def _somebody_works(runtime: Runtime) -> bool:
-    """Whether living workers serve the queues of a scan, as far as their rows and processes tell."""
-    async with runtime.database.reading() as session:
-        workers = (await session.execute(select(WorkerRow).where(WorkerRow.state == "alive"))).scalars().all()
-    oldest_beat = utc_now() - timedelta(seconds=runtime.settings.dead_after_seconds)
-    served = {
-        queue
-        for worker in workers
-        if worker.beat_at > oldest_beat and _process_exists(worker)
-        for queue in worker.queues
-    }
-    return served.issuperset(_SCAN_QUEUES)
-
-
-def _process_exists(worker: WorkerRow) -> bool:
-    if worker.host != socket.gethostname():
-        return True  # out of sight: its beat has to do
-    try:
-        os.kill(worker.pid, 0)
-    except ProcessLookupError:
-        return False
-    except PermissionError:
-        return True
-    return True

@@ -21,21 +21,22 @@ from mus.jobs import JOB_MODULES
 from mus.jobs.schedules import (
     ScheduleChange,
     ShownSchedule,
+    all_schedule_entries,
     change_schedule,
     entry_named,
     reset_schedule,
     run_schedule,
-    schedule_entries,
     shown_schedule,
     shown_schedules,
 )
 from mus.ledger.job_states import JobState
 from mus.ledger.schedules import ScheduleEntry
+from mus.persistence.database import Database
 
 
-def _entries(settings: Settings, name: str | None = None) -> list[ScheduleEntry]:
-    """All entries. Raises WrongUsageError when there is none of that name, before anything is opened."""
-    entries = schedule_entries(settings.scan_schedule)
+async def _entries(database: Database, settings: Settings, name: str | None = None) -> list[ScheduleEntry]:
+    """All entries. Raises WrongUsageError when there is none of that name."""
+    entries = await all_schedule_entries(database, settings.scan_schedule)
     if name is not None:
         try:
             entry_named(entries, name)
@@ -47,23 +48,22 @@ def _entries(settings: Settings, name: str | None = None) -> list[ScheduleEntry]
 async def listed(settings: Settings) -> list[ShownSchedule]:
     """All schedules."""
     async with existing_database(settings) as database:
-        return await shown_schedules(database, _entries(settings))
+        return await shown_schedules(database, await _entries(database, settings))
 
 
 async def found(settings: Settings, name: str) -> ShownSchedule:
     """One schedule. Raises WrongUsageError."""
-    entries = _entries(settings, name)
     async with existing_database(settings) as database:
-        return await shown_schedule(database, entries, name)
+        return await shown_schedule(database, await _entries(database, settings, name), name)
 
 
 async def changed(
     settings: Settings, name: str, *, crontab: str | None, enabled: bool | None, arguments: Mapping[str, Any]
 ) -> ShownSchedule:
     """Change it; how it is then. Raises WrongUsageError, and BadRequestError for what cannot be."""
-    entries = _entries(settings, name)
     _load_tasks()
     async with existing_database(settings) as database:
+        entries = await _entries(database, settings, name)
         change = ScheduleChange(crontab=crontab, enabled=enabled, arguments=arguments)
         await change_schedule(database, entries, name, change)
         return await shown_schedule(database, entries, name)
@@ -71,8 +71,8 @@ async def changed(
 
 async def reset(settings: Settings, name: str) -> ShownSchedule:
     """Take it back to its defaults; how it is then. Raises WrongUsageError."""
-    entries = _entries(settings, name)
     async with existing_database(settings) as database:
+        entries = await _entries(database, settings, name)
         await reset_schedule(database, entries, name)
         return await shown_schedule(database, entries, name)
 
@@ -81,10 +81,9 @@ async def enqueued(settings: Settings, name: str) -> dict[str, Any]:
     """Enqueue its job; returns the id. Raises WrongUsageError."""
     from mus.broker.runtime import opened
 
-    entries = _entries(settings, name)
     _load_tasks()
-    async with existing_database(settings):
-        pass  # looked for first: what follows would make one
+    async with existing_database(settings) as database:
+        entries = await _entries(database, settings, name)  # looked for first: what follows would make one
     async with opened(settings) as runtime:
         job_id = await run_schedule(runtime.connection.ledger, entries, name, requested_by="mus schedules run")
     return {"id": job_id, "state": JobState.QUEUED, "schedule": name}

@@ -77,6 +77,10 @@ class EventFeed:
             LibraryMessage(type=kind, library_id=library_id, reason=offline_reason, timestamp=utc_now().isoformat())
         )
 
+    def library_told(self, kind: LibraryMessageType, library_id: int) -> None:
+        """A library was added, changed or removed."""
+        self._note(LibraryMessage(type=kind, library_id=library_id, timestamp=utc_now().isoformat()))
+
     def _note(self, message: LibraryMessage) -> None:
         noted = self._library.setdefault(message.key, message)
         if noted is not message:

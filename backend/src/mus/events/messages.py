@@ -146,6 +146,9 @@ class LibraryMessageType(StrEnum):
     TRACK_DELETED = "track_deleted"
     LIBRARY_OFFLINE = "library_offline"
     LIBRARY_ONLINE = "library_online"
+    LIBRARY_ADDED = "library_added"
+    LIBRARY_UPDATED = "library_updated"
+    LIBRARY_REMOVED = "library_removed"
 
 
 #: Past so many tracks a message tells how many, and no longer which.

@@ -28,6 +28,8 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "undo_edits": frozenset({Queue.HIGH, Queue.MEDIUM}),
     "add_uploaded_file": frozenset({Queue.HIGH}),
     "edit_upkeep": frozenset({Queue.LOW}),
+    "remove_library": frozenset({Queue.HIGH}),
+    "follow_moved_library": frozenset({Queue.HIGH}),
     "process_slow_metadata": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
     "call_admin_webhook": frozenset({Queue.MEDIUM}),

@@ -7,6 +7,7 @@ from typing import Any
 from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
 from mus.errors import BadRequestError
+from mus.jobs.library_jobs import follow_move, give_way_to_follow, remove
 from mus.jobs.scan_finish import finish
 from mus.jobs.scan_read import read_and_store
 from mus.jobs.scan_walk import walk_and_enqueue
@@ -25,6 +26,7 @@ async def scan_library(
     """Bring a library in step with the disk. `path` limits it to a folder; `mode` full reads every file again."""
     if mode not in {"quick", "full"}:
         raise BadRequestError(f"A scan is quick or full, not {mode!r}")
+    await give_way_to_follow(library_id)
     await walk_and_enqueue(
         current_job(), library_id, mode=mode, path=unescaped(path).strip(b"/"), confirm=confirm_missing
     )
@@ -83,3 +85,15 @@ async def restore_track_by_id(*, track_id: int) -> dict[str, Any]:
 async def empty_trash(*, library_id: int | None = None, track_ids: list[int] | None = None) -> dict[str, Any]:
     """Delete for good what is in the trash: all of it, or a library's, or these tracks'."""
     return await purge_chosen(current_job(), library_id=library_id, track_ids=track_ids)
+
+
+@broker.task("remove_library", timeout_seconds=_HOUR)
+async def remove_library(*, library_id: int) -> dict[str, Any]:
+    """Forget a library and its tracks; its files stay."""
+    return await remove(current_job(), library_id)
+
+
+@broker.task("follow_moved_library", timeout_seconds=_HOUR)
+async def follow_moved_library(*, library_id: int) -> dict[str, Any]:
+    """After a library got another folder: know the files there again, then scan."""
+    return await follow_move(current_job(), library_id)

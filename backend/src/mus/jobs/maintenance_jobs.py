@@ -20,19 +20,25 @@ from mus.jobs.services import services
 from mus.jobs.thumbnail_upkeep import delete_orphaned_thumbnails
 from mus.jobs.trash_purge import purge_old
 from mus.ledger.workers import forget_gone_workers
-from mus.persistence.models import Library
+from mus.persistence.models import Library, Schedule
 
 Days = Annotated[int, Field(ge=1, le=36_500)]
 
 
 @broker.task("scheduled_scans")
-async def scheduled_scans() -> dict[str, Any]:
-    """A quick scan of every library, behind everything else."""
+async def scheduled_scans(*, library_id: int | None = None) -> dict[str, Any]:
+    """A quick scan, behind everything else: of one library, else of all that have no schedule of their own."""
+    with_own = select(Schedule.library_id).where(Schedule.library_id.is_not(None))
+    wanted = Library.id.not_in(with_own) if library_id is None else Library.id == library_id
     async with services().database.reading() as session:
-        library_ids = (await session.execute(select(Library.id))).scalars().all()
+        library_ids = (
+            await session.scalars(
+                select(Library.id).where(wanted, Library.removing_since.is_(None)).order_by(Library.id)
+            )
+        ).all()
     async with current_job().effect():
         jobs = await broker.enqueue_many(
-            [scan_job(library_id, queue=Queue.LOW, requested_by="schedule") for library_id in library_ids]
+            [scan_job(found, queue=Queue.LOW, requested_by="schedule") for found in library_ids]
         )
     return {"scans": jobs}
 

@@ -6,10 +6,15 @@ from typing import Any
 
 from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
+from mus.errors import LibraryGoneError, Snooze
 from mus.jobs.slow_phase import analyse_part
 
 
 @broker.task("process_slow_metadata", timeout_seconds=1800.0)
 async def process_slow_metadata(*, part: int) -> dict[str, Any]:
     """Exact lengths and cover thumbnails for the newest pending tracks of a part."""
-    return await analyse_part(current_job(), part)
+    try:
+        return await analyse_part(current_job(), part)
+    except LibraryGoneError as error:
+        # Of one library; the tracks of the others wait in the same part.
+        raise Snooze(1.0, error.user_message) from None

@@ -80,17 +80,31 @@ async def check_losses(session: AsyncSession, library_id: int, gone: int, *, con
     Call it in the transaction that marks them missing, after `hold_tracks`: of jobs that do so at the same time,
     the second sees what the first has marked.
     """
-    settings = services().settings
     if confirmed or not gone:
         return
+    min_tracks, fraction = await _thresholds(session, library_id)
     lately = await missing_since_count(session, library_id, await _last_judged(session, library_id))
     live = await live_count(session, library_id)
     lost, had = gone + lately, live + lately
-    if lost >= settings.guard_min_tracks and lost > settings.guard_fraction * had:
+    if lost >= min_tracks and lost > fraction * had:
         raise _offline(
             f"{lost} of {had} tracks are gone at once, so nothing was marked missing. Is a disk unmounted?",
             _CONFIRM,
         )
+
+
+async def _thresholds(session: AsyncSession, library_id: int) -> tuple[int, float]:
+    """The library's own, else those of the settings."""
+    settings = services().settings
+    own = (
+        await session.execute(
+            select(Library.guard_min_tracks, Library.guard_fraction).where(Library.id == library_id)
+        )
+    ).one()
+    return (
+        settings.guard_min_tracks if own.guard_min_tracks is None else own.guard_min_tracks,
+        settings.guard_fraction if own.guard_fraction is None else own.guard_fraction,
+    )
 
 
 async def _last_judged(session: AsyncSession, library_id: int) -> datetime:

@@ -10,6 +10,7 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
+from mus.errors import LibraryGoneError
 from mus.jobs.services import services
 from mus.library.reading_rules import ReadingRules
 from mus.library.track_words import SOURCES, WORDS_VERSION, derived
@@ -58,8 +59,11 @@ async def renew_words_of_all(job: RunningJob) -> dict[str, Any]:
             continue
         if library_id > done["library"]:
             done |= {"library": library_id, "track": 0}
-        while await _renew_some(job, rules, done):
-            pass
+        try:
+            while await _renew_some(job, rules, done):
+                pass
+        except LibraryGoneError:
+            continue  # its tracks go with it
     async with job.effect() as work:
         await work.session.merge(Fact(name=_FACT, value=_made_by(rules)))
     return {"renewed": done["renewed"]}

@@ -8,7 +8,8 @@ from datetime import datetime
 from typing import Any
 
 from pydantic import ValidationError
-from sqlalchemy import select, update
+from sqlalchemy import delete, select, update
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, Task, broker
@@ -16,10 +17,13 @@ from mus.errors import BadRequestError, ConflictError, NotFoundError
 from mus.ledger.ledger import Ledger
 from mus.ledger.schedules import ScheduleEntry, enqueue_for_schedule, next_run, schedule_rows
 from mus.persistence.database import Database
-from mus.persistence.models import Job, Schedule, utc_now
+from mus.persistence.models import Job, Library, Schedule, utc_now
 
 #: Length of the column.
 LONGEST_CRONTAB = 100
+#: In a crontab's place: not at all.
+OFF = "off"
+_SCAN_TASK = "scheduled_scans"
 _FIELDS = 5
 
 
@@ -32,9 +36,9 @@ def schedule_entries(scan_crontab: str) -> list[ScheduleEntry]:
         ScheduleEntry(
             "quick-scan",
             scan_crontab,
-            "scheduled_scans",
+            _SCAN_TASK,
             Queue.LOW,
-            description="A quick scan of every library, behind everything else",
+            description="A quick scan of every library that has no schedule of its own, behind everything else",
         ),
         ScheduleEntry(
             "retention",
@@ -81,6 +85,66 @@ def schedule_entries(scan_crontab: str) -> list[ScheduleEntry]:
             description="Checks the database for damage, and keeps it quick and small",
         ),
     ]
+
+
+async def all_schedule_entries(database: Database, scan_crontab: str) -> list[ScheduleEntry]:
+    """Those that every installation has, then those that libraries have of their own."""
+    async with database.reading() as session:
+        own = (
+            await session.execute(
+                select(Schedule.name, Schedule.task, Library.id, Library.name.label("library"))
+                .join(Library, Library.id == Schedule.library_id)
+                .order_by(Library.id)
+            )
+        ).all()
+    return schedule_entries(scan_crontab) + [
+        ScheduleEntry(
+            row.name,
+            scan_crontab,
+            row.task,
+            Queue.LOW,
+            {"library_id": row.id},
+            description=f"A quick scan of the library {row.library}, in place of the common quick-scan",
+            library_id=row.id,
+        )
+        for row in own
+    ]
+
+
+async def own_scan_crontabs(session: AsyncSession) -> dict[int, str]:
+    """Of the libraries that have a schedule of their own, when it scans them: a crontab, or `off`."""
+    rows = await session.execute(
+        select(Schedule.library_id, Schedule.crontab, Schedule.enabled).where(Schedule.library_id.is_not(None))
+    )
+    return {row.library_id: row.crontab if row.enabled else OFF for row in rows}
+
+
+async def set_own_scan(session: AsyncSession, library_id: int, crontab: str | None, *, common: str) -> None:
+    """Let a library be scanned when `crontab` says, `off` for never; None is with all others, when `common` says.
+
+    In a unit of work that holds the libraries. `crontab` was checked before.
+    """
+    row = (await session.scalars(select(Schedule).where(Schedule.library_id == library_id))).one_or_none()
+    if crontab is None:
+        await session.execute(delete(Schedule).where(Schedule.library_id == library_id))
+        return
+    now = utc_now()
+    if row is None:
+        row = Schedule(
+            name=f"scan-{library_id}",
+            task=_SCAN_TASK,
+            queue=Queue.LOW,
+            arguments={"library_id": library_id},
+            crontab=common,
+            library_id=library_id,
+            enabled=False,
+        )
+        session.add(row)
+    if crontab == OFF:
+        row.enabled = False
+    else:
+        row.crontab, row.enabled = crontab, True
+    row.next_due, row.edited_at = next_run(row.crontab, now), now
 
 
 class ScheduleFieldError(BadRequestError):
@@ -162,7 +226,7 @@ def _shown(entry: ScheduleEntry, row: Schedule, jobs: Mapping[str, LastJob]) -> 
         default_crontab=entry.crontab,
         arguments=row.arguments,
         enabled=row.enabled,
-        edited=row.edited_at is not None,
+        edited=row.edited_at is not None and entry.library_id is None,
         next_due=row.next_due if row.enabled else None,
         last_fired_at=row.last_fired_at,
         last_job=jobs.get(row.last_job_id or ""),
@@ -172,8 +236,14 @@ def _shown(entry: ScheduleEntry, row: Schedule, jobs: Mapping[str, LastJob]) -> 
 async def shown_schedule(database: Database, entries: Sequence[ScheduleEntry], name: str) -> ShownSchedule:
     """One of them. Raises NotFoundError."""
     entry = entry_named(entries, name)
-    (shown,) = await shown_schedules(database, [entry])
-    return shown
+    found = await shown_schedules(database, [entry])
+    if not found:
+        raise _gone(name)
+    return found[0]
+
+
+def _gone(name: str) -> NotFoundError:
+    return NotFoundError(f"The schedule {name} was removed just now")
 
 
 async def change_schedule(
@@ -184,14 +254,18 @@ async def change_schedule(
     Raises NotFoundError, and ScheduleFieldError for a crontab or an argument that cannot be.
     """
     entry = entry_named(entries, name)
-    crontab = None if change.crontab is None else _checked_crontab(change.crontab)
+    crontab = None if change.crontab is None else checked_crontab(change.crontab)
+    if change.arguments and entry.library_id is not None:
+        raise ScheduleFieldError("arguments", "This schedule is of one library, and scans that one")
     await schedule_rows(database, [entry])
     if change.is_empty:
         return
     async with database.unit_of_work() as work:
         row = (
             await work.session.execute(select(Schedule).where(Schedule.name == name).with_for_update())
-        ).scalar_one()
+        ).scalar_one_or_none()
+        if row is None:
+            raise _gone(name)
         now = utc_now()
         if change.arguments:
             row.arguments = _checked_arguments(_task_of(row), {**row.arguments, **change.arguments})
@@ -207,8 +281,14 @@ async def change_schedule(
 
 
 async def reset_schedule(database: Database, entries: Sequence[ScheduleEntry], name: str) -> None:
-    """Back to the defaults, which reach it again. Raises NotFoundError."""
+    """Back to the defaults, which reach it again. Raises NotFoundError, and ConflictError for a library's own."""
     entry = entry_named(entries, name)
+    if entry.library_id is not None:
+        raise ConflictError(
+            f"The schedule {name} is a library's own and has no default: give that library the common one instead",
+            details={"library": entry.library_id},
+            recovery_actions=(f"mus libraries set {entry.library_id} --scan common",),
+        )
     row = (await schedule_rows(database, [entry]))[name]
     values = {**entry.defaults, "enabled": True, "edited_at": None}
     if not row.enabled or row.crontab != entry.crontab:
@@ -223,15 +303,19 @@ async def run_schedule(ledger: Ledger, entries: Sequence[ScheduleEntry], name: s
     Raises NotFoundError.
     """
     entry = entry_named(entries, name)
-    row = (await schedule_rows(ledger.database, [entry]))[name]
+    row = (await schedule_rows(ledger.database, [entry])).get(name)
+    if row is None:
+        raise _gone(name)
     _task_of(row)
     job = broker.job(row.queue, row.task, Options(requested_by=requested_by), **row.arguments)
     async with ledger.database.unit_of_work():
         return await enqueue_for_schedule(ledger, name, job)
 
 
-def _checked_crontab(text: str) -> str:
-    """The parser also takes seconds and years; a schedule that fires every second is nobody's wish."""
+def checked_crontab(text: str) -> str:
+    """Its five fields with one space between. Raises ScheduleFieldError.
+
+    The parser also takes seconds and years; a schedule that fires every second is nobody's wish."""
     crontab = " ".join(text.split())
     if len(crontab) > LONGEST_CRONTAB:
         raise ScheduleFieldError("crontab", f"It is longer than {LONGEST_CRONTAB} characters")

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
 from mus.config import Settings
-from mus.errors import NotFoundError
+from mus.errors import LibraryGoneError
 from mus.library.reader_pool import ReaderPool
 from mus.library.reading_rules import ReadingRules
 from mus.persistence.database import Database
@@ -55,9 +55,11 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
 
 
 async def find_library(library_id: int) -> LocalLibrary:
-    """The library, with its folder on this machine. Raises NotFoundError."""
+    """The library, with its folder on this machine. Raises LibraryGoneError, while it is being removed too."""
     async with services().database.reading() as session:
         library = await session.get(Library, library_id)
     if library is None:
-        raise NotFoundError(f"There is no library {library_id}")
+        raise LibraryGoneError(f"There is no library {library_id}")
+    if library.removing_since is not None:
+        raise LibraryGoneError(f"The library {library.name} is being removed")
     return on_this_machine(library, services().settings.roots)

@@ -139,6 +139,7 @@ def _work(part: int) -> Select[int, bytes, int, int, int, bytes | None]:
         select(Track.id, Track.path, Track.size, Track.mtime_ns, Track.library_id, Track.audio_hash)
         .join(Library, Library.id == Track.library_id)
         .where(or_(_is_outdated(), _is_new()), Track.id % PARTS == part, Library.online)
+        .where(Library.removing_since.is_(None))
     )
 
 

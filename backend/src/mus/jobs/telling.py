@@ -45,3 +45,19 @@ def tell_library(work: UnitOfWork, library_id: int, *, offline_reason: str | Non
         broker.connection.feed.library_changed(library_id, offline_reason=offline_reason)
 
     work.after_commit(told)
+
+
+def tell_library_change(work: UnitOfWork, library_id: int, *, added: bool = False, removed: bool = False) -> None:
+    """A library was added, changed or removed."""
+    kind = (
+        LibraryMessageType.LIBRARY_ADDED
+        if added
+        else LibraryMessageType.LIBRARY_REMOVED
+        if removed
+        else LibraryMessageType.LIBRARY_UPDATED
+    )
+
+    async def told() -> None:
+        broker.connection.feed.library_told(kind, library_id)
+
+    work.after_commit(told)

@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime, timedelta
 
-from sqlalchemy import ColumnElement, and_, func, or_, select
+from sqlalchemy import ColumnElement, String, and_, cast, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import load_only
 
@@ -56,6 +56,8 @@ class JobFilter:
     queue: str | None = None
     task: str | None = None
     parent_id: str | None = None
+    #: Given to the task as `library_id`.
+    library_id: int | None = None
     #: Failed for this reason (`FailureGroup.reason`).
     reason: str | None = None
     #: With the failures that a person cleared away.
@@ -132,11 +134,19 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
         conditions.append(Job.task == wanted.task)
     if wanted.parent_id is not None:
         conditions.append(Job.parent_id == wanted.parent_id)
+    if wanted.library_id is not None:
+        conditions.append(is_about(wanted.library_id))
     if wanted.reason is not None:
         conditions += [Job.error_reason == wanted.reason, Job.state == JobState.FAILED]
     if not wanted.cleared:
         conditions.append(Job.cleared_at.is_(None))
     return conditions
+
+
+def is_about(library_id: int) -> ColumnElement[bool]:
+    """Whether a job was given this library."""
+    # As text: a job of another version may have been given anything, and PostgreSQL fails on what is no number.
+    return cast(Job.arguments["library_id"].as_string(), String) == str(library_id)
 
 
 async def job_named(session: AsyncSession, job_id: str) -> Job:

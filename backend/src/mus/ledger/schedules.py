@@ -40,6 +40,8 @@ class ScheduleEntry:
     queue: str
     arguments: dict[str, Any] = field(default_factory=dict)
     description: str = ""
+    #: Whose own it is, if a library's: then a person's word makes and ends its row, never the code.
+    library_id: int | None = None
 
     @property
     def defaults(self) -> dict[str, Any]:
@@ -69,13 +71,15 @@ def next_run(crontab: str, after: datetime) -> datetime:
 async def ensure_schedules(ledger: Ledger, entries: Sequence[ScheduleEntry]) -> None:
     """Write the rows that are not there, follow changed defaults, remove rows of schedules that are no more.
 
-    What a person edited stands: when, whether, and with which arguments; the task is always the code's. Several
-    workers may do this at once. Raises BadRequestError for an entry's crontab that is none.
+    What a person edited stands: when, whether, and with which arguments; the task is always the code's. Those that
+    are libraries' own are none of the code's. Several workers may do this at once. Raises BadRequestError for an
+    entry's crontab that is none.
     """
     now = utc_now()
     due = {entry.name: next_run(entry.crontab, now) for entry in entries}
     async with ledger.database.reading() as session:
-        rows = {row.name: row for row in (await session.scalars(select(Schedule))).all()}
+        found = await session.scalars(select(Schedule).where(Schedule.library_id.is_(None)))
+        rows = {row.name: row for row in found.all()}
     known = [entry for entry in entries if entry.name in rows]
     changed = [entry for entry in known if _differs(rows[entry.name], entry)]
     if len(known) == len(entries) == len(rows) and not changed:
@@ -95,7 +99,11 @@ async def ensure_schedules(ledger: Ledger, entries: Sequence[ScheduleEntry]) -> 
                 .where(Schedule.name == entry.name, Schedule.edited_at.is_not(None))
                 .values(task=entry.task, queue=str(entry.queue))
             )
-        await work.session.execute(delete(Schedule).where(Schedule.name.not_in([entry.name for entry in entries])))
+        await work.session.execute(
+            delete(Schedule).where(
+                Schedule.name.not_in([entry.name for entry in entries]), Schedule.library_id.is_(None)
+            )
+        )
 
 
 def _differs(row: Schedule, entry: ScheduleEntry) -> bool:
@@ -107,7 +115,7 @@ async def add_missing(session: AsyncSession, entries: Sequence[ScheduleEntry], *
     """Write the rows that are not there, in a unit of work. Whoever inserts the same one later changes nothing."""
     now = utc_now()
     insert = sqlite_insert if is_sqlite else postgresql_insert
-    for entry in sorted(entries, key=lambda entry: entry.name):
+    for entry in sorted((entry for entry in entries if entry.library_id is None), key=lambda entry: entry.name):
         values = {"name": entry.name, **entry.defaults, "next_due": next_run(entry.crontab, now)}
         await session.execute(insert(Schedule).values(values).on_conflict_do_nothing())
 

@@ -68,4 +68,5 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_S.ERROR, "deleted by a person", _S.TRASHED, "delete_track_by_id", "track_deleted"),
     Transition(_S.TRASHED, "restored", _S.PENDING, "restore_track_by_id", "track_added"),
     Transition(_S.TRASHED, "purged", None, "purge_trash, empty_trash", "track_deleted"),
+    *(Transition(state, "its library was removed", None, "remove_library", "track_deleted") for state in _S),
 )

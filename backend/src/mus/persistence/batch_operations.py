@@ -17,12 +17,13 @@ from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mus.errors import LibraryGoneError
 from mus.library.file_reading import FileReading
 from mus.library.paths import parked
 from mus.library.scan_plan import KnownTrack, Move
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.walk import FoundFile
-from mus.persistence.models import Track, utc_now
+from mus.persistence.models import Library, Track, utc_now
 from mus.persistence.search import indexed
 
 #: Most variables in one statement: SQLite allows 32,766, but its query planner likes shorter lists.
@@ -133,8 +134,19 @@ async def hold_tracks(session: AsyncSession, library_id: int) -> None:
 
     On SQLite whoever writes is alone anyway, and much rests on it: that a place still has the track it had when it
     was compared, that tracks swap their paths unseen. On PostgreSQL two jobs would also wait for each other's rows
-    in a circle.
+    in a circle. Raises LibraryGoneError for a library that was removed, or is being removed.
     """
+    await hold_tracks_of_removed(session, library_id)
+    found = await session.execute(select(Library.name, Library.removing_since).where(Library.id == library_id))
+    library = found.one_or_none()
+    if library is None:
+        raise LibraryGoneError(f"There is no library {library_id}")
+    if library.removing_since is not None:
+        raise LibraryGoneError(f"The library {library.name} is being removed")
+
+
+async def hold_tracks_of_removed(session: AsyncSession, library_id: int) -> None:
+    """As `hold_tracks`, for who removes the library."""
     if session.get_bind().dialect.name != "sqlite":
         await session.execute(select(func.pg_advisory_xact_lock(_TRACKS_LOCK, library_id)))
 

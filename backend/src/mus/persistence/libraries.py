@@ -1,12 +1,13 @@
-"""Where library rows are made and found. One default library comes first; the rows are there for more."""
+"""Where library rows are found, and the first one is made. `mus.jobs.libraries` is what people do with them."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
+from sqlalchemy import func, select
 from sqlalchemy.exc import IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -15,6 +16,9 @@ from mus.library.paths import shown
 from mus.persistence.database import Database
 from mus.persistence.models import Library
 from mus.root_map import RootMap
+
+#: PostgreSQL's advisory lock of `hold_libraries`; that on tracks is 770002.
+_LIBRARIES_LOCK = 770003
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,19 +120,58 @@ def _with_root(libraries: list[Library], music_dir: Path, roots: RootMap) -> Loc
         if os.path.realpath(local.root) == wanted:
             return local
     if libraries:
-        stored = shown(libraries[0].root)
-        raise ConflictError(
-            f"This database belongs to the music in {stored!r}, not to {str(music_dir)!r}: give another --data "
-            f"folder for other music; say MUS_ROOT_MAP={stored}=… where that same folder is mounted here; or take "
-            "the library along to where its music is now (`mus backup FILE`, then `mus restore FILE --music DIR`)",
-            details={"root": stored},
-            recovery_actions=(
-                "Use another data folder",
-                "Set MUS_ROOT_MAP on this machine",
-                "Restore a backup of this one with --music",
-            ),
-        )
+        raise _another_folder(libraries, music_dir)
     return None
+
+
+def _another_folder(libraries: list[Library], music_dir: Path) -> ConflictError:
+    stored = [shown(library.root) for library in libraries]
+    advice = [
+        "have that folder as one more library (`mus libraries add NAME DIR`)",
+        "give another --data folder for other music",
+        f"say MUS_ROOT_MAP={stored[0] if len(stored) == 1 else 'ROOT'}=… where that same folder is mounted here",
+    ]
+    actions = ["Add it: mus libraries add", "Use another data folder", "Set MUS_ROOT_MAP on this machine"]
+    if len(stored) == 1:
+        advice.append(
+            "or take the library along to where its music is now (`mus backup FILE`, then `mus restore FILE "
+            "--music DIR`)"
+        )
+        actions.append("Restore a backup of this one with --music")
+    return ConflictError(
+        f"This database belongs to the music in {', '.join(map(repr, stored))}, not to {str(music_dir)!r}: "
+        f"{'; '.join(advice)}",
+        details={"root": stored[0], "roots": stored},
+        recovery_actions=tuple(actions),
+    )
+
+
+async def hold_libraries(session: AsyncSession) -> None:
+    """Be the only one to add, move or remove libraries until the transaction ends. On SQLite whoever writes is.
+
+    Jobs lock their own row, then tracks, then their library's row: whoever cancels jobs does so before it writes a
+    library's row, or the two would wait for each other.
+    """
+    if session.get_bind().dialect.name != "sqlite":
+        await session.execute(select(func.pg_advisory_xact_lock(_LIBRARIES_LOCK, 0)))
+
+
+def overlapping(root: bytes, others: Sequence[LocalLibrary]) -> LocalLibrary | None:
+    """The library whose folder, on this machine, is `root`, or lies in it or around it. Blocking."""
+    real = os.path.realpath(root)
+    for other in others:
+        theirs = os.path.realpath(other.root)
+        if os.path.commonpath([real, theirs]) in {real, theirs} or _is_same_folder(real, theirs):
+            return other
+    return None
+
+
+def _is_same_folder(one: bytes, other: bytes) -> bool:
+    """As two mounts of one folder are."""
+    try:
+        return os.path.samefile(one, other)
+    except OSError:
+        return False
 
 
 def refuse_overlap(libraries: list[LocalLibrary], data_dir: Path) -> None:

@@ -75,6 +75,16 @@ class Library(Base):
     online: Mapped[bool] = mapped_column(Boolean, default=True)
     offline_reason: Mapped[str | None] = mapped_column(Text)
     created_at: Mapped[datetime] = mapped_column(default=utc_now)
+    #: How a person wants it watched: `auto`, `events`, `polling` or `off`.
+    watch: Mapped[str] = mapped_column(String(16), default="auto", server_default=text("'auto'"))
+    #: Losses at once that take it for offline; None is what the settings say.
+    guard_min_tracks: Mapped[int | None] = mapped_column(Integer)
+    guard_fraction: Mapped[float | None] = mapped_column(Float)
+    #: How it is watched, and why so, as the watcher that led last has written.
+    watch_mode: Mapped[str | None] = mapped_column(String(16))
+    watch_reason: Mapped[str | None] = mapped_column(Text)
+    #: Since when it is on its way out: nothing scans, watches or changes it any more.
+    removing_since: Mapped[datetime | None]
 
 
 class Track(Base):
@@ -419,3 +429,5 @@ class Schedule(Base):
     edited_at: Mapped[datetime | None]
     last_fired_at: Mapped[datetime | None]
     last_job_id: Mapped[str | None] = mapped_column(String(32))
+    #: The library whose own it is, in place of the common one; None for those that the code has.
+    library_id: Mapped[int | None] = mapped_column(ForeignKey("libraries.id", ondelete="CASCADE"))

@@ -180,20 +180,21 @@ class Enqueuer:
         if self.next_due is None or now < self._due:
             return True
         changes, reason = dict(self._changes), self._scan_reason
+        # Taken, not left until the row stands: a scan that is asked for in between is another one.
+        self._scan_reason = None
         try:
             if reason is not None:
                 await self._enqueue_scan(reason)
             else:
                 await self._enqueue(changes, now)
         except (MusError, SQLAlchemyError, OSError) as error:
+            self._scan_reason = self._scan_reason or reason
             self._failures += 1
             pause = min(0.5 * 2 ** min(self._failures, 10), _LONGEST_BACKOFF_SECONDS)
             self._due = now + pause
             logger.warning("%d changes of library %d wait %.0f s: %s", len(changes), self._library_id, pause, error)
             return False
         self._failures = 0
-        if reason is not None:
-            self._scan_reason = None
         for path, file in changes.items():
             if path in self._changes and self._changes[path] is file:
                 del self._changes[path]

@@ -22,10 +22,19 @@ class Noticed:
     """What a batch of events comes to: paths to look at, relative to the root, and whether they tell too little."""
 
     paths: set[bytes] = field(default_factory=set)
+    #: Those of them whose writer has closed them.
+    finished: set[bytes] = field(default_factory=set)
+    #: Those of them that were renamed into their places, files and folders.
+    renamed: set[bytes] = field(default_factory=set)
     #: Why a scan is needed instead: a `.nomedia` came or went, or so many events that some may be lost.
     scan_reason: str | None = None
     #: The root itself was moved or deleted: what watches it may watch nothing any more.
     is_root_lost: bool = False
+
+    @staticmethod
+    def count(change: int, amount: int = 1) -> None:
+        """Count events of one kind for whoever measures."""
+        metrics.count(metrics.WATCHER_EVENTS, _KINDS[change], amount=amount)
 
 
 class EventFilter:
@@ -59,7 +68,7 @@ class EventFilter:
         if count >= self.EVENTS_THAT_MAY_HIDE_OTHERS:
             noticed.scan_reason = f"{count} changes at once"
         for change, events_of_kind in kinds.items():
-            metrics.count(metrics.WATCHER_EVENTS, _KINDS[change], amount=events_of_kind)
+            noticed.count(change, events_of_kind)
         return noticed
 
     @staticmethod

@@ -1,27 +1,30 @@
-"""Two ways to learn of changes below a root: the kernel's events, and looking again and again.
+"""Ways to learn of changes below a root: the kernel's events, and looking again and again.
 
-`Events` are watchfiles'. `Polling` is our own, because watchfiles' (1.3.0) ends for good on the first folder that
-cannot be listed, such as a disk's `lost+found`, and on the first name that is not UTF-8.
+`Events` are Linux's own, `OtherEvents` those of watchfiles for other systems. `Polling` is our own, because
+watchfiles' (1.3.0) ends for good on the first folder that cannot be listed, such as a disk's `lost+found`, and on
+the first name that is not UTF-8.
 """
 
 from __future__ import annotations
 
 import asyncio
+import sys
 import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from typing import Any
-
-from watchfiles._rust_notify import RustNotify
+from typing import Any, Protocol
 
 from mus.library.walk import WalkReport, walk
 from mus.metrics import WATCHER_EVENTS, count
 from mus.watcher.filter import EventFilter, Noticed
+from mus.watcher.inotify import EventsLostError, InotifyTree, explained
 
 Deliver = Callable[[Noticed], None]
 
-#: A batch ends when nothing happened for one step: 20 ms of quiet cost 0.14 % of a core while idle.
+#: Of inotify, while events keep coming: its queue holds 16,384, and a copying program makes some 100 a millisecond.
+_GATHER_SECONDS = 0.02
+#: Of watchfiles: a batch ends when nothing happened for one step: 20 ms of quiet cost 0.14 % of a core while idle.
 _STEP_MS = 20
 _LONGEST_BATCH_MS = 200
 _POLL_SECONDS = 5.0
@@ -38,7 +41,102 @@ class NoEventsError(Exception):
         self.is_lasting = is_lasting
 
 
+class Source(Protocol):
+    """Where changes come from."""
+
+    mode: str
+
+    async def open(self) -> None:
+        """Begin: what changes from now on is reported. Raises NoEventsError."""
+
+    async def read(self, deliver: Deliver) -> None:
+        """Deliver batches until the root itself is moved or deleted. Raises NoEventsError when it dies."""
+
+    def close(self) -> None:
+        """End soon."""
+
+
 class Events:
+    """Linux's inotify. A thread works when there is something to read; idle, it costs nothing."""
+
+    mode = "events"
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._closing = threading.Event()
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="mus-watch")
+        self._tree: InotifyTree | None = None
+        self._readable = asyncio.Event()
+        self._heard: int | None = None
+        self._loop = asyncio.get_running_loop()
+
+    async def open(self) -> None:
+        """Begin: what changes from now on is reported. Raises NoEventsError."""
+        await self._loop.run_in_executor(self._thread, self._open)
+
+    def _open(self) -> None:
+        try:
+            self._tree = InotifyTree(self._root, stopped=self._closing.is_set)
+        except OSError as error:
+            reason, is_lasting = explained(error)
+            raise NoEventsError(reason, is_lasting=is_lasting) from error
+
+    async def read(self, deliver: Deliver) -> None:
+        """Deliver batches until the root itself is moved or deleted. Raises NoEventsError when it dies."""
+        read_at = 0.0
+        while True:
+            await self._wait()
+            if self._loop.time() - read_at < _GATHER_SECONDS:
+                # Many come: as many as the queue can hold by then are read at once. A single one never waits.
+                await asyncio.sleep(_GATHER_SECONDS)
+            noticed = await self._loop.run_in_executor(self._thread, self._next)
+            read_at = self._loop.time()
+            if noticed.is_root_lost:
+                return
+            deliver(noticed)
+
+    async def _wait(self) -> None:
+        assert self._tree is not None
+        self._readable.clear()
+        self._heard = self._tree.fileno()
+        self._loop.add_reader(self._heard, self._readable.set)
+        try:
+            await self._readable.wait()
+        finally:
+            self._hear_no_more()
+
+    def _hear_no_more(self) -> None:
+        # Once, and before the descriptor is closed: its number may be another file's right after.
+        if self._heard is not None:
+            self._loop.remove_reader(self._heard)
+            self._heard = None
+
+    def _next(self) -> Noticed:
+        assert self._tree is not None
+        try:
+            return self._tree.read()
+        except EventsLostError:
+            # Folders may have come and gone unseen: all is watched anew, and then compared.
+            self._tree.close()
+            self._open()
+            return Noticed(scan_reason="the system lost events: too much changed at once")
+        except OSError as error:
+            reason, is_lasting = explained(error)
+            raise NoEventsError(reason, is_lasting=is_lasting) from error
+
+    def close(self) -> None:
+        """End soon."""
+        self._closing.set()
+        self._hear_no_more()
+        self._thread.submit(self._close)
+        self._thread.shutdown(wait=False)
+
+    def _close(self) -> None:
+        if self._tree is not None:
+            self._tree.close()
+
+
+class OtherEvents:
     """watchfiles' events, read in a thread of their own."""
 
     mode = "events"
@@ -48,13 +146,15 @@ class Events:
         self._filter = EventFilter(root)
         self._closing = threading.Event()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="mus-watch")
-        self._notify: RustNotify | None = None
+        self._notify: Any = None
 
     async def open(self) -> None:
         """Begin: what changes from now on is reported. Raises NoEventsError."""
         await asyncio.get_running_loop().run_in_executor(self._thread, self._open)
 
     def _open(self) -> None:
+        from watchfiles._rust_notify import RustNotify  # not on Linux
+
         try:
             root = self._root.decode()
         except UnicodeDecodeError:
@@ -64,7 +164,9 @@ class Events:
             # folders that come after it would not be watched, without a word.
             self._notify = RustNotify([root], False, False, 0, True, False)  # noqa: FBT003 - takes no keywords
         except (OSError, RuntimeError) as error:
-            raise _explained(error) from error
+            lasts = isinstance(error, PermissionError)
+            reason = f"a folder may not be read: {error}" if lasts else str(error)
+            raise NoEventsError(reason, is_lasting=lasts) from error
 
     async def read(self, deliver: Deliver) -> None:
         """Deliver batches until the root itself is moved or deleted. Raises NoEventsError when it dies."""
@@ -91,21 +193,9 @@ class Events:
         self._thread.shutdown(wait=False)
 
 
-def _explained(error: Exception) -> NoEventsError:
-    text = str(error)
-    if "watch limit" in text or "os error 28" in text:
-        return NoEventsError(
-            "the system watches no more folders: raise the limit with `sysctl fs.inotify.max_user_watches=524288`",
-            is_lasting=True,
-        )
-    if "Too many open files" in text:
-        return NoEventsError(
-            "the system allows no more watchers: raise the limit with `sysctl fs.inotify.max_user_instances=512`",
-            is_lasting=True,
-        )
-    if isinstance(error, PermissionError):
-        return NoEventsError(f"a folder may not be read: {text}", is_lasting=True)
-    return NoEventsError(text)
+def events_of(root: bytes) -> Source:
+    """The events of this system."""
+    return Events(root) if sys.platform == "linux" else OtherEvents(root)
 
 
 class Polling:

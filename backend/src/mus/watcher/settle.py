@@ -9,7 +9,7 @@ import signal
 import stat
 import sys
 import time
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Collection, Iterable
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -41,6 +41,8 @@ class _Waiting:
     still_since: float | None = None
     is_gone: bool = False
     was_listed: bool = False
+    is_finished: bool = False
+    is_renamed: bool = False
 
 
 class Settler:
@@ -55,8 +57,12 @@ class Settler:
         nobody writes                           half of it
         … and its last change was not of its    a fifth: renamed into place, or its times were set,
           content, or is seconds old            which copying programs do last
+        the system said that its writer has     a fifth
+          closed it
+        the system said that it was renamed     none: one look is enough
+          into its place
 
-    So a file renamed into place takes a moment, and one that a program still holds open waits for it.
+    So a file renamed into place takes no time, and one that a program still holds open waits for it.
     """
 
     def __init__(self, quiet_seconds: float) -> None:
@@ -71,11 +77,26 @@ class Settler:
         """When `settle` has something to look at."""
         return min((waiting.due for waiting in self._waiting.values()), default=None)
 
-    def notice(self, paths: Iterable[bytes], now: float) -> None:
-        """These changed. Those that wait already go on waiting: their next look will see it."""
+    def notice(
+        self,
+        paths: Iterable[bytes],
+        now: float,
+        *,
+        finished: Collection[bytes] = (),
+        renamed: Collection[bytes] = (),
+    ) -> None:
+        """These changed; of some the system said that their writer closed them, or that they were renamed.
+
+        Those that wait already go on waiting: their next look, which such a word brings on, will see it.
+        """
         for path in paths:
-            if path not in self._waiting or self._waiting[path].was_listed:
-                self._waiting[path] = _Waiting(due=now)
+            waiting = self._waiting.get(path)
+            if waiting is None or waiting.was_listed:
+                waiting = self._waiting[path] = _Waiting(due=now)
+            if path in finished:
+                waiting.is_finished, waiting.due = True, now
+            if path in renamed:
+                waiting.is_renamed, waiting.due = True, now
 
     def clear(self) -> None:
         self._waiting.clear()
@@ -129,20 +150,27 @@ class Settler:
     def _is_still(self, waiting: _Waiting, seen: Look, file: FoundFile, now: float) -> bool:
         version = (file.size, file.mtime_ns, file.inode)
         waiting.is_gone = False
+        needed = self._stillness_needed(waiting, seen, file)
+        if not needed:
+            return True
         if version != waiting.version or waiting.still_since is None:
             waiting.version, waiting.still_since = version, now
-            waiting.due = now + min(self._stillness_needed(seen, file), self.quiet_seconds)
+            waiting.due = now + min(needed, self.quiet_seconds)
             return False
-        until = waiting.still_since + self._stillness_needed(seen, file)
+        until = waiting.still_since + needed
         # Looking again meanwhile: the end of writing shortens the wait.
         waiting.due = min(until, now + self.quiet_seconds)
         return now >= until
 
-    def _stillness_needed(self, seen: Look, file: FoundFile) -> float:
+    def _stillness_needed(self, waiting: _Waiting, seen: Look, file: FoundFile) -> float:
         if seen.is_being_written:
             return 20 * self.quiet_seconds
         if file.size == 0:
             return 4 * self.quiet_seconds
+        if waiting.is_renamed:
+            return 0.0
+        if waiting.is_finished:
+            return self.quiet_seconds / 5
         age_of_content = (file.ctime_ns - file.mtime_ns) / 1e9
         if seen.is_being_written is None:
             is_whole = age_of_content > 1 or seen.untouched_seconds > 2

@@ -13,13 +13,10 @@ from __future__ import annotations
 
 import asyncio
 import importlib
-import json
 import logging
-import os
 import signal
-import time
 from collections.abc import Awaitable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from typing import Any
 
 from redis.exceptions import RedisError
@@ -31,287 +28,16 @@ from mus.config import Settings
 from mus.errors import MusError
 from mus.jobs import JOB_MODULES
 from mus.ledger.lease import WATCHER, Lease
-from mus.library.file_systems import file_system_type, is_remote
 from mus.library.paths import shown
-from mus.library.walk import WalkReport, walk
-from mus.persistence.models import Library, utc_now
-from mus.watcher.enqueue import MOST_CHANGES, MOST_FOLDERS, Enqueuer
-from mus.watcher.filter import EventFilter, Noticed
-from mus.watcher.notice import Events, NoEventsError, Polling
-from mus.watcher.settle import Look, Settled, Settler, look_at
+from mus.persistence.models import Library
+from mus.watcher.library_watcher import LibraryWatcher, WatchedLibrary
 
 logger = logging.getLogger(__name__)
 
-_ROOT_SECONDS = 1.0
 _LIBRARIES_SECONDS = 2.0
 _PING_SECONDS = 2.0
 _PING_TIMEOUT_SECONDS = 2.0
-_MODE_SECONDS = 10.0
-_MODE_EXPIRY_SECONDS = 30
-#: After too many changes at once: a scan when it has been quiet for so long, and every so often while it is not.
-_FLOOD_QUIET_SECONDS = 1.0
-_FLOOD_SCAN_SECONDS = 10.0
-#: Watching that lived for so long is not said to keep dying.
-_HEALTHY_SECONDS = 60.0
-_LONGEST_POLLING_AFTER_DEATH_SECONDS = 60.0
-#: Where events cannot be had for now (a limit, an unreadable folder), they are asked for again so often.
-_TRY_EVENTS_SECONDS = 600.0
-#: Another machine's writes show late in size and mtime: NFS keeps attributes for 3 s.
-_REMOTE_SETTLE_SECONDS = 3.0
-
-
-class LibraryWatcher:
-    """Watches one root until it is cancelled."""
-
-    def __init__(self, runtime: Runtime, lease: Lease, library_id: int, root: bytes) -> None:
-        self.library_id = library_id
-        self.root = root
-        self._runtime = runtime
-        self._filter = EventFilter(root)
-        self._settler = Settler(runtime.settings.settle_seconds)
-        self._enqueuer = Enqueuer(runtime.database, library_id, lease)
-        self._noticed: set[bytes] = set()
-        self._wake = asyncio.Event()
-        self._identity: tuple[int, int] | None = None
-        self._is_remote = False
-        #: Whether what was noticed is of a root that is not there any more.
-        self._is_root_lost = False
-        self._flood_since: float | None = None
-        self._noticed_at = 0.0
-        self._deaths = 0
-        self._try_events = True
-        self._mode = {"mode": "polling", "since": utc_now().isoformat(), "reason": "starting"}
-        self._mode_changed = asyncio.Event()
-
-    async def run(self) -> None:
-        """Notice, settle and enqueue; heals itself."""
-        async with asyncio.TaskGroup() as loops:
-            loops.create_task(self._keep_noticing(), name=f"mus-notice {self.library_id}")
-            loops.create_task(self._keep_handing_on(), name=f"mus-settle {self.library_id}")
-            loops.create_task(self._keep_telling_mode(), name=f"mus-watch-mode {self.library_id}")
-
-    def ask_for_scan(self, reason: str) -> None:
-        """Something may have been missed: scan."""
-        self._enqueuer.add_scan(reason)
-        self._wake.set()
-
-    # ------------------------------------------------------------ notice
-
-    async def _keep_noticing(self) -> None:
-        reason = "the watcher starts"
-        while True:
-            await self._root_present(reason)
-            source, try_again_seconds = await self._opened_source()
-            self.ask_for_scan(reason)
-            reason = await self._follow(source, try_again_seconds)
-
-    async def _root_present(self, reason: str) -> None:
-        """Wait until the root is a folder."""
-        self._identity = await asyncio.to_thread(identity, self.root)
-        if self._identity is not None:
-            return
-        logger.warning("the music folder %s is not there; waiting for it", shown(self.root))
-        self._set_mode("polling", "the folder is not there")
-        self.ask_for_scan(reason)  # it will find the library offline, and say so
-        while self._identity is None:
-            await asyncio.sleep(_ROOT_SECONDS)
-            self._identity = await asyncio.to_thread(identity, self.root)
-        logger.info("the music folder %s is there", shown(self.root))
-
-    async def _opened_source(self) -> tuple[Events | Polling, float | None]:
-        """A source that runs, and the time after which events are to be tried (again)."""
-        self._is_remote = await asyncio.to_thread(is_remote, self.root)
-        settle_seconds = self._runtime.settings.settle_seconds
-        self._settler.quiet_seconds = (
-            max(settle_seconds, _REMOTE_SETTLE_SECONDS) if self._is_remote else settle_seconds
-        )
-        if self._is_remote:
-            kind = await asyncio.to_thread(file_system_type, self.root)
-            return await self._polling(f"{kind} does not tell of changes made elsewhere"), None
-        if self._deaths > 1 and not self._try_events:
-            return await self._polling("the file system's events keep failing"), self._pause_after_death()
-        self._try_events = False
-        events = Events(self.root)
-        try:
-            await events.open()
-        except NoEventsError as error:
-            events.close()
-            if error.is_lasting:
-                return await self._polling(error.reason), _TRY_EVENTS_SECONDS
-            self._deaths += 1
-            return await self._polling(error.reason), self._pause_after_death()
-        except BaseException:
-            events.close()
-            raise
-        self._set_mode("events", "the file system tells of changes")
-        return events, None
-
-    async def _polling(self, reason: str) -> Polling:
-        logger.warning("looking for changes in %s again and again: %s", shown(self.root), reason)
-        polling = Polling(self.root)
-        await polling.open()
-        self._set_mode("polling", reason)
-        return polling
-
-    async def _follow(self, source: Events | Polling, try_again_seconds: float | None) -> str:
-        """Deliver what the source notices. Returns why it is over."""
-        started = time.monotonic()
-        reading = asyncio.create_task(source.read(self._deliver))
-        guarding = asyncio.create_task(self._until_root_changes())
-        try:
-            done, _ = await asyncio.wait(
-                {reading, guarding}, timeout=try_again_seconds, return_when=asyncio.FIRST_COMPLETED
-            )
-            if guarding in done:
-                self._lose_root()
-                return guarding.result()
-            if reading not in done:
-                self._try_events = True
-                return "the file system's events are tried again"
-            try:
-                reading.result()
-            except NoEventsError as error:
-                lived_long = time.monotonic() - started > _HEALTHY_SECONDS
-                self._deaths = 1 if lived_long else self._deaths + 1
-                logger.warning("watching %s failed, starting again: %s", shown(self.root), error.reason)
-                return f"watching failed: {error.reason}"
-            self._lose_root()
-            return "the music folder was moved or deleted"
-        finally:
-            source.close()
-            reading.cancel()
-            guarding.cancel()
-            await asyncio.gather(reading, guarding, return_exceptions=True)
-
-    def _pause_after_death(self) -> float:
-        return min(2.0 ** min(self._deaths, 10), _LONGEST_POLLING_AFTER_DEATH_SECONDS)
-
-    def _lose_root(self) -> None:
-        self._is_root_lost = True
-        self._noticed.clear()
-
-    async def _until_root_changes(self) -> str:
-        while True:
-            await asyncio.sleep(_ROOT_SECONDS)
-            now = await asyncio.to_thread(identity, self.root)
-            if now != self._identity:
-                # Unmounted, renamed, or another one in its place: nothing noticed so far holds for it.
-                return "the music folder vanished" if now is None else "the music folder is another one now"
-
-    def _deliver(self, noticed: Noticed) -> None:
-        if noticed.scan_reason is not None:
-            self._enqueuer.add_scan(noticed.scan_reason)
-        self._noticed_at = time.monotonic()
-        if self._flood_since is None:
-            self._noticed |= noticed.paths
-            if len(self._noticed) + len(self._settler) + len(self._enqueuer) > MOST_CHANGES:
-                self._flood()
-        self._wake.set()
-
-    def _flood(self) -> None:
-        """So many changes that a scan is cheaper, and their paths too many to keep."""
-        self._flood_since = time.monotonic()
-        self._noticed.clear()
-        logger.info("more than %d changes at once in %s: a scan will find them", MOST_CHANGES, shown(self.root))
-
-    # ------------------------------------------------------------ settle and enqueue
-
-    async def _keep_handing_on(self) -> None:
-        while True:
-            self._wake.clear()
-            now = time.monotonic()
-            if self._is_root_lost:
-                self._is_root_lost = False
-                self._settler.clear()
-                self._enqueuer.drop_gone()
-            if self._flood_since is not None:
-                self._end_flood(now)
-            noticed, self._noticed = self._noticed, set()
-            self._settler.notice(noticed, now)
-            due = self._settler.next_due
-            if due is not None and due <= now:
-                await self._settle(now)
-            await self._enqueuer.flush(time.monotonic())
-            await self._sleep_until_needed()
-
-    async def _sleep_until_needed(self) -> None:
-        dues = [due for due in (self._settler.next_due, self._enqueuer.next_due) if due is not None]
-        if self._flood_since is not None:
-            dues.append(time.monotonic() + _FLOOD_QUIET_SECONDS / 2)
-        timeout = max(0.0, min(dues) - time.monotonic()) if dues else None
-        with suppress(TimeoutError):
-            async with asyncio.timeout(timeout):
-                await self._wake.wait()
-
-    def _end_flood(self, now: float) -> None:
-        assert self._flood_since is not None
-        self._settler.clear()
-        if now - self._noticed_at >= _FLOOD_QUIET_SECONDS:
-            self._flood_since = None
-            self._enqueuer.add_scan("many files changed at once")
-        elif now - self._flood_since >= _FLOOD_SCAN_SECONDS:
-            self._flood_since = now
-            self._enqueuer.add_scan("many files change")
-
-    async def _settle(self, now: float) -> None:
-        settled, root_now = await asyncio.to_thread(self._look_and_settle, now)
-        folders = [path for path, look in settled if look is not None and look.is_folder]
-        if len(folders) > MOST_FOLDERS:
-            self._enqueuer.add_scan(f"{len(folders)} folders appeared")
-        elif folders:
-            files = await asyncio.to_thread(self._files_below, folders)
-            if len(files) > MOST_CHANGES:
-                self._flood()
-            else:
-                self._settler.notice(files, time.monotonic())
-        self._enqueuer.add(settled)
-        if root_now is None or root_now != self._identity or self._is_root_lost:
-            self._enqueuer.drop_gone()
-
-    def _look_and_settle(self, now: float) -> tuple[list[Settled], tuple[int, int] | None]:
-        walked: dict[bytes, bool] = {}
-
-        def look(path: bytes) -> Look | None:
-            if not self._filter.is_walked(path, walked):
-                return Look(None)
-            return look_at(self.root, path, ask_for_writers=not self._is_remote)
-
-        return self._settler.settle(now, look), identity(self.root)
-
-    def _files_below(self, folders: list[bytes]) -> set[bytes]:
-        found: set[bytes] = set()
-        for folder in folders:
-            for files in walk(self.root, folder, WalkReport()):
-                found.update(file.path for file in files)
-                if len(found) > MOST_CHANGES:
-                    return found
-        return found
-
-    # ------------------------------------------------------------ tell
-
-    def _set_mode(self, mode: str, reason: str) -> None:
-        if (self._mode["mode"], self._mode["reason"]) != (mode, reason):
-            self._mode = {"mode": mode, "since": utc_now().isoformat(), "reason": reason}
-        self._mode_changed.set()
-
-    async def _keep_telling_mode(self) -> None:
-        connection = self._runtime.connection
-        key = f"mus:{self._runtime.settings.queue_name}:watch:{self.library_id}"
-        while True:
-            self._mode_changed.clear()
-            await _answered(connection.redis.set(key, json.dumps(self._mode), ex=_MODE_EXPIRY_SECONDS))
-            with suppress(TimeoutError):
-                async with asyncio.timeout(_MODE_SECONDS):
-                    await self._mode_changed.wait()
-
-
-def identity(root: bytes) -> tuple[int, int] | None:
-    """Which folder the root is now; None when it is none."""
-    try:
-        found = os.stat(os.path.join(root, b"."))
-    except OSError:
-        return None
-    return found.st_dev, found.st_ino
+_LONGEST_PAUSE_SECONDS = 60.0
 
 
 class _Watchers:
@@ -321,26 +47,28 @@ class _Watchers:
         self._runtime = runtime
         self._lease = lease
         self._tasks = tasks
-        self._running: dict[tuple[int, bytes], tuple[LibraryWatcher, asyncio.Task[None]]] = {}
+        self._running: dict[WatchedLibrary, tuple[LibraryWatcher, asyncio.Task[None]]] = {}
 
     async def keep_in_step(self) -> None:
         while True:
             try:
                 async with self._runtime.database.reading() as session:
-                    rows = await session.execute(select(Library.id, Library.root))
+                    rows = await session.execute(
+                        select(Library.id, Library.root, Library.watch).where(Library.removing_since.is_(None))
+                    )
                     roots = self._runtime.settings.roots
-                    self._adopt({(row.id, roots.here(row.root)) for row in rows})
+                    self._adopt({WatchedLibrary(row.id, roots.here(row.root), row.watch) for row in rows})
             except (MusError, SQLAlchemyError, OSError) as error:
                 logger.warning("the table of libraries cannot be read now: %s", error)
             await asyncio.sleep(_LIBRARIES_SECONDS)
 
-    def _adopt(self, libraries: set[tuple[int, bytes]]) -> None:
-        for key in self._running.keys() - libraries:
-            self._running.pop(key)[1].cancel()
-        for library_id, root in sorted(libraries - self._running.keys()):
-            watcher = LibraryWatcher(self._runtime, self._lease, library_id, root)
-            task = self._tasks.create_task(self._keep_watching(watcher), name=f"mus-watch {library_id}")
-            self._running[library_id, root] = (watcher, task)
+    def _adopt(self, libraries: set[WatchedLibrary]) -> None:
+        for library in self._running.keys() - libraries:
+            self._running.pop(library)[1].cancel()
+        for library in sorted(libraries - self._running.keys()):
+            watcher = LibraryWatcher(self._runtime, self._lease, library)
+            task = self._tasks.create_task(self._keep_watching(watcher), name=f"mus-watch {library.id}")
+            self._running[library] = (watcher, task)
 
     @staticmethod
     async def _keep_watching(watcher: LibraryWatcher) -> None:
@@ -352,7 +80,7 @@ class _Watchers:
                 # A fault in one library's watching must not end that of the others.
                 logger.exception("watching %s failed; again in %.0f s", shown(watcher.root), pause)
                 await asyncio.sleep(pause)
-                pause = min(2 * pause, _LONGEST_POLLING_AFTER_DEATH_SECONDS)
+                pause = min(2 * pause, _LONGEST_PAUSE_SECONDS)
 
     async def keep_asking_broker(self) -> None:
         """Jobs may be lost with a broker's memory, and events with a machine that slept: scan when it is back."""
@@ -360,8 +88,9 @@ class _Watchers:
         while True:
             is_there = await _answered(self._runtime.connection.redis.ping())
             if is_there and not was_there:
-                for watcher, _ in self._running.values():
-                    watcher.ask_for_scan("the broker came back")
+                for library, (watcher, _) in self._running.items():
+                    if library.watch != "off":
+                        watcher.ask_for_scan("the broker came back")
             was_there = is_there
             await asyncio.sleep(_PING_SECONDS)
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import json
 import os
 import time
 from typing import Any, Literal
@@ -23,6 +22,7 @@ from mus.api.schemas import (
     HealthStatus,
     LibraryHealth,
     WatcherHealth,
+    WatchMode,
     WorkerHealth,
 )
 from mus.api.security import is_authorized
@@ -78,6 +78,7 @@ async def read_health(runtime: Runtime) -> Health:
         )
     broker = await broker_task
     served = {queue for worker in found if worker.alive for queue in worker.row.queues}
+    watched = watching is not None and _watcher(watching, runtime.settings.dead_after_seconds).alive
     well = broker.ok and served.issuperset(Queue) and all(library.online for library in libraries)
     return Health(
         status=HealthStatus.OK if well else HealthStatus.DEGRADED,
@@ -98,7 +99,7 @@ async def read_health(runtime: Runtime) -> Health:
         watcher=None if watching is None else _watcher(watching, runtime.settings.dead_after_seconds),
         # In good order: a person has paused them.
         paused_queues=sorted(paused),
-        libraries=[await _library(runtime, library, ask=broker.ok) for library in libraries],
+        libraries=[await _library(runtime, library, watched=watched) for library in libraries],
     )
 
 
@@ -129,14 +130,15 @@ def broker_kind(info: dict[str, Any]) -> tuple[Literal["dragonfly", "valkey", "r
     return "redis", str(info.get("redis_version", ""))
 
 
-async def _library(runtime: Runtime, library: Library, *, ask: bool) -> LibraryHealth:
+async def _library(runtime: Runtime, library: Library, *, watched: bool) -> LibraryHealth:
     writable, read_only_reason = await _writable(runtime.settings.roots.here(library.root))
     return LibraryHealth(
         id=library.id,
         name=library.name,
         online=library.online,
         offline_reason=library.offline_reason,
-        watch_mode=await _watch_mode(runtime, library.id) if ask else None,
+        watch_mode=WatchMode(library.watch_mode) if watched and library.watch_mode else None,
+        watch_reason=library.watch_reason if watched else None,
         writable=writable,
         read_only_reason=read_only_reason,
     )
@@ -162,18 +164,6 @@ def _look_at(root: bytes) -> tuple[bool | None, str | None]:
         return None, "the folder is not on this machine"
     reason = read_only_reason(root)
     return reason is None, reason
-
-
-async def _watch_mode(runtime: Runtime, library_id: int) -> Literal["events", "polling"] | None:
-    """What the watcher wrote of itself; None without one."""
-    key = f"mus:{runtime.connection.queue_name}:watch:{library_id}"
-    try:
-        async with asyncio.timeout(BROKER_TIMEOUT_SECONDS):
-            written = await runtime.connection.redis.get(key)
-        mode = json.loads(written)["mode"] if written else None
-    except (RedisError, OSError, TimeoutError, ValueError, KeyError, TypeError):
-        return None
-    return mode if mode in {"events", "polling"} else None
 
 
 def _milliseconds_since(started: float) -> float:

@@ -8,7 +8,7 @@ import anyio.to_thread
 from fastapi import APIRouter, Response
 
 from mus.api.cursor import decoded, encoded, scope_of
-from mus.api.dependencies import CallerDep, CursorParam, JobId, LimitParam, RuntimeDep, requested_by
+from mus.api.dependencies import CallerDep, CursorParam, JobId, LibraryParam, LimitParam, RuntimeDep, requested_by
 from mus.api.problems import FieldError, problems
 from mus.api.rate_limit import count_scan_request
 from mus.api.schemas import Page, ScanAccepted, ScanItem, ScanRequest
@@ -48,12 +48,16 @@ async def request_scan(
     return ScanAccepted(job_id=job_ids[0], state=JobState.QUEUED, job_ids=job_ids)
 
 
-@router.get("", responses=problems(400), summary="Scans, the newest first")
-async def list_scans(runtime: RuntimeDep, cursor: CursorParam = None, limit: LimitParam = 100) -> Page[ScanItem]:
-    scope = scope_of("scans")
-    before = None if cursor is None else decoded(cursor, scope, str, str)[1]
+@router.get("", responses=problems(400, 404), summary="Scans, the newest first")
+async def list_scans(
+    runtime: RuntimeDep, library: LibraryParam = None, cursor: CursorParam = None, limit: LimitParam = 100
+) -> Page[ScanItem]:
     async with runtime.database.reading() as session:
-        page = await job_page(session, JobFilter(task=TASK), before=before, limit=limit, whole=True)
+        library_id = None if library is None else (await library_named(session, library)).id
+        scope = scope_of("scans", library_id)
+        before = None if cursor is None else decoded(cursor, scope, str, str)[1]
+        wanted = JobFilter(task=TASK, library_id=library_id)
+        page = await job_page(session, wanted, before=before, limit=limit, whole=True)
         names = await library_names(session)
     return Page(
         items=[scan_item(job, names) for job in page.jobs],
@@ -78,11 +82,13 @@ async def _planned(runtime: Runtime, request: ScanRequest, caller: str) -> list[
     async with runtime.database.reading() as session:
         if request.library is not None:
             libraries = [await library_named(session, request.library)]
+            if libraries[0].removing_since is not None:
+                raise ConflictError(f"The library {libraries[0].name} is being removed")
         else:
-            libraries = list(await all_libraries(session))
+            libraries = [library for library in await all_libraries(session) if library.removing_since is None]
         if not libraries:
             raise ConflictError(
-                "There is no library yet", recovery_actions=("Set MUS_MUSIC_DIR, or start with --music",)
+                "There is no library yet", recovery_actions=("Add one: POST /libraries, or mus libraries add",)
             )
         folders = {library.id: b"" for library in libraries}
         if by_name:
@@ -90,6 +96,7 @@ async def _planned(runtime: Runtime, request: ScanRequest, caller: str) -> list[
             folders = await common_folders(
                 session, library_id=library_id, artist=request.artist, album=request.album
             )
+            folders = {library.id: folders[library.id] for library in libraries if library.id in folders}
             if not folders:
                 raise NotFoundError("There are no such tracks")
     if request.path is not None:

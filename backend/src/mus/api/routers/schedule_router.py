@@ -14,10 +14,10 @@ from mus.broker.runtime import Runtime
 from mus.jobs.schedules import (
     ScheduleChange,
     ScheduleFieldError,
+    all_schedule_entries,
     change_schedule,
     reset_schedule,
     run_schedule,
-    schedule_entries,
     shown_schedule,
     shown_schedules,
 )
@@ -29,17 +29,19 @@ router = APIRouter(prefix="/schedules", tags=["schedules"])
 ScheduleName = Annotated[str, Path(max_length=100)]
 
 
-def _entries(runtime: Runtime) -> list[ScheduleEntry]:
-    return schedule_entries(runtime.settings.scan_schedule)
+async def _entries(runtime: Runtime) -> list[ScheduleEntry]:
+    return await all_schedule_entries(runtime.database, runtime.settings.scan_schedule)
 
 
 async def _item(runtime: Runtime, name: str) -> ScheduleItem:
-    return ScheduleItem.model_validate(asdict(await shown_schedule(runtime.database, _entries(runtime), name)))
+    return ScheduleItem.model_validate(
+        asdict(await shown_schedule(runtime.database, await _entries(runtime), name))
+    )
 
 
 @router.get("", responses=problems(503), summary="All schedules")
 async def list_schedules(runtime: RuntimeDep) -> Page[ScheduleItem]:
-    found = await shown_schedules(runtime.database, _entries(runtime))
+    found = await shown_schedules(runtime.database, await _entries(runtime))
     return Page(items=[ScheduleItem.model_validate(asdict(schedule)) for schedule in found])
 
 
@@ -53,15 +55,15 @@ async def edit_schedule(runtime: RuntimeDep, name: ScheduleName, edit: ScheduleE
     """From then on changed defaults and settings do not reach it. Enabling makes up for nothing."""
     change = ScheduleChange(crontab=edit.crontab, enabled=edit.enabled, arguments=edit.arguments)
     try:
-        await change_schedule(runtime.database, _entries(runtime), name, change)
+        await change_schedule(runtime.database, await _entries(runtime), name, change)
     except ScheduleFieldError as error:
         raise FieldError("body", error.field, error.reason) from error
     return await _item(runtime, name)
 
 
-@router.post("/{name}/reset", responses=problems(404, 503), summary="Back to the defaults")
+@router.post("/{name}/reset", responses=problems(404, 409, 503), summary="Back to the defaults")
 async def set_schedule_back(runtime: RuntimeDep, name: ScheduleName) -> ScheduleItem:
-    await reset_schedule(runtime.database, _entries(runtime), name)
+    await reset_schedule(runtime.database, await _entries(runtime), name)
     return await _item(runtime, name)
 
 
@@ -73,7 +75,7 @@ async def run_schedule_now(
 ) -> JobAccepted:
     """Its times stay as they are, and a disabled one runs too. While such a job waits, this answers with it."""
     job_id = await run_schedule(
-        runtime.connection.ledger, _entries(runtime), name, requested_by=requested_by(caller)
+        runtime.connection.ledger, await _entries(runtime), name, requested_by=requested_by(caller)
     )
     response.headers["Location"] = f"/api/v1/jobs/{job_id}"
     return JobAccepted(job_id=job_id, state=JobState.QUEUED)
