@@ -6,6 +6,7 @@ from typing import Any
 
 from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
+from mus.jobs.listening_phase import listen_to_part
 from mus.jobs.slow_phase import analyse_part
 
 
@@ -13,3 +14,9 @@ from mus.jobs.slow_phase import analyse_part
 async def process_slow_metadata(*, part: int) -> dict[str, Any]:
     """Exact lengths and cover thumbnails for the newest pending tracks of a part."""
     return await analyse_part(current_job(), part)
+
+
+@broker.task("listen_to_tracks", timeout_seconds=6 * 3600.0)
+async def listen_to_tracks(*, part: int) -> dict[str, Any]:
+    """Loudness, integrity and waveform of the newest tracks of a part that lack them."""
+    return await listen_to_part(current_job(), part)

@@ -53,8 +53,6 @@ class Analysis:
     cover_note: str | None = None
     #: Of the audio packets without the tags, hex (`sound.SoundHash`).
     audio_hash: str | None = None
-    #: Integrated loudness in LUFS (EBU R 128). Not computed yet.
-    loudness_lufs: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready, without what is empty and without the path, which both ends know."""
@@ -134,7 +132,7 @@ def _listen(descriptor: int, size: int, layout: Layout, path: bytes) -> tuple[fl
         promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
     if seconds <= 0:
         raise UnreadableFileError("No sound was found in this file")
-    if _promises_length(kind, layout) and seconds < promised * 0.9 and promised - seconds > 0.25:
+    if promises_length(kind, layout) and seconds < promised * 0.9 and promised - seconds > 0.25:
         raise UnreadableFileError(f"The file is cut short: {_minutes(seconds)} of {_minutes(promised)} are there")
     return seconds, sound.digest().hex()
 
@@ -168,7 +166,8 @@ def _demuxed_seconds(arriving: Iterable[Any], stream: Any, kind: str, sound: Sou
     return max(0.0, seconds - skipped / stream.rate) if skipped else seconds
 
 
-def _promises_length(kind: str, layout: Layout) -> bool:
+def promises_length(kind: str, layout: Layout) -> bool:
+    """Whether the header of such a file tells how long the sound is."""
     if kind == "mp3":
         return any(name in layout.head[:512] for name in (b"Xing", b"Info", b"VBRI"))
     return kind in _LENGTH_IN_HEADER

@@ -17,10 +17,12 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, load_only
 
 from mus.errors import NotFoundError
+from mus.library.integrity import Integrity
 from mus.library.states import TrackState
 from mus.library.text import sort_key
 from mus.persistence.models import Track
 from mus.persistence.search import matching
+from mus.persistence.track_sounds import has_integrity
 
 SortValue = str | int | float | bytes | datetime | None
 
@@ -105,6 +107,8 @@ class TrackFilter:
     library_id: int | None = None
     artist: str | None = None
     album: str | None = None
+    #: Sorted, each once; none is every track, checked or not.
+    integrity: tuple[Integrity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -221,6 +225,8 @@ def _equalities(wanted: TrackFilter) -> list[ColumnElement[bool]]:
         conditions.append(Track.artist_key == sort_key(wanted.artist))
     if wanted.album is not None:
         conditions.append(Track.album_key == sort_key(wanted.album))
+    if wanted.integrity:
+        conditions.append(has_integrity(wanted.integrity))
     return conditions
 
 
