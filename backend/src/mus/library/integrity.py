@@ -14,7 +14,7 @@ from enum import StrEnum
 from typing import Any
 
 from mus.library.sound import end_of_sound
-from mus.library.tag_layout import Layout
+from mus.library.tag_layout import Layout, synchsafe
 
 
 class Integrity(StrEnum):
@@ -44,28 +44,38 @@ class IntegrityCheck:
         self._kind = kind
         self._end = end_of_sound(descriptor, size) if kind in _BARE_STREAMS else size
         self._is_page_cut = kind in _OGG_KINDS and _ends_inside_a_page(descriptor, size)
-        self._promised_seconds = float(stream.duration * stream.time_base) if stream.duration else 0.0
         self._md5 = FlacMd5.of(stream)
         self._packets = 0
+        #: Where an ID3v2 tag inside the stream ends, of the last one.
+        self._tag_end = 0
         self._places = 0
         self._first_seconds = 0.0
         #: Trouble of which is not known yet whether sound follows, and since how many good packets.
         self._doubtful: list[float] = []
         self._good_since = 0
 
-    def add_packet(self, position: int | None, seconds: float, *, has_trouble: bool) -> None:
-        """A packet at `position` of the file, `seconds` into the sound, was decoded; or not, or not well."""
+    def add_packet(self, packet: Any, seconds: float, *, has_trouble: bool) -> None:
+        """A packet, `seconds` into the sound, was decoded; or not, or not well. None: there should be one."""
         self._packets += 1
         is_bare = self._kind in _BARE_STREAMS
         if has_trouble:
-            outside = position is not None and position >= self._end
-            if not outside and not (is_bare and self._packets <= _RUN_IN):
+            if not (is_bare and (self._packets <= _RUN_IN or self._is_no_sound(packet))):
                 self._doubtful.append(seconds)
             self._good_since = 0
             return
         self._good_since += 1
         if self._doubtful and self._good_since >= (_SOUND_GOES_ON if is_bare else 1):
             self._settle()
+
+    def _is_no_sound(self, packet: Any) -> bool:
+        """Whether a packet lies behind the sound, or in a tag between two that somebody put in a row."""
+        if packet is None or packet.pos is None:
+            return False
+        data = bytes(packet)
+        tag = data.find(b"ID3")
+        if tag >= 0 and (length := synchsafe(data[tag + 6 : tag + 10])) >= 0:
+            self._tag_end = packet.pos + tag + 10 + length
+        return bool(packet.pos >= self._end or packet.pos < self._tag_end)
 
     def add_frame(self, frame: Any) -> None:
         """A decoded frame, in order."""
@@ -78,8 +88,11 @@ class IntegrityCheck:
         self._places += len(self._doubtful)
         self._doubtful = []
 
-    def notes(self, seconds: float, *, promises_length: bool) -> list[str]:
-        """What is wrong, in plain words, after `seconds` of sound were decoded; nothing means sound."""
+    def notes(self, seconds: float, *, promised_seconds: float) -> list[str]:
+        """What is wrong, in plain words, after `seconds` of sound were decoded; nothing means sound.
+
+        `promised_seconds` is what the header says, 0 where it says nothing.
+        """
         verdict = None if self._md5 is None else self._md5.fits()
         if verdict:
             return []
@@ -90,9 +103,8 @@ class IntegrityCheck:
             count = "One piece" if self._places == 1 else f"{self._places} pieces"
             first = "" if self._places == 1 else "the first "
             notes.append(f"{count} of the sound cannot be decoded, {first}at {clock(self._first_seconds)}")
-        missing = self._promised_seconds - seconds
-        if promises_length and missing > max(_MISSING_SECONDS, self._promised_seconds * _MISSING_PART):
-            notes.append(f"The end is missing: {clock(seconds)} of {clock(self._promised_seconds)} are there")
+        if promised_seconds - seconds > max(_MISSING_SECONDS, promised_seconds * _MISSING_PART):
+            notes.append(f"The end is missing: {clock(seconds)} of {clock(promised_seconds)} are there")
         if self._is_page_cut:
             notes.append("The end is missing: the last Ogg page is cut")
         if verdict is False:

@@ -17,8 +17,8 @@ from enum import StrEnum
 from typing import TYPE_CHECKING, Any
 
 from mus.errors import ErrorCategory
-from mus.library.analysis import promises_length
-from mus.library.integrity import Integrity, IntegrityCheck
+from mus.library.analysis import promised_seconds
+from mus.library.integrity import Integrity, IntegrityCheck, clock
 from mus.library.loudness import Loudness
 from mus.library.safe_open import UnreadableFileError, explain, open_inside
 from mus.library.sound import SoundHash, kind_of, opened_sound, packets
@@ -147,6 +147,10 @@ class _Pass:
         self._form: tuple[Any, ...] = ()
         self._seconds = self._reported = 0.0
         self._trouble: str | None = None
+        #: Why not all of the sound can be had, though that is no fault of the file.
+        self._unsupported: str | None = None
+        #: False once the decoder came across something that it was never taught; or something damaged alike.
+        self._is_known = True
 
     def over(self, container: Any) -> Listening:
         context = self._stream.codec_context
@@ -156,30 +160,36 @@ class _Pass:
             # Each frame's own checksum; the decoder leaves it out otherwise.
             context.options = {"err_detect": "crccheck"}
         with _logged() as log:
-            for packet in packets(container, self._stream, broke_off=lambda: self._note(None, ["cut"])):
+            for packet in packets(container, self._stream, broke_off=self._broke_off):
                 self._hash.add(packet)
                 damage = [text.strip() for _, _, text in log if _PAGE_IS_DAMAGED in text]
                 log.clear()
                 if context.name == "vorbis" and packet.has_sidedata("new_extradata"):
                     self._decode(context, None, log)
                     context = _next_link(packet)
-                self._note(packet.pos, damage + self._decode(context, packet, log))
+                self._note(packet, damage + self._decode(context, packet, log))
                 if self._seconds > _LONGEST_SECONDS:
-                    return Listening(
-                        self._path,
-                        audio_hash=self._hash.digest().hex(),
-                        unchecked=f"Its sound is longer than {_LONGEST_SECONDS / 3600:.0f} hours",
-                    )
+                    self._unsupported = f"it is longer than {_LONGEST_SECONDS / 3600:.0f} hours"
+                    break
             # What the decoder kept back; trouble with it would have shown before.
             self._decode(context, None, log)
         self._end_steps()
         return self._result()
 
-    def _note(self, position: int | None, troubles: list[str]) -> None:
+    def _broke_off(self, error: Any) -> None:
+        import av
+
+        if isinstance(error, av.error.PatchWelcomeError):
+            # An Ogg file of several sounds in a row, of which the next has another sample rate, for one.
+            self._unsupported = f"FFmpeg does not know what comes at {clock(self._seconds)}"
+        else:
+            self._note(None, [error.strerror or "it is damaged"])
+
+    def _note(self, packet: Any, troubles: list[str]) -> None:
         if troubles and self._trouble is None:
             self._trouble = troubles[0]
         if self._check is not None:
-            self._check.add_packet(position, self._seconds, has_trouble=bool(troubles))
+            self._check.add_packet(packet, self._seconds, has_trouble=bool(troubles))
 
     def _decode(self, context: Any, packet: Any, log: list[tuple[int, str, str]]) -> list[str]:
         """Decode a packet and measure what comes of it; returns what the decoder complained of."""
@@ -191,6 +201,7 @@ class _Pass:
         except av.FFmpegError as error:
             troubles.append(error.strerror or "it is damaged")
             frames = []
+            self._is_known &= not isinstance(error, av.error.PatchWelcomeError)
         for frame in frames:
             if frame.is_corrupt:
                 troubles.append("it is damaged")
@@ -229,6 +240,11 @@ class _Pass:
 
     def _result(self) -> Listening:
         audio_hash = self._hash.digest().hex()
+        if self._seconds == 0 and not self._is_known:
+            self._unsupported = "FFmpeg does not know this form of it"
+        if self._unsupported is not None:
+            reason = f"The sound cannot be decoded: {self._unsupported}"
+            return Listening(self._path, audio_hash=audio_hash, unchecked=reason)
         if self._seconds == 0:
             return Listening(
                 self._path,
@@ -239,8 +255,9 @@ class _Pass:
             )
         notes: list[str] = []
         if self._check is not None:
-            promised = promises_length(self._kind, self._layout)
-            notes = self._check.notes(self._seconds, promises_length=promised)
+            notes = self._check.notes(
+                self._seconds, promised_seconds=promised_seconds(self._kind, self._layout, self._stream)
+            )
         loudness = None
         if self._loudness is not None:
             loudness = Loudness(self._loudness.blocks.integrated_lufs, self._loudness.true_peak())

@@ -1,7 +1,7 @@
 """Loudness as ITU-R BS.1770-4 and EBU R 128 define it, gated over one track or over several together.
 
-A track's blocks of 400 ms are counted by their loudness, 0.1 LU apart: a few hundred bytes from which the
-loudness of a whole album follows without decoding again, to 0.05 LU.
+A track's blocks of 400 ms are counted by their loudness, 0.01 LU apart: about a kilobyte from which the
+loudness of a whole album follows without decoding again, to 0.01 LU.
 """
 
 from __future__ import annotations
@@ -19,7 +19,7 @@ REFERENCE_LUFS = -18.0
 ABSOLUTE_GATE_LUFS = -70.0
 #: Blocks count that are at most so much quieter than the average of those above the absolute gate.
 _RELATIVE_GATE_LU = 10.0
-_BINS_PER_LU = 10
+_BINS_PER_LU = 100
 #: Louder than any sound is, floating-point files that go far beyond full scale included.
 _LOUDEST_LUFS = 100.0
 _BINS = round((_LOUDEST_LUFS - ABSOLUTE_GATE_LUFS) * _BINS_PER_LU)

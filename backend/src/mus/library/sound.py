@@ -72,7 +72,7 @@ def opened_sound(descriptor: int, layout: Layout, path: bytes) -> Iterator[tuple
         raise UnreadableFileError("The sound cannot be read: it is damaged") from None
 
 
-def packets(container: Any, stream: Any, *, broke_off: Callable[[], None] | None = None) -> Iterator[Any]:
+def packets(container: Any, stream: Any, *, broke_off: Callable[[Any], None] | None = None) -> Iterator[Any]:
     """The stream's packets that hold something; what comes before damage counts, and `broke_off` is told of it."""
     import av
 
@@ -82,11 +82,11 @@ def packets(container: Any, stream: Any, *, broke_off: Callable[[], None] | None
             if packet.size:
                 came = True
                 yield packet
-    except av.FFmpegError:
+    except av.FFmpegError as error:
         if not came:
             raise
         if broke_off is not None:
-            broke_off()
+            broke_off(error)
 
 
 class SoundHash:
