@@ -108,6 +108,14 @@ def write_samples(
     return path
 
 
+def empty_mp4(path: Path) -> None:
+    """Write zeros over the sound, as a download does that reserved its place and broke off: all headers stay."""
+    data = path.read_bytes()
+    start = data.index(b"mdat") + 4
+    length = int.from_bytes(data[start - 8 : start - 4], "big") - 8
+    path.write_bytes(data[:start] + bytes(length) + data[start + length :])
+
+
 def write_library(root: Path, files: Mapping[str, Tags | None]) -> Path:
     """Make `{"Artist/Album/01.mp3": {"title": …}}` below `root`. None instead of tags writes no tags."""
     for name, tags in files.items():

@@ -146,7 +146,6 @@ class _Pass:
         self._steps: SoundSteps | None = None
         self._form: tuple[Any, ...] = ()
         self._seconds = self._reported = 0.0
-        self._trouble: str | None = None
         #: Why not all of the sound can be had, though that is no fault of the file.
         self._unsupported: str | None = None
         #: False once the decoder came across something that it was never taught; or something damaged alike.
@@ -186,8 +185,6 @@ class _Pass:
             self._note(None, [error.strerror or "it is damaged"])
 
     def _note(self, packet: Any, troubles: list[str]) -> None:
-        if troubles and self._trouble is None:
-            self._trouble = troubles[0]
         if self._check is not None:
             self._check.add_packet(packet, self._seconds, has_trouble=bool(troubles))
 
@@ -251,7 +248,7 @@ class _Pass:
                 audio_hash=audio_hash,
                 is_undecodable=True,
                 error_category=ErrorCategory.USER_FIXABLE,
-                error_message=f"Nothing of the sound can be decoded: {self._trouble or 'it is damaged'}",
+                error_message="Nothing of the sound can be decoded: the file is damaged",
             )
         notes: list[str] = []
         if self._check is not None:
