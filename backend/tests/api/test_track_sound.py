@@ -12,7 +12,7 @@ from api.rows import add, add_tracks, titles, track
 from mus.broker.runtime import Runtime
 from mus.library.loudness import LoudnessBlocks
 from mus.library.states import TrackState
-from mus.persistence.models import Library, TrackSound
+from mus.persistence.models import Base, Library, TrackSound, TrackSoundCurves
 
 Client = httpx.AsyncClient
 HASH = b"\xab" * 16
@@ -26,21 +26,23 @@ def blocks(lufs: float, count: int = 100) -> bytes:
     return counted.as_bytes()
 
 
-def sound(track_id: int, lufs: float | None = -20.005, **values: Any) -> TrackSound:
+def sound(track_id: int, lufs: float | None = -20.005, **values: Any) -> list[Base]:
     """As listening leaves it, of a track that plays at one loudness."""
     made = {
         "audio_hash": HASH,
         "loudness_version": 1,
         "integrated_lufs": lufs,
         "true_peak": 0.5,
-        "loudness_blocks": LoudnessBlocks().as_bytes() if lufs is None else blocks(lufs),
         "integrity_version": 1,
         "integrity": "sound",
         "integrity_notes": [],
         "waveform_version": 1,
+    }
+    curves = {
+        "loudness_blocks": LoudnessBlocks().as_bytes() if lufs is None else blocks(lufs),
         "waveform": bytes([129, 127, 0, 64]),
     }
-    return TrackSound(track_id=track_id, **made | values)
+    return [TrackSound(track_id=track_id, **made | values), TrackSoundCurves(track_id=track_id, **curves)]
 
 
 async def test_what_was_heard_is_shown_beside_what_the_tags_say(
@@ -48,7 +50,7 @@ async def test_what_was_heard_is_shown_beside_what_the_tags_say(
 ) -> None:
     row = track(library, replaygain={"track_gain": -3.0}, **ANALYSED)
     [heard, unheard] = await add_tracks(runtime, row, track(library, **ANALYSED))
-    await add(runtime, sound(heard, integrity="damaged", integrity_notes=["One piece"]))
+    await add(runtime, *sound(heard, integrity="damaged", integrity_notes=["One piece"]))
 
     answer = (await client.get(f"/tracks/{heard}")).json()
     assert answer["replaygain"] == {"track_gain": -3.0}
@@ -69,7 +71,7 @@ async def test_what_was_heard_is_shown_beside_what_the_tags_say(
 
 async def test_silence_has_a_peak_and_no_gain(client: Client, runtime: Runtime, library: Library) -> None:
     [silent] = await add_tracks(runtime, track(library, album="Nothing", **ANALYSED))
-    await add(runtime, sound(silent, None, true_peak=0.0))
+    await add(runtime, *sound(silent, None, true_peak=0.0))
 
     loudness = (await client.get(f"/tracks/{silent}")).json()["loudness"]
     assert (loudness["integrated_lufs"], loudness["true_peak_dbtp"]) == (None, None)
@@ -99,7 +101,7 @@ async def test_an_albums_gain_is_of_its_tracks_together(client: Client, runtime:
     for track_id, lufs in zip(
         ids, (-20.005, -16.005, -1.005, -10.005, -9.005, -8.005, -8.005, -7.005), strict=True
     ):
-        await add(runtime, sound(track_id, lufs, true_peak=-lufs / 100))
+        await add(runtime, *sound(track_id, lufs, true_peak=-lufs / 100))
 
     together = -18 - 10 * math.log10((10**-2.0 + 10**-1.6) / 2)
     wanted = [together, together, -8.0, -9.0, -10.0, -10.0, -11.0]
@@ -120,7 +122,7 @@ async def test_an_albums_gain_waits_for_all_that_can_be_played(
         track(library, **{**album, "status": TrackState.PENDING, "analysis_version": 0}),
     )
     # The pending one's file changed: what is there may be of another sound.
-    await add(runtime, sound(one), sound(broken), sound(pending))
+    await add(runtime, *sound(one), *sound(broken), *sound(pending))
     assert await gains(client, one) == [None]
     assert (await client.get(f"/tracks/{pending}")).json()["loudness"] is None
 
@@ -133,7 +135,8 @@ async def test_damaged_files_are_listed(client: Client, runtime: Runtime, librar
     names = ["whole", "damaged", "unchecked", "other sound", "unheard"]
     ids = await add_tracks(runtime, *(track(library, title=name, **ANALYSED) for name in names))
     states = ["sound", "damaged", "unchecked", "damaged"]
-    await add(runtime, *(sound(id_, integrity=state) for id_, state in zip(ids, states, strict=False)))
+    for id_, state in zip(ids, states, strict=False):
+        await add(runtime, *sound(id_, integrity=state))
     async with runtime.database.unit_of_work() as work:
         (await work.session.get_one(TrackSound, ids[3])).audio_hash = b"another"
 
@@ -149,7 +152,7 @@ async def test_the_waveform_is_numbers_that_a_player_takes_as_they_are(
     heard, unheard = await add_tracks(
         runtime, *(track(library, duration_seconds=61.5, **ANALYSED) for _ in range(2))
     )
-    await add(runtime, sound(heard))
+    await add(runtime, *sound(heard))
 
     answer = await client.get(f"/tracks/{heard}/waveform")
     assert answer.status_code == 200

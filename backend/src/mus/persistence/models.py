@@ -168,19 +168,7 @@ class TrackSound(Base):
     """
 
     __tablename__ = "track_sound"
-    __table_args__ = (
-        # All that the work list asks: the rows themselves are as long as the waveforms in them.
-        Index(
-            "ix_track_sound_versions",
-            "track_id",
-            "audio_hash",
-            "attempts",
-            "loudness_version",
-            "integrity_version",
-            "waveform_version",
-        ),
-        Index("ix_track_sound_integrity", "integrity", "track_id"),
-    )
+    __table_args__ = (Index("ix_track_sound_integrity", "integrity", "track_id"),)
 
     track_id: Mapped[int] = mapped_column(
         _Id, ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
@@ -199,10 +187,21 @@ class TrackSound(Base):
     #: `integrity.Integrity`, and why.
     integrity: Mapped[str | None] = mapped_column(String(16))
     integrity_notes: Mapped[list[str] | None]
+
+
+class TrackSoundCurves(Base):
+    """What takes place of a `TrackSound`: kept apart, as the search for tracks to listen to goes through all of
+    those, and on a slow disk reads them."""
+
+    __tablename__ = "track_sound_curves"
+
+    track_id: Mapped[int] = mapped_column(
+        _Id, ForeignKey("track_sound.track_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
     #: `loudness.LoudnessBlocks`, for the album's loudness.
-    loudness_blocks: Mapped[bytes | None] = mapped_column(deferred=True)
+    loudness_blocks: Mapped[bytes | None]
     #: See `waveform.peaks_of`.
-    waveform: Mapped[bytes | None] = mapped_column(deferred=True)
+    waveform: Mapped[bytes | None]
 
 
 class TrashEntry(Base):

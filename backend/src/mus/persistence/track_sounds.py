@@ -17,17 +17,17 @@ from sqlalchemy import ColumnElement, Table, and_, delete, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
-from sqlalchemy.orm import undefer
 
 from mus.library.integrity import Integrity
 from mus.library.listening import ASPECT_VERSIONS, Aspect, Listening
 from mus.library.loudness import Loudness, LoudnessBlocks
 from mus.library.states import TrackState
-from mus.persistence.models import Track, TrackSound
+from mus.persistence.models import Track, TrackSound, TrackSoundCurves
 
 #: Tracks that make up an album at most: more are no album, but a heap without names.
 _MOST_OF_ALBUM = 1000
 _SOUNDS = cast("Table", TrackSound.__table__)
+_CURVES = cast("Table", TrackSoundCurves.__table__)
 _COLUMNS = {
     Aspect.LOUDNESS: ("loudness_version", "integrated_lufs", "true_peak", "loudness_blocks"),
     Aspect.INTEGRITY: ("integrity_version", "integrity", "integrity_notes"),
@@ -88,9 +88,14 @@ async def _write(
     await session.execute(
         delete(TrackSound).where(TrackSound.track_id == track_id, TrackSound.audio_hash != audio_hash)
     )
+    curves = {name: value for name, value in values.items() if name in _CURVES.c}
+    values = {name: value for name, value in values.items() if name not in curves}
     insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
     statement = insert(_SOUNDS).values(track_id=track_id, audio_hash=audio_hash, **(first or values))
     await session.execute(statement.on_conflict_do_update(index_elements=["track_id"], set_=values))
+    if curves:
+        statement = insert(_CURVES).values(track_id=track_id, **curves)
+        await session.execute(statement.on_conflict_do_update(index_elements=["track_id"], set_=curves))
 
 
 async def renew_attempts(session: AsyncSession, library_id: int) -> None:
@@ -130,7 +135,12 @@ async def sound_of(session: AsyncSession, track: Track) -> TrackSound | None:
 
 async def waveform_of(session: AsyncSession, track: Track) -> bytes | None:
     """See `waveform.peaks_of`. None while it is not known."""
-    query = select(TrackSound.waveform).join(Track, OWN_SOUND).where(Track.id == track.id)
+    query = (
+        select(TrackSoundCurves.waveform)
+        .join(TrackSound, TrackSound.track_id == TrackSoundCurves.track_id)
+        .join(Track, OWN_SOUND)
+        .where(Track.id == track.id)
+    )
     return (await session.scalars(query)).one_or_none()
 
 
@@ -185,18 +195,18 @@ def _album_key(path: bytes, album_artist: str | None, musicbrainz: Mapping[str, 
 
 
 async def _album_loudness(session: AsyncSession, track_ids: Sequence[int]) -> Loudness | None:
-    sounds = (
-        await session.scalars(
-            select(TrackSound)
+    rows = (
+        await session.execute(
+            select(TrackSound.true_peak, TrackSoundCurves.loudness_blocks)
             .join(Track, OWN_SOUND)
+            .join(TrackSoundCurves, TrackSoundCurves.track_id == TrackSound.track_id)
             .where(Track.id.in_(track_ids), TrackSound.loudness_version > 0)
-            .options(undefer(TrackSound.loudness_blocks))
         )
     ).all()
-    if not track_ids or len(sounds) < len(track_ids):
+    if not track_ids or len(rows) < len(track_ids):
         return None
-    measured = [sound for sound in sounds if sound.loudness_blocks is not None]
+    measured = [(row.true_peak or 0.0, row.loudness_blocks) for row in rows if row.loudness_blocks is not None]
     if not measured:
         return None
-    blocks = LoudnessBlocks.together(LoudnessBlocks.from_bytes(sound.loudness_blocks or b"") for sound in measured)
-    return Loudness(blocks.integrated_lufs, max(sound.true_peak or 0.0 for sound in measured))
+    blocks = LoudnessBlocks.together(LoudnessBlocks.from_bytes(data) for _, data in measured)
+    return Loudness(blocks.integrated_lufs, max(peak for peak, _ in measured))

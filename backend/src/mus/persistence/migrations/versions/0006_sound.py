@@ -1,4 +1,4 @@
-"""What listening finds in a track's sound, in a table of its own."""
+"""What listening finds in a track's sound, in tables of its own."""
 
 from __future__ import annotations
 
@@ -26,15 +26,16 @@ def upgrade() -> None:
         sa.Column("true_peak", sa.Float(), nullable=True),
         sa.Column("integrity", sa.String(length=16), nullable=True),
         sa.Column("integrity_notes", sa.JSON(none_as_null=True), nullable=True),
-        sa.Column("loudness_blocks", sa.LargeBinary(), nullable=True),
-        sa.Column("waveform", sa.LargeBinary(), nullable=True),
         sa.ForeignKeyConstraint(["track_id"], ["tracks.id"], ondelete="CASCADE"),
         sa.PrimaryKeyConstraint("track_id"),
     )
-    op.create_index(
-        "ix_track_sound_versions",
-        "track_sound",
-        ["track_id", "audio_hash", "attempts", "loudness_version", "integrity_version", "waveform_version"],
+    op.create_table(
+        "track_sound_curves",
+        sa.Column("track_id", number, nullable=False),
+        sa.Column("loudness_blocks", sa.LargeBinary(), nullable=True),
+        sa.Column("waveform", sa.LargeBinary(), nullable=True),
+        sa.ForeignKeyConstraint(["track_id"], ["track_sound.track_id"], ondelete="CASCADE"),
+        sa.PrimaryKeyConstraint("track_id"),
     )
     op.create_index("ix_track_sound_integrity", "track_sound", ["integrity", "track_id"])
 
