@@ -101,6 +101,11 @@ class Settings(BaseSettings):
     #: Addresses of proxies, comma-separated, that may say who the caller is (`X-Forwarded-For`).
     trusted_proxies: str = ""
 
+    #: What separates several names in a tag, and which articles do not count in sorting, with blanks between them;
+    #: None is what `library.reading_rules` takes for it.
+    tag_separators: str | None = None
+    sort_articles: str | None = None
+
     guard_min_tracks: Annotated[int, Field(ge=1)] = 50
     guard_fraction: Annotated[float, Field(gt=0, le=1)] = 0.5
 

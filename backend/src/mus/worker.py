@@ -24,11 +24,13 @@ from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings, load_settings
 from mus.errors import ConfigurationError, TemporaryError
 from mus.jobs import JOB_MODULES, TASK_QUEUES
+from mus.jobs.renewed_words import request_renewal
 from mus.jobs.schedules import schedule_entries
 from mus.jobs.services import job_services
 from mus.ledger.queries import paused_queues
 from mus.ledger.reconcile import Reconciler
 from mus.ledger.schedules import ensure_schedules
+from mus.library.reading_rules import ReadingRules
 from mus.ledger.workers import Heartbeat
 from mus.persistence.database import START_SECONDS
 
@@ -113,6 +115,10 @@ class WorkerProcess:
         while True:
             try:
                 await ensure_schedules(self._connection.ledger, schedule_entries(self._settings.scan_schedule))
+                await request_renewal(
+                    self._connection.ledger.database,
+                    ReadingRules.of(self._settings.tag_separators, self._settings.sort_articles),
+                )
                 return await self._heartbeat.start()
             except (DBAPIError, TemporaryError) as error:
                 if time.monotonic() > deadline:

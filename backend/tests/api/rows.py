@@ -11,10 +11,11 @@ import httpx
 from mus.api.app import create_app
 from mus.broker.runtime import Runtime
 from mus.config import Settings
+from mus.library.reading_rules import DEFAULT_RULES
 from mus.library.states import TrackState
-from mus.library.text import sort_key
+from mus.library.track_words import derived
 from mus.persistence.models import Base, Library, Track
-from mus.persistence.search import SEARCHED_COLUMNS, indexed
+from mus.persistence.search import indexed
 
 _numbers = itertools.count(1)
 
@@ -52,9 +53,7 @@ def track(library: Library, path: str | bytes = "", **values: Any) -> Track:
             "device": 1,
             "status": TrackState.COMPLETE,
             "title": title,
-            "title_key": sort_key(title),
-            "artist_key": sort_key(values.get("artist")),
-            "album_key": sort_key(values.get("album")),
+            **derived({"title": title, **values}, DEFAULT_RULES.sorted_without).as_fields(),
             **values,
         }
     )
@@ -63,7 +62,7 @@ def track(library: Library, path: str | bytes = "", **values: Any) -> Track:
 async def add_tracks(runtime: Runtime, *tracks: Track) -> list[int]:
     if not runtime.database.is_sqlite:
         for track in tracks:
-            track.words = indexed(getattr(track, name) for name in SEARCHED_COLUMNS)
+            track.words = indexed(track.words or "")
     await add(runtime, *tracks)
     return [track.id for track in tracks]
 

@@ -2,9 +2,11 @@
 
     python scan_worker.py kill EFFECTS      SIGKILL once a scan has committed so many effects
     python scan_worker.py hang              the walk hangs for good after its first folder, as on a dead disk
+    python scan_worker.py finish EFFECTS    SIGKILL once a scan's last part has committed so many effects
 
-It serves the high queue: it walks, and others read. Settings come from MUS_*. A walk's next folder waits for the
-commit of the one before. Done by wrapping the real functions: the product has no switches for it.
+It serves the high queue: it walks, and others read; the last form does both. Settings come from MUS_*. A walk's
+next folder waits for the commit of the one before. Done by wrapping the real functions: the product has no switches
+for it.
 """
 
 from __future__ import annotations
@@ -28,7 +30,7 @@ from mus.worker import run_worker
 _committed = threading.Semaphore(0)
 
 
-def step_by_step(*, kill_after: int | None) -> None:
+def step_by_step(*, kill_after: int | None, task: str) -> None:
     effect, walk = Ledger.effect, scan_walk.walk
     effects = 0
 
@@ -37,7 +39,7 @@ def step_by_step(*, kill_after: int | None) -> None:
         nonlocal effects
         async with effect(self, job, **progress) as work:
             yield work
-        if job.task == "scan_library":
+        if job.task == task:
             effects += 1
             if effects == kill_after:
                 os.kill(os.getpid(), signal.SIGKILL)
@@ -51,9 +53,14 @@ def step_by_step(*, kill_after: int | None) -> None:
                 threading.Event().wait()
 
     Ledger.effect = counted_effect  # type: ignore[method-assign]
-    scan_walk.walk = waiting_walk
+    if task == "scan_library":
+        scan_walk.walk = waiting_walk
 
 
 if __name__ == "__main__":
-    step_by_step(kill_after=int(sys.argv[2]) if sys.argv[1] == "kill" else None)
-    asyncio.run(run_worker(load_settings(), [], [Queue.HIGH]))
+    finishes = sys.argv[1] == "finish"
+    step_by_step(
+        kill_after=None if sys.argv[1] == "hang" else int(sys.argv[2]),
+        task="finish_scan" if finishes else "scan_library",
+    )
+    asyncio.run(run_worker(load_settings(), [], [Queue.HIGH, Queue.MEDIUM] if finishes else [Queue.HIGH]))

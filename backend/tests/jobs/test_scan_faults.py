@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import shutil
 import signal
 import sqlite3
 import subprocess
@@ -13,10 +14,12 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import mutagen.flac
 import pytest
 from music_library import FAST_QUEUES, MusicLibrary, counts, counts_in, new_library, worker_of
 from sqlalchemy import func, select
 
+from audio_files import make_audio
 from broker_rules import NO_FUNCTIONS
 from mus.broker.embedded_server import EmbeddedServer
 from mus.broker.queues import Queue
@@ -106,9 +109,10 @@ def scan_worker(settings: Settings, *arguments: str) -> Iterator[subprocess.Pope
         process.wait()
 
 
-@pytest.mark.parametrize("effects", [1, 2, 4])
-@pytest.mark.parametrize("are_read", [False, True])
-@pytest.mark.parametrize("mode", ["quick", "full"])
+@pytest.mark.parametrize(
+    ("effects", "are_read", "mode"),
+    [(1, False, "quick"), (2, True, "full"), (4, True, "quick"), (4, False, "full")],
+)
 async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_counted_twice(
     music: MusicLibrary, settings: Settings, effects: int, are_read: bool, mode: str
 ) -> None:
@@ -117,7 +121,7 @@ async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_cou
     with scan_worker(settings, "kill", str(effects)) as doomed:
         scan_id = await music.enqueue_scan(mode=mode)
         await until(lambda: is_dead(doomed), what="its death")
-    assert (await music.job(scan_id)).checkpoint is None, "the walk was not over"
+    assert "found" not in ((await music.job(scan_id)).checkpoint or {}), "the walk was not over"
     assert len(await music.jobs("read_files")) == effects - 1
     if are_read:
         async with worker_of(music.runtime, [Queue.MEDIUM]):
@@ -129,6 +133,52 @@ async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_cou
     paths = [path for chunk in await music.jobs("read_files") for path in chunk.arguments["paths"]]
     assert len(paths) == len(set(paths)) == 1000
     assert (scan.units_done, scan.units_total) == (1000, 1000)
+
+
+@sqlite_only
+@pytest.mark.parametrize("effects", [1, 2, 3, 5])
+async def test_a_worker_killed_at_any_step_of_a_scans_end_leaves_every_track_its_file(
+    music: MusicLibrary, settings: Settings, effects: int
+) -> None:
+    for number in range(5):
+        tags = {"title": f"Song {number}", "artist": "Somebody", "tracknumber": str(number)}
+        make_audio(music.root / f"{number}.flac", seconds=0.3, tags=tags, pitch=1 + number / 8)
+    async with worker_of(music.runtime, list(Queue)):
+        await music.scan()
+        await until(lambda: all_complete(music), what="the analysis")
+    before = {name: id_ for name, (id_, _) in (await music.identities()).items()}
+    # Two swap their places, one goes elsewhere as a copy, all three with other tags; one is renamed, one deleted.
+    os.rename(music.root / "0.flac", music.root / "swap")
+    os.rename(music.root / "1.flac", music.root / "0.flac")
+    os.rename(music.root / "swap", music.root / "1.flac")
+    shutil.copyfile(music.root / "2.flac", music.root / "New.flac")
+    os.rename(music.root / "3.flac", music.root / "Renamed.flac")
+    for name in ("2.flac", "4.flac"):
+        (music.root / name).unlink()
+    for name in ("0.flac", "1.flac", "New.flac"):
+        audio = mutagen.flac.FLAC(music.root / name)
+        audio["title"] = f"Now {name}"
+        audio.save()
+    with scan_worker(settings, "finish", str(effects)) as doomed:
+        scan_id = await music.enqueue_scan()
+        await until(lambda: is_dead(doomed), what="its death")
+    async with worker_of(music.runtime):
+        scan = await music.ended(scan_id)
+    assert scan.state == "succeeded", scan.error_message
+    assert counts_in(scan.result or {}) == counts(found=4, moved=4, missing=1)
+    assert {name: id_ for name, (id_, _) in (await music.identities()).items()} == {
+        "0.flac": before["1.flac"],
+        "1.flac": before["0.flac"],
+        "New.flac": before["2.flac"],
+        "Renamed.flac": before["3.flac"],
+    }
+    assert {name: (await music.track(name)).title for name in ("0.flac", "New.flac", "Renamed.flac")} == {
+        "0.flac": "Now 0.flac", "New.flac": "Now New.flac", "Renamed.flac": "Song 3",
+    }  # fmt: skip
+
+
+async def all_complete(library: MusicLibrary) -> bool:
+    return all(track.status == "COMPLETE" for track in (await library.tracks()).values())
 
 
 async def all_ended(library: MusicLibrary, task: str) -> bool:

@@ -109,6 +109,10 @@ class TrackIntegrity(BaseModel):
 
 
 class TrackDetail(TrackItem):
+    title_sort: str | None = Field(description="By what the title is sorted, if its tags say so")
+    artist_sort: str | None
+    album_artist_sort: str | None
+    album_sort: str | None
     artists: list[str]
     album_artists: list[str]
     genres: list[str]

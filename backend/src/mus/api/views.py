@@ -45,6 +45,10 @@ def track_detail(
 ) -> TrackDetail:
     return TrackDetail(
         **_track_fields(track, libraries),
+        title_sort=track.title_sort,
+        artist_sort=track.artist_sort,
+        album_artist_sort=track.album_artist_sort,
+        album_sort=track.album_sort,
         artists=track.artists or [],
         album_artists=track.album_artists or [],
         genres=track.genres or [],

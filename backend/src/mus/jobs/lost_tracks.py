@@ -112,13 +112,14 @@ async def reunite(
     is told of each part in the transaction that merges it.
     """
     async with services().database.reading() as session:
-        new = await newcomers(session, library.id, after_id=newer_than)
         gone = await sketches_of(session, gone_ids)
+        lost = {track.id: track for track in [*await missing_sketches(session, library.id), *gone]}
+        if not lost:
+            return {}  # before the new ones are looked at: in a first scan they are the whole library
+        new = await newcomers(session, library.id, after_id=newer_than)
         copies = await young_copies(session, library.id, gone) if gone else []
-        lost = {track.id: track for track in (await missing_sketches(session, library.id) if new else [])}
-    lost |= {track.id: track for track in gone}
     found = {track.id: track for track in [*new, *copies] if track.id not in lost}
-    if not lost or not found:
+    if not found:
         return {}
     pairs = await _recognised(library, list(lost.values()), list(found.values()))
     merged: dict[int, int] = {}

@@ -13,6 +13,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import broker
 from mus.jobs.admin_webhook import call_webhook
 from mus.jobs.database_upkeep import keep_database_well
+from mus.jobs.renewed_words import renew_words_of_all
 from mus.jobs.retention import HistoryRetention
 from mus.jobs.scan_requests import scan_job
 from mus.jobs.services import services
@@ -75,3 +76,9 @@ async def prune_thumbnails() -> dict[str, Any]:
 async def database_upkeep() -> dict[str, Any]:
     """Check the database for damage, and keep it quick and small."""
     return await keep_database_well(current_job())
+
+
+@broker.task("renew_words", timeout_seconds=3600.0)
+async def renew_words() -> dict[str, Any]:
+    """Make the words and keys by which tracks are found and sorted again, by the rules of today."""
+    return await renew_words_of_all(current_job())

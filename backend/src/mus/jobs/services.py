@@ -11,6 +11,7 @@ from mus.broker.runtime import Runtime
 from mus.config import Settings
 from mus.errors import NotFoundError
 from mus.library.reader_pool import ReaderPool
+from mus.library.reading_rules import ReadingRules
 from mus.persistence.database import Database
 from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library
@@ -40,12 +41,13 @@ def services() -> JobServices:
 async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
     """Open the services for the block."""
     global _services
-    size = runtime.settings.reader_processes
+    settings = runtime.settings
+    size, rules = settings.reader_processes, ReadingRules.of(settings.tag_separators, settings.sort_articles)
     async with (
-        ReaderPool(size) as readers,
-        ReaderPool(size, nice=POLICIES[Queue.LOW].niceness) as patient_readers,
+        ReaderPool(size, rules=rules) as readers,
+        ReaderPool(size, rules=rules, nice=POLICIES[Queue.LOW].niceness) as patient_readers,
     ):
-        _services = JobServices(runtime.settings, runtime.database, readers, patient_readers)
+        _services = JobServices(settings, runtime.database, readers, patient_readers)
         try:
             yield _services
         finally:

@@ -12,6 +12,7 @@ from typing import Any
 
 from mus.errors import ErrorCategory
 from mus.library.paths import shown
+from mus.library.track_words import derived
 
 
 @dataclass(frozen=True, slots=True)
@@ -83,6 +84,15 @@ class FileReading:
     #: of another codec.
     format: str | None = None
     has_embedded_cover: bool = False
+    title_sort: str | None = None
+    artist_sort: str | None = None
+    album_artist_sort: str | None = None
+    album_sort: str | None = None
+    #: By what it is sorted and found (`track_words.TrackWords`).
+    title_key: str = ""
+    artist_key: str = ""
+    album_key: str = ""
+    words: str = ""
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready, without what is empty and without the path, which both ends know."""
@@ -117,9 +127,11 @@ def failed_reading(
     vanished: bool = False,
 ) -> FileReading:
     """The reading of a file that cannot be read."""
+    title = title_from_name(path)
     return FileReading(
         path,
-        title_from_name(path),
+        title,
+        **derived({"title": title}, ()).as_fields(),
         stat=stat,
         error_category=category,
         error_message=message,

@@ -27,6 +27,7 @@ import mutagen.oggvorbis
 import mutagen.wave
 import mutagen.wavpack
 
+from mus.library.reading_rules import ReadingRules
 from mus.library.tag_layout import Layout
 from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
 
@@ -57,6 +58,10 @@ _ID3_FRAMES = {
     "TDRC": "date",
     "TCOM": "composer",
     "TCMP": "compilation",
+    "TSOT": "titlesort",
+    "TSOP": "artistsort",
+    "TSO2": "albumartistsort",
+    "TSOA": "albumsort",
 }
 _MP4_ATOMS = {
     "\xa9nam": "title",
@@ -68,12 +73,16 @@ _MP4_ATOMS = {
     "\xa9wrt": "composer",
     "\xa9cmt": "comment",
     "\xa9lyr": "lyrics",
+    "sonm": "titlesort",
+    "soar": "artistsort",
+    "soaa": "albumartistsort",
+    "soal": "albumsort",
 }
 _MUSICBRAINZ_OWNER = "http://musicbrainz.org"
 _FRONT_COVER = 3
 
 
-def read(file: BinaryIO, layout: Layout) -> dict[str, Any] | None:
+def read(file: BinaryIO, layout: Layout, rules: ReadingRules) -> dict[str, Any] | None:
     """A FileReading's fields by mutagen; None if it finds no sound. Raises whatever mutagen raises."""
     kind = layout.kind or "mp3"
     audio = _open(file, kind)
@@ -93,7 +102,7 @@ def read(file: BinaryIO, layout: Layout) -> dict[str, Any] | None:
     sample_rate = getattr(info, "sample_rate", None) or (48_000 if kind == "opus" else None)
     if not sample_rate:
         return None
-    fields = tag_fields(raw, is_opus=kind == "opus")
+    fields = tag_fields(raw, rules, is_opus=kind == "opus")
     fields["format"] = _sound_format(kind, info)
     fields["duration_seconds"] = sane_duration(float(info.length))
     bitrate = getattr(info, "bitrate", 0) or 0

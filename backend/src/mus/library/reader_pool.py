@@ -26,6 +26,7 @@ from mus.library.analysis import Analysis
 from mus.library.file_reading import FileReading, failed_reading
 from mus.library.listening import Aspect, Listening
 from mus.library.reader_process import BATCH_SECONDS, encode_frame
+from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.sound import HeardSound
 
 Operation = Literal["read", "hear", "analyse", "listen"]
@@ -84,8 +85,16 @@ class _Child:
 class ReaderPool:
     """At most `size` children, started when needed. `nice` is added to their scheduling priority."""
 
-    def __init__(self, size: int, *, nice: int = 0, memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES) -> None:
+    def __init__(
+        self,
+        size: int,
+        *,
+        rules: ReadingRules = DEFAULT_RULES,
+        nice: int = 0,
+        memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
+    ) -> None:
         self._free = asyncio.Semaphore(size)
+        self._rules = {"separators": rules.separators, "articles": rules.articles}
         self._nice = nice
         self._memory_limit_bytes = memory_limit_bytes
         self._idle: list[_Child] = []
@@ -189,6 +198,7 @@ class ReaderPool:
                     "operation": operation,
                     "root": os.fsdecode(root),
                     "paths": [os.fsdecode(path) for path in rest],
+                    "rules": self._rules,
                     "thumbnails_dir": None if thumbnails_dir is None else str(thumbnails_dir),
                     "aspects": sorted(aspects),
                     "acknowledge_each": acknowledge_each,

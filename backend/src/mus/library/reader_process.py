@@ -3,8 +3,8 @@
 `python -m mus.library.reader_process PARENT_PID NICE MEMORY_LIMIT_BYTES`, started by `reader_pool`. Over
 stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
 
-    request   {"operation": "read" | "hear" | "analyse" | "listen", "root", "paths", "thumbnails_dir", "aspects",
-               "acknowledge_each"}
+    request   {"operation": "read" | "hear" | "analyse" | "listen", "root", "paths", "acknowledge_each",
+               "rules", "thumbnails_dir", "aspects"}
     answers   {"started": true}            once what the operation needs is imported
               {"results": [...]}           in the order of `paths`; as many as are done. None: a file takes long,
                                            but the reader gets on with it
@@ -122,9 +122,11 @@ def _operation(
     30 MB."""
     operation = request["operation"]
     if operation == "read":
+        from mus.library.reading_rules import ReadingRules
         from mus.library.tag_reader import read_tags
 
-        return lambda path: read_tags(root, path).as_json()
+        rules = ReadingRules(**request["rules"])
+        return lambda path: read_tags(root, path, rules).as_json()
     if operation == "hear":
         from mus.library.sound import hear
 

@@ -7,6 +7,7 @@ sides counts. Of files with one sound, copies, those go together that are most a
 from __future__ import annotations
 
 import os
+from bisect import bisect_left
 from collections import defaultdict
 from collections.abc import Callable, Collection, Hashable, Iterable, Mapping, Sequence
 from typing import NamedTuple
@@ -53,27 +54,23 @@ class Recognised(NamedTuple):
     found: Sketch
 
 
-def could_be(lost: Sketch, found: Sketch) -> bool:
-    """Whether it is worth the hashing: the same kind of sound, about as long."""
-    if lost.audio_hash is None or (lost.format, lost.sample_rate_hz, lost.channels) != (
-        found.format,
-        found.sample_rate_hz,
-        found.channels,
-    ):
-        return False
-    return _about_as_long(lost, found, _LENGTH_TOLERANCE_SECONDS, _LENGTH_TOLERANCE)
-
-
 def to_be_hashed(lost: Iterable[Sketch], found: Iterable[Sketch]) -> list[Sketch]:
-    """Of the found without a hash of their own, those that could be one of the lost by their sound."""
-    kinds: dict[Hashable, list[Sketch]] = defaultdict(list)
+    """Of the found without a hash of their own, those worth hashing: a lost track with a hash is of the same kind
+    of sound and about as long."""
+    lengths: dict[Hashable, list[float]] = defaultdict(list)
     for track in lost:
-        kinds[_kind(track)].append(track)
-    return [
-        file
-        for file in found
-        if file.analysis_version == 0 and any(could_be(track, file) for track in kinds[_kind(file)])
-    ]
+        if track.audio_hash is not None:
+            lengths[_kind(track)].append(track.duration_seconds or 0.0)
+    for listed in lengths.values():
+        listed.sort()
+
+    def is_worth_it(file: Sketch) -> bool:
+        about, listed = file.duration_seconds or 0.0, lengths.get(_kind(file), [])
+        tolerance = max(_LENGTH_TOLERANCE_SECONDS, _LENGTH_TOLERANCE * about)
+        nearest = bisect_left(listed, about - tolerance)
+        return nearest < len(listed) and listed[nearest] <= about + tolerance
+
+    return [file for file in found if file.analysis_version == 0 and is_worth_it(file)]
 
 
 def twins(lost: Collection[Sketch], found: Collection[Sketch]) -> list[Recognised]:

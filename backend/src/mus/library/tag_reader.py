@@ -18,9 +18,11 @@ from tinytag import TinyTag
 from mus.library import mutagen_tags
 from mus.library.audio_formats import other_kind
 from mus.library.file_reading import FileReading, FileStat, failed_reading, title_from_name
+from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
 from mus.library.tag_layout import Layout, Window, look
 from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
+from mus.library.track_words import derived
 
 _NAMES = {
     "mp4": "MP4",
@@ -52,7 +54,7 @@ _TINYTAG_NUMBERS = (
 _TINYTAG_KINDS = frozenset({"mp3", "flac", "mp4", "wav"})
 
 
-def read_tags(root: bytes, path: bytes) -> FileReading:
+def read_tags(root: bytes, path: bytes, rules: ReadingRules = DEFAULT_RULES) -> FileReading:
     """Read the file at `path`, relative to `root`. Never raises for what a file holds or lacks."""
     try:
         descriptor, before = open_inside(root, path)
@@ -62,7 +64,7 @@ def read_tags(root: bytes, path: bytes) -> FileReading:
     stat = FileStat.of(before)
     try:
         with open(descriptor, "rb", buffering=8192) as file:
-            fields = _read(file, descriptor, before.st_size, path)
+            fields = _read(file, descriptor, before.st_size, path, rules)
             after = os.fstat(descriptor)
     except UnreadableFileError as error:
         return failed_reading(path, str(error), category=error.category, stat=stat)
@@ -72,7 +74,8 @@ def read_tags(root: bytes, path: bytes) -> FileReading:
     fields.setdefault("title", "")
     fields["title"] = fields["title"] or title_from_name(path)
     changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
-    return FileReading(path, stat=stat, changed_while_reading=changed, **fields)
+    words = derived(fields, rules.sorted_without)
+    return FileReading(path, stat=stat, changed_while_reading=changed, **fields, **words.as_fields())
 
 
 def embedded_cover(file: BinaryIO, kind: str, max_bytes: int) -> bytes | None:
@@ -84,7 +87,7 @@ def embedded_cover(file: BinaryIO, kind: str, max_bytes: int) -> bytes | None:
     return found["picture"] if found else None
 
 
-def _read(file: BinaryIO, descriptor: int, size: int, path: bytes) -> dict[str, Any]:
+def _read(file: BinaryIO, descriptor: int, size: int, path: bytes, rules: ReadingRules) -> dict[str, Any]:
     if size == 0:
         raise UnreadableFileError("The file is empty")
     layout = look(Window(descriptor, size))
@@ -97,9 +100,9 @@ def _read(file: BinaryIO, descriptor: int, size: int, path: bytes) -> dict[str, 
         raise UnreadableFileError(CUT_SHORT)
     fields = None
     if layout.kind in _TINYTAG_KINDS and not layout.only_mutagen:
-        fields = _guarded(lambda: _by_tinytag(file, layout))
+        fields = _guarded(lambda: _by_tinytag(file, layout, rules))
     if fields is None:
-        fields = _guarded(lambda: mutagen_tags.read(file, layout))
+        fields = _guarded(lambda: mutagen_tags.read(file, layout, rules))
     if fields is None:
         if layout.kind is None:
             raise UnreadableFileError(_not_what_it_says(path, None))
@@ -128,7 +131,7 @@ def _not_what_it_says(path: bytes, kind: str | None) -> str:
     return f"This is not {article} {suffix} file: {begins}"
 
 
-def _by_tinytag(file: BinaryIO, layout: Layout) -> dict[str, Any] | None:
+def _by_tinytag(file: BinaryIO, layout: Layout, rules: ReadingRules) -> dict[str, Any] | None:
     """None if the file holds something that tinytag leaves out or mixes up."""
     file.seek(0)
     tag = TinyTag.get(file_obj=file)
@@ -155,7 +158,7 @@ def _by_tinytag(file: BinaryIO, layout: Layout) -> dict[str, Any] | None:
         _amend_id3(raw)
         if layout.has_apev2:
             mutagen_tags.fill_from_apev2(file, raw)
-    fields = tag_fields(raw)
+    fields = tag_fields(raw, rules)
     fields["format"] = sound_format
     _set_sound(fields, tag.duration, tag.bitrate, tag.samplerate, tag.channels)
     return fields

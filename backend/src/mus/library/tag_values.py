@@ -11,6 +11,9 @@ import re
 from functools import lru_cache
 from typing import Any
 
+from mus.library.misread_text import repaired
+from mus.library.reading_rules import ReadingRules
+
 RawTags = dict[str, list[str]]
 
 SHORT_TEXT = 4 * 1024
@@ -37,6 +40,18 @@ _ALIASES = {
     "tcmp": "compilation",
     "unsyncedlyrics": "lyrics",
     "unsynclyrics": "lyrics",
+    "tsot": "titlesort",
+    "sonm": "titlesort",
+    "titlesortorder": "titlesort",
+    "tsop": "artistsort",
+    "soar": "artistsort",
+    "artistsortorder": "artistsort",
+    "tso2": "albumartistsort",
+    "soaa": "albumartistsort",
+    "albumartistsortorder": "albumartistsort",
+    "tsoa": "albumsort",
+    "soal": "albumsort",
+    "albumsortorder": "albumsort",
 }
 _MUSICBRAINZ = {
     "recording": "musicbrainztrackid",
@@ -48,6 +63,12 @@ _MUSICBRAINZ_LISTS = {"artist": "musicbrainzartistid", "album_artist": "musicbra
 _GAINS = {"track_gain": "replaygaintrackgain", "album_gain": "replaygainalbumgain"}
 _PEAKS = {"track_peak": "replaygaintrackpeak", "album_peak": "replaygainalbumpeak"}
 _R128 = {"track_gain": "r128trackgain", "album_gain": "r128albumgain"}
+
+_TEXTS = (
+    ("title", "title"), ("album", "album"), ("composer", "composer"), ("comment", "comment"),
+    ("title_sort", "titlesort"), ("artist_sort", "artistsort"), ("album_artist_sort", "albumartistsort"),
+    ("album_sort", "albumsort"),
+)  # fmt: skip
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*(\d{1,9})(?:\s*/\s*(\d{1,9}))?")
@@ -74,11 +95,12 @@ def clean_text(value: str, limit: int = SHORT_TEXT) -> str:
     return value.strip()
 
 
-def tag_fields(raw: RawTags, *, is_opus: bool = False) -> dict[str, Any]:
+def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> dict[str, Any]:
     """A FileReading's tag fields, without those that no tag has, `title` among them."""
+    raw = repaired(raw)
     fields: dict[str, Any] = {}
-    for field in ("title", "album", "composer", "comment"):
-        if text := _first(raw, field):
+    for field, source in _TEXTS:
+        if text := _first(raw, source):
             fields[field] = text
     for field, listed, source in (
         ("artist", "artists", "artist"),
@@ -87,10 +109,10 @@ def tag_fields(raw: RawTags, *, is_opus: bool = False) -> dict[str, Any]:
         names = _many(raw, source)
         if names:
             fields[field] = names[0] if len(names) == 1 else clean_text("; ".join(names))
-        if names := _many(raw, f"{source}s") or names:
+        if names := _many(raw, f"{source}s") or _split(names, rules):
             fields[listed] = names
             fields.setdefault(field, clean_text("; ".join(names)))
-    if genres := _many(raw, "genre"):
+    if genres := _split(_many(raw, "genre"), rules):
         fields["genre"], fields["genres"] = genres[0], genres
     if lyrics := _first(raw, "lyrics", LYRICS_TEXT):
         fields["lyrics"] = lyrics
@@ -140,6 +162,12 @@ def _many(raw: RawTags, name: str) -> list[str]:
         for part in value[: SHORT_TEXT * 4].split("\0"):
             if text := clean_text(part):
                 found[text] = None
+    return list(found)[:MAX_VALUES]
+
+
+def _split(names: list[str], rules: ReadingRules) -> list[str]:
+    """The names in names that hold several."""
+    found = dict.fromkeys(part for name in names for text in rules.split(name) if (part := clean_text(text)))
     return list(found)[:MAX_VALUES]
 
 

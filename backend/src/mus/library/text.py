@@ -1,16 +1,85 @@
-"""Text as people compare it: without case, accents and spare spaces."""
+"""Text as people compare it: without case, accents, spare spaces and the many forms of one sign."""
 
 from __future__ import annotations
 
+import re
 import unicodedata
+from collections.abc import Iterable
+from functools import lru_cache
+
+#: Letters that no normalisation takes apart, as the transform Latin-ASCII of Unicode CLDR has them; quotes, dashes.
+_PLAIN = str.maketrans(
+    {
+        "æ": "ae", "œ": "oe", "ø": "o", "đ": "d", "ð": "d", "þ": "th", "ħ": "h", "ı": "i", "ĸ": "q", "ł": "l",
+        "ŋ": "n", "ŧ": "t", "ƀ": "b", "ɓ": "b", "ɖ": "d", "ɗ": "d", "ƒ": "f", "ɠ": "g", "ɨ": "i", "ƙ": "k",
+        "ɲ": "n", "ɵ": "o", "ʉ": "u", "ʋ": "v", "ƴ": "y", "ƶ": "z", "ǝ": "e", "ə": "e",
+        "‘": "'", "’": "'", "‛": "'", "ʼ": "'", "ʻ": "'", "′": "'", "`": "'", "´": "'",
+        "“": '"', "”": '"', "„": '"', "‟": '"', "″": '"', "«": '"', "»": '"',
+        "‐": "-", "‑": "-", "‒": "-", "–": "-", "—": "-", "―": "-", "−": "-",
+    }
+)  # fmt: skip
+#: Between the columns in a track's words: no phrase runs across it. Private use, so that nobody types it.
+COLUMN_END = "\ue000"
+_JOINED = re.compile(r"\S+")
+_ASCII_WORD = re.compile(r"[a-z0-9]+")
+_APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
+_LONGEST_WORD = 500
 
 
-def sort_key(text: str | None) -> str:
-    """The form in which names are sorted and compared: "Björk", "BJORK" and " bjork " have the same one."""
+@lru_cache(maxsize=4096)  # artists, albums and genres come again and again
+def folded(text: str | None) -> str:
+    """The form in which names are compared: "Björk", "BJORK" and " bjork " have the same one.
+
+    Accents go, as in the first level of the Unicode Collation Algorithm; vowel signs and viramas, which are letters
+    of their scripts, stay.
+    """
     if not text:
         return ""
     if text.isascii():
-        return " ".join(text.lower().split())
+        return " ".join(text.lower().replace("`", "'").split())
     # Casefolding can give composed letters and NFKD upper-case ones ("℡"), hence one before and one after.
-    folded = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
-    return " ".join("".join(char for char in folded if not unicodedata.combining(char)).split())
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
+    kept = "".join(char for char in plain if not _is_accent(unicodedata.combining(char)))
+    return " ".join(kept.translate(_PLAIN).split())
+
+
+def _is_accent(combining_class: int) -> bool:
+    """Accents above, below and through letters, Hebrew and Arabic points, the voicing of kana. Of the fixed classes
+    between them, and of nuktas (7) and viramas (9), a reader of the script would miss each one."""
+    return combining_class in {1, 8} or 10 <= combining_class <= 36 or combining_class >= 200
+
+
+def sort_key(text: str | None, articles: Iterable[str] = ()) -> str:
+    """`folded`, without an article at the beginning: "The Beatles" goes by "beatles"; "The The" by "the".
+
+    An article that ends with an apostrophe is part of the word it stands before.
+    """
+    key = folded(text)
+    for article in articles:
+        begins = article if article.endswith("'") else f"{article} "
+        if key.startswith(begins) and len(key) > len(begins):
+            return key[len(begins) :].lstrip()
+    return key
+
+
+@lru_cache(maxsize=4096)
+def words_of(text: str | None) -> tuple[str, ...]:
+    """The words by which a text is found, in its order: letters and numbers, folded; "don't" is one."""
+    plain = folded(text)
+    if "'" in plain:
+        plain = _APOSTROPHE.sub("", plain)
+    if plain.isascii():
+        return tuple(word[:_LONGEST_WORD] for word in _ASCII_WORD.findall(plain))
+    separated = "".join(char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in plain)
+    return tuple(word[:_LONGEST_WORD] for word in separated.split())
+
+
+def joined_words_of(text: str | None) -> list[str]:
+    """What people type for words with signs in them: "acdc" for "AC/DC", "rem" for "R.E.M."."""
+    if not text:
+        return []
+    return [
+        "".join(words)[:_LONGEST_WORD]
+        for chunk in _JOINED.findall(text)
+        if not chunk.isalnum() and len(words := words_of(chunk)) > 1
+    ]

@@ -21,10 +21,9 @@ from mus.library.file_reading import FileReading
 from mus.library.paths import parked
 from mus.library.scan_plan import KnownTrack, Move
 from mus.library.states import LIVE_STATES, TrackState
-from mus.library.text import sort_key
 from mus.library.walk import FoundFile
 from mus.persistence.models import Track, utc_now
-from mus.persistence.search import SEARCHED_COLUMNS, indexed
+from mus.persistence.search import indexed
 
 #: Most variables in one statement: SQLite allows 32,766, but its query planner likes shorter lists.
 LOOKUP_BATCH = 500
@@ -43,7 +42,8 @@ _READ_COLUMNS = (
     "title", "artist", "artists", "album_artist", "album_artists", "album", "track_number", "track_total",
     "disc_number", "disc_total", "date", "year", "genre", "genres", "composer", "comment", "compilation", "lyrics",
     "musicbrainz", "replaygain", "duration_seconds", "bitrate_kbps", "sample_rate_hz", "channels", "format",
-    "error_category", "error_message",
+    "error_category", "error_message", "title_sort", "artist_sort", "album_artist_sort", "album_sort", "title_key",
+    "artist_key", "album_key",
 )  # fmt: skip
 #: In the order of KnownTrack.
 _TRACKS = cast("Table", Track.__table__)
@@ -59,13 +59,10 @@ _FAILURE_COLUMNS = (
 #: Every column that a reading sets, in `_row`.
 _ROW_COLUMNS = (
     *_READ_COLUMNS, "library_id", "path", "size", "mtime_ns", "ctime_ns", "inode", "device", "status",
-    "analysis_version", "analysis_attempts", "audio_hash", "title_key", "artist_key", "album_key", "words",
-    "added_at", "updated_at",
+    "analysis_version", "analysis_attempts", "audio_hash", "words", "added_at", "updated_at",
 )  # fmt: skip
 #: What PostgreSQL's advisory locks on tracks have in common; the other number is the library's.
 _TRACKS_LOCK = 770002
-#: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
-_KEY_LENGTH = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -204,10 +201,7 @@ def _row(library_id: int, reading: FileReading, now: datetime, *, is_sqlite: boo
         analysis_version=0,
         analysis_attempts=0,
         audio_hash=None,
-        title_key=sort_key(reading.title)[:_KEY_LENGTH],
-        artist_key=sort_key(reading.artist)[:_KEY_LENGTH],
-        album_key=sort_key(reading.album)[:_KEY_LENGTH],
-        words=None if is_sqlite else indexed(getattr(reading, name) for name in SEARCHED_COLUMNS),
+        words=reading.words if is_sqlite else indexed(reading.words),
         added_at=now,
         updated_at=now,
     )

@@ -123,6 +123,10 @@ class Track(Base):
     album_artist: Mapped[str | None] = mapped_column(Text)
     album_artists: Mapped[list[str] | None]
     album: Mapped[str | None] = mapped_column(Text)
+    title_sort: Mapped[str | None] = mapped_column(Text)
+    artist_sort: Mapped[str | None] = mapped_column(Text)
+    album_artist_sort: Mapped[str | None] = mapped_column(Text)
+    album_sort: Mapped[str | None] = mapped_column(Text)
     track_number: Mapped[int | None] = mapped_column(Integer)
     track_total: Mapped[int | None] = mapped_column(Integer)
     disc_number: Mapped[int | None] = mapped_column(Integer)
@@ -151,10 +155,11 @@ class Track(Base):
     #: Of the audio packets, tags left out; with an `analysis_version` of 0, of the file before it changed last.
     audio_hash: Mapped[bytes | None]
 
+    #: By what it is sorted (`library.track_words`).
     title_key: Mapped[str] = mapped_column(_Key)
     artist_key: Mapped[str] = mapped_column(_Key)
     album_key: Mapped[str] = mapped_column(_Key)
-    #: On PostgreSQL, what search finds this track by (`search.indexed`); SQLite has its table `tracks_fts`.
+    #: What search finds this track by (`search.indexed`); SQLite has an index of it in its table `tracks_fts`.
     words: Mapped[str | None] = mapped_column(Text().with_variant(TSVECTOR(), "postgresql"), deferred=True)
 
     added_at: Mapped[datetime] = mapped_column(default=utc_now)
@@ -366,6 +371,15 @@ class LeaseRow(Base):
     beat: Mapped[int] = mapped_column(BigInteger, default=0)
     beat_at: Mapped[datetime] = mapped_column(default=utc_now)
     held_since: Mapped[datetime] = mapped_column(default=utc_now)
+
+
+class Fact(Base):
+    """A thing to be remembered of the database as a whole, by name."""
+
+    __tablename__ = "facts"
+
+    name: Mapped[str] = mapped_column(String(50), primary_key=True)
+    value: Mapped[str] = mapped_column(Text)
 
 
 class Schedule(Base):

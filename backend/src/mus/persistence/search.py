@@ -1,9 +1,8 @@
-"""Full-text search over the tracks: by SQLite's FTS5, and by PostgreSQL's own.
+"""Full-text search over the tracks: by SQLite's FTS5, and by PostgreSQL's own, in the same words.
 
-SQLite's index, `tracks_fts`, is kept by triggers that the first migration makes. PostgreSQL has a column for it,
-`tracks.words`, with a GIN index: whoever writes the searched columns writes `indexed` of them there. Its words are
-taken apart and folded here and not by the server, whose parsers know languages and addresses, whose `lower` knows
-what its locale does, and whose `unaccent` is an extension that not everybody may install.
+What a track is found by is made where its tags are read (`mus.library.track_words`): words taken apart and folded
+by us, as the servers' own ways differ with version, locale and extension. `tracks.words` holds them, SQLite with an
+index beside it that triggers keep, PostgreSQL as a tsvector with a GIN index.
 
 What people type is never query syntax: every word is quoted, must match, and matches the beginning of a word.
 """
@@ -11,27 +10,18 @@ What people type is never query syntax: every word is quoted, must match, and ma
 from __future__ import annotations
 
 import re
-import unicodedata
-from collections.abc import Iterable
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Select, and_, column, literal, literal_column, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from mus.library.text import sort_key
+from mus.library.text import COLUMN_END, words_of
+from mus.library.track_words import SEARCHED_COLUMNS, album_name, artist_name
 from mus.persistence.models import Track
 
-SEARCHED_COLUMNS = ("title", "artist", "album_artist", "album", "genre", "composer")
-
-#: Scripts written without spaces: the tokenizer takes a whole phrase for one word, so a word is looked for
-#: inside it instead. Ranges: Thai to Myanmar, Khmer, kana to CJK ideographs, their compatibility forms, the rest.
+#: Scripts written without spaces: a whole phrase would be one word, so what is typed is looked for inside the
+#: texts instead. Ranges: Thai to Myanmar, Khmer, kana to CJK ideographs, their compatibility forms, the rest.
 _UNSPACED = ((0x0E00, 0x109F), (0x1780, 0x17FF), (0x3040, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
-
-
-#: Letters and numbers, as SQLite's tokenizer has it.
-_WORD = re.compile(r"[^\W_]+")
-#: PostgreSQL's words have 2,046 bytes at most.
-_LONGEST_WORD = 500
 
 
 def matching(query: str, *, is_sqlite: bool) -> ColumnElement[bool] | None:
@@ -41,49 +31,52 @@ def matching(query: str, *, is_sqlite: bool) -> ColumnElement[bool] | None:
         return None
     # What the indexes cannot have, signs, is left out beside other words; but alone, "!!!" is a band.
     unspaced = [word for word in typed if _is_unspaced(word)]
-    in_index = _is_tokenized if is_sqlite else _words
-    indexed = [word for word in typed if not _is_unspaced(word) and in_index(word)]
-    looked_for = unspaced if unspaced or indexed else typed
+    in_index = [word for word in typed if not _is_unspaced(word) and words_of(word)]
+    looked_for = unspaced if unspaced or in_index else typed
     conditions = [_contains(word, is_sqlite=is_sqlite) for word in looked_for]
-    if indexed:
-        conditions.append(Track.id.in_(_index_hits(indexed)) if is_sqlite else _has_words(indexed))
+    if in_index:
+        conditions.append(_found([words_of(word) for word in in_index], is_sqlite=is_sqlite, whole=False))
     return and_(*conditions)
 
 
-def indexed(texts: Iterable[str | None]) -> str:
-    """What `tracks.words` holds for the searched columns' texts, in the form that PostgreSQL reads.
+def by_artist(name: str, *, is_sqlite: bool) -> ColumnElement[bool]:
+    """Tracks of the artist of just this name, alone or among others; case and accents do not matter."""
+    return _found([(artist_name(name),)], is_sqlite=is_sqlite, whole=True)
 
-    Words are numbered for what is typed as one word and indexed as several ("AC/DC"); none runs from one column
+
+def by_album(name: str, *, is_sqlite: bool) -> ColumnElement[bool]:
+    """Tracks of an album of just this name; case and accents do not matter."""
+    return _found([(album_name(name),)], is_sqlite=is_sqlite, whole=True)
+
+
+def indexed(words: str) -> str:
+    """A track's words (`track_words`) in the form that PostgreSQL reads.
+
+    They are numbered for what is typed as one word and indexed as several ("AC/DC"); none runs from one column
     into the next.
     """
-    lexemes: list[str] = []
-    position = 1
-    for text in texts:
-        for word in _words(text):
-            lexemes.append(f"'{word}':{position}")
-            position += 1
-        position += 1
-    return " ".join(lexemes)
+    return " ".join(
+        f"'{word}':{min(position, _LAST_POSITION)}"
+        for position, word in enumerate(words.split(), 1)
+        if word != COLUMN_END
+    )
 
 
-def _words(text: str | None) -> list[str]:
-    """The words of a text, folded as in sort keys."""
-    return [word[:_LONGEST_WORD] for word in _WORD.findall(sort_key(text))] if text else []
+#: PostgreSQL's positions end there.
+_LAST_POSITION = 16_383
 
 
-def _has_words(typed: list[str]) -> ColumnElement[bool]:
-    query = " & ".join("(" + " <-> ".join(f"'{word}'" for word in _words(each)) + ":*)" for each in typed)
+def _found(phrases: list[tuple[str, ...]], *, is_sqlite: bool, whole: bool) -> ColumnElement[bool]:
+    """Tracks with all these phrases: their last words whole, or as the beginning of words."""
+    if is_sqlite:
+        prefix = "" if whole else "*"
+        query = " AND ".join('"' + " ".join(words) + '"' + prefix for words in phrases)
+        index = table("tracks_fts", column("rowid", Integer))
+        hits: Select[Any] = select(index.c.rowid).where(literal_column("tracks_fts").op("MATCH")(query))
+        return Track.id.in_(hits)
+    prefix = "" if whole else ":*"
+    query = " & ".join("(" + " <-> ".join(f"'{word}'" for word in words) + prefix + ")" for words in phrases)
     return Track.words.op("@@")(literal(query, TSQUERY))
-
-
-def fts_query(words: list[str]) -> str:
-    """FTS5's query for words: each a quoted prefix, all of them wanted."""
-    return " AND ".join('"' + word.replace('"', '""') + '"*' for word in words)
-
-
-def _index_hits(words: list[str]) -> Select[Any]:
-    index = table("tracks_fts", column("rowid", Integer))
-    return select(index.c.rowid).where(literal_column("tracks_fts").op("MATCH")(fts_query(words)))
 
 
 def _contains(word: str, *, is_sqlite: bool) -> ColumnElement[bool]:
@@ -99,8 +92,3 @@ def _contains(word: str, *, is_sqlite: bool) -> ColumnElement[bool]:
 
 def _is_unspaced(word: str) -> bool:
     return not word.isascii() and any(low <= ord(char) <= high for char in word for low, high in _UNSPACED)
-
-
-def _is_tokenized(word: str) -> bool:
-    """Whether SQLite's tokenizer finds anything in it: letters, numbers, private use."""
-    return any((category := unicodedata.category(char))[0] in "LN" or category == "Co" for char in word)

@@ -16,7 +16,6 @@ from sqlalchemy.orm import aliased
 
 from mus.library.recognition import Sketch, is_copy
 from mus.library.states import LIVE_STATES, TrackState
-from mus.library.text import sort_key
 from mus.persistence.batch_operations import LOOKUP_BATCH
 from mus.persistence.models import Track, TrashEntry, utc_now
 
@@ -138,10 +137,9 @@ async def missing_with_sounds_of(session: AsyncSession, track_ids: Sequence[int]
 
 def _may_sound_like(lost: Iterable[Sketch]) -> ColumnElement[bool]:
     hashes = list({one.audio_hash for one in lost if one.audio_hash is not None})
-    titles = list({sort_key(one.title)[:200] for one in lost})
     return or_(
         and_(Track.audio_hash.in_(hashes), Track.analysis_version > 0),
-        and_(Track.title_key.in_(titles), Track.analysis_version == 0),
+        and_(Track.title.in_({one.title for one in lost}), Track.analysis_version == 0),
     )
 
 

@@ -19,9 +19,8 @@ from sqlalchemy.orm import InstrumentedAttribute, load_only
 from mus.errors import NotFoundError
 from mus.library.integrity import Integrity
 from mus.library.states import TrackState
-from mus.library.text import sort_key
 from mus.persistence.models import Track
-from mus.persistence.search import matching
+from mus.persistence.search import by_album, by_artist, matching
 from mus.persistence.track_sounds import has_integrity
 
 SortValue = str | int | float | bytes | datetime | None
@@ -183,7 +182,10 @@ async def common_folders(
     rows = await session.execute(
         select(Track.library_id, Track.path).where(
             Track.status != TrackState.TRASHED,
-            *_equalities(TrackFilter(library_id=library_id, artist=artist, album=album)),
+            *_equalities(
+                TrackFilter(library_id=library_id, artist=artist, album=album),
+                is_sqlite=session.get_bind().dialect.name == "sqlite",
+            ),
         )
     )
     folders: dict[int, set[bytes]] = {}
@@ -210,21 +212,21 @@ async def has_tracks_below(session: AsyncSession, library_id: int, folder: bytes
 
 
 async def _conditions(session: AsyncSession, wanted: TrackFilter) -> list[ColumnElement[bool]]:
-    conditions = [await _status_condition(session, wanted.statuses), *_equalities(wanted)]
     is_sqlite = session.get_bind().dialect.name == "sqlite"
+    conditions = [await _status_condition(session, wanted.statuses), *_equalities(wanted, is_sqlite=is_sqlite)]
     if wanted.query is not None and (matches := matching(wanted.query, is_sqlite=is_sqlite)) is not None:
         conditions.append(matches)
     return conditions
 
 
-def _equalities(wanted: TrackFilter) -> list[ColumnElement[bool]]:
+def _equalities(wanted: TrackFilter, *, is_sqlite: bool) -> list[ColumnElement[bool]]:
     conditions: list[ColumnElement[bool]] = []
     if wanted.library_id is not None:
         conditions.append(_unindexed(Track.library_id) == wanted.library_id)
     if wanted.artist is not None:
-        conditions.append(Track.artist_key == sort_key(wanted.artist))
+        conditions.append(by_artist(wanted.artist, is_sqlite=is_sqlite))
     if wanted.album is not None:
-        conditions.append(Track.album_key == sort_key(wanted.album))
+        conditions.append(by_album(wanted.album, is_sqlite=is_sqlite))
     if wanted.integrity:
         conditions.append(has_integrity(wanted.integrity))
     return conditions

@@ -1,0 +1,94 @@
+"""By what a track is sorted and found: its keys, and the words and names that search knows it by.
+
+Made where tags are read, and again when the rules change (`persistence.search` looks things up in it).
+"""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from mus.library.text import COLUMN_END, folded, joined_words_of, sort_key, words_of
+
+#: Raised when the same tags give other keys or words: those of all tracks are made again.
+WORDS_VERSION = 1
+#: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
+_KEY_LENGTH = 200
+#: Texts whose words a search finds, in the order of columns.
+SEARCHED_COLUMNS = (
+    "title", "artist", "album_artist", "album", "genre", "composer",
+    "title_sort", "artist_sort", "album_artist_sort", "album_sort",
+)  # fmt: skip
+#: Lists of which only one or none is in the texts above.
+_SEARCHED_LISTS = ("artists", "album_artists", "genres")
+#: First signs of whole names: private use, so that no typed word is one.
+_ARTIST, _ALBUM = "\ue001", "\ue002"
+
+
+@dataclass(frozen=True, slots=True)
+class TrackWords:
+    """What is derived from a track's tags."""
+
+    title_key: str
+    artist_key: str
+    album_key: str
+    #: Words in order, `text.COLUMN_END` between columns, whole names as `artist_name` and `album_name` make them.
+    words: str
+
+    def as_fields(self) -> dict[str, Any]:
+        return {name: getattr(self, name) for name in self.__dataclass_fields__}
+
+
+#: Columns that words and keys are derived from.
+SOURCES = (*SEARCHED_COLUMNS, *_SEARCHED_LISTS)
+
+
+def derived(fields: Mapping[str, Any], articles: Sequence[str]) -> TrackWords:
+    """Keys and words of a track with these fields (`SOURCES`; those that are empty may lack)."""
+    title, artist, album = fields.get("title"), fields.get("artist"), fields.get("album")
+    return TrackWords(
+        title_key=_key(fields.get("title_sort"), title, articles),
+        artist_key=_key(fields.get("artist_sort"), artist, articles),
+        album_key=_key(fields.get("album_sort"), album, articles),
+        words=_words(fields),
+    )
+
+
+def _key(sort_name: str | None, name: str | None, articles: Sequence[str]) -> str:
+    # A sort name says itself where the article goes: "Beatles, The".
+    return (folded(sort_name) if sort_name else sort_key(name, articles))[:_KEY_LENGTH]
+
+
+def _words(fields: Mapping[str, Any]) -> str:
+    texts = [fields.get(name) for name in SEARCHED_COLUMNS]
+    for name in _SEARCHED_LISTS:
+        values = fields.get(name) or ()
+        if len(values) > 1 or (values and values[0] not in texts):
+            texts += values
+    seen: dict[str, None] = {}
+    more: dict[str, None] = {}
+    for text in texts:
+        if text:
+            seen[" ".join(words_of(text))] = None
+            more.update(dict.fromkeys(joined_words_of(text)))
+    artists = dict.fromkeys([fields.get("artist"), *(fields.get("artists") or ())])
+    names = [artist_name(each) for each in artists if each]
+    if album := fields.get("album"):
+        names.append(album_name(album))
+    return f" {COLUMN_END} ".join([*seen, " ".join([*more, *names])])
+
+
+def artist_name(name: str) -> str:
+    """The one word that stands for a track's artist of this name."""
+    return _ARTIST + _digest(name)
+
+
+def album_name(name: str) -> str:
+    """The one word that stands for a track's album of this name."""
+    return _ALBUM + _digest(name)
+
+
+def _digest(name: str) -> str:
+    return hashlib.blake2b(folded(name).encode("utf-8", "replace"), digest_size=8).hexdigest()

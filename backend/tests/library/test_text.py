@@ -1,0 +1,90 @@
+"""Text as people compare, sort and find it."""
+
+from __future__ import annotations
+
+import unicodedata
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
+from mus.library.text import folded, sort_key, words_of
+from mus.library.track_words import derived
+
+
+@pytest.mark.parametrize(
+    ("text", "form"),
+    [
+        ("  Björk\tGuðmundsdóttir ", "bjork gudmundsdottir"),
+        ("Straße", "strasse"),
+        ("ＡＢＢＡ", "abba"),
+        ("İstanbul", "istanbul"),
+        ("Øyvind Ærlig", "oyvind aerlig"),
+        ("Łódź, Đorđe", "lodz, dorde"),
+        ("ΟΔΥΣΣΕΥΣ", "οδυσσευσ"),
+        ("Ὀδυσσεύς", "οδυσσευσ"),
+        ("Ёлка", "елка"),
+        ("Việt Nam", "viet nam"),
+        ("الْحَمْدُ", "الحمد"),
+        ("ไทย", "ไทย"),
+        ("हिन्दी", "हिन्दी"),
+        ("Don’t – “Stop”", 'don\'t - "stop"'),
+        ("℡", "tel"),
+        (None, ""),
+        (" ", ""),
+    ],
+)
+def test_names_that_people_take_for_one_have_one_form(text: str | None, form: str) -> None:
+    assert folded(text) == unicodedata.normalize("NFKD", form)
+
+
+@given(st.text(max_size=40))
+def test_the_form_of_a_form_is_itself_and_words_are_made_of_letters_and_numbers(text: str) -> None:
+    assert folded(folded(text)) == folded(text)
+    for word in words_of(text):
+        assert word
+        assert all(char.isalnum() or unicodedata.category(char)[0] == "M" for char in word)
+
+
+@pytest.mark.parametrize(
+    ("name", "key"),
+    [
+        ("The Beatles", "beatles"),
+        ("THE  THE", "the"),
+        ("The", "the"),
+        ("Theory", "theory"),
+        ("A-ha", "a-ha"),
+        ("L’Amour", "amour"),
+        ("Los Lobos", "lobos"),
+    ],
+)
+def test_an_article_does_not_count_unless_it_is_all_there_is(name: str, key: str) -> None:
+    assert sort_key(name, DEFAULT_RULES.sorted_without) == key
+
+
+def test_articles_can_be_others_or_none() -> None:
+    assert sort_key("Die Ärzte", ReadingRules(articles="die der das").sorted_without) == "arzte"
+    assert sort_key("The Beatles", ReadingRules(articles="").sorted_without) == "the beatles"
+
+
+@pytest.mark.parametrize(
+    ("separators", "text", "names"),
+    [
+        (";", "Queen; David Bowie", ["Queen", "David Bowie"]),
+        (";", "AC/DC", ["AC/DC"]),
+        (";", "Earth, Wind & Fire", ["Earth, Wind & Fire"]),
+        ("; / feat.", "A/B feat. C; D", ["A", "B", "C", "D"]),
+        ("feat", "Defeat Featherstone", ["Defeat Featherstone"]),
+        ("", "A; B", ["A; B"]),
+    ],
+)
+def test_several_names_in_one_text_are_told_apart_where_a_separator_is(
+    separators: str, text: str, names: list[str]
+) -> None:
+    assert [part.strip() for part in ReadingRules(separators=separators).split(text)] == names
+
+
+def test_a_sort_name_decides_however_the_name_begins() -> None:
+    words = derived({"title": "The End", "title_sort": "Zend", "artist": "The Doors"}, DEFAULT_RULES.sorted_without)
+    assert (words.title_key, words.artist_key) == ("zend", "doors")
