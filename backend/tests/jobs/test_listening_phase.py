@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import AsyncIterator
+from datetime import timedelta
 from pathlib import Path
 from typing import Any
 
@@ -14,9 +15,10 @@ from sqlalchemy import select, update
 
 from audio_files import empty_mp4, make_audio
 from mus.broker.queues import Queue
+from mus.broker.streaq_broker import Options, broker
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.listening import ASPECT_VERSIONS, Aspect
-from mus.persistence.models import Job, Track, TrackSound
+from mus.persistence.models import Job, Track, TrackSound, utc_now
 from mus.persistence.track_sounds import loudness_of
 from waiting import until
 
@@ -214,6 +216,41 @@ async def test_suspects_are_taken_one_by_one_and_go_free(music: MusicLibrary) ->
     async with worker_of(music.runtime, [*Queue]):
         await heard(music)
     assert {*(await music.statuses()).values()} == {"COMPLETE"}
+
+
+@on_sqlite
+async def test_listening_makes_room_for_the_slow_phase(music: MusicLibrary) -> None:
+    make_audio(music.root / "1.flac", seconds=0.5)
+    deaf = without(music, *Aspect)
+    async with worker_of(deaf.runtime, [*Queue]):
+        await music.scan()
+        await heard(music)
+    part = (await music.track("1.flac")).id % 4
+    # Nobody looks for jobs whose message is lost: one of the slow phase waits for ever, due.
+    settings = music.runtime.settings.model_copy(update={"reconcile_seconds": 3600.0})
+    idle = dataclasses.replace(music.runtime, settings=settings)
+    async with worker_of(idle, [*Queue]):
+        async with music.runtime.database.unit_of_work():
+            later = Options(delay_until=utc_now() + timedelta(hours=1))
+            waiting = await broker.enqueue(Queue.LOW, "process_slow_metadata", later, part=0)
+        async with music.runtime.database.unit_of_work() as work:
+            await work.session.execute(update(Job).where(Job.id == waiting).values(run_after=None, state="queued"))
+        listening = await music.enqueue("listen_to_tracks", Queue.LOW, part=part)
+
+        async def stood_back() -> bool:
+            job = await music.job(listening)
+            return job.run_after is not None and job.state != "running"
+
+        await until(stood_back, what="the listening to stand back")
+    assert await heard_now(music) == []
+    await set_job(music, "process_slow_metadata", state="cancelled")
+    async with worker_of(music.runtime, [*Queue]):
+        assert versions((await heard(music))["1.flac"]) == ALL
+
+
+async def heard_now(music: MusicLibrary) -> list[TrackSound]:
+    async with music.runtime.database.reading() as session:
+        return list(await session.scalars(select(TrackSound)))
 
 
 @on_sqlite

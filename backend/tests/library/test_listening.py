@@ -34,22 +34,24 @@ def sine(*steps: tuple[float, float], hertz: float = 1000.0, rate: int = RATE) -
     return level * np.sin(2 * np.pi * hertz * np.arange(len(level)) / rate)
 
 
-def stereo(*steps: tuple[float, float]) -> Samples:
-    return np.stack([sine(*steps)] * 2)
+def stereo(*steps: tuple[float, float], rate: int = RATE) -> Samples:
+    return np.stack([sine(*steps, rate=rate)] * 2)
 
 
 _LOUD = {
-    1: stereo((20, -23)),
-    2: stereo((20, -33)),
-    3: stereo((10, -36), (60, -23), (10, -36)),
-    4: stereo((10, -72), (10, -36), (60, -23), (10, -36), (10, -72)),
-    5: stereo((20, -26), (20.1, -20), (20, -26)),
+    1: [(20.0, -23.0)],
+    2: [(20.0, -33.0)],
+    3: [(10.0, -36.0), (60.0, -23.0), (10.0, -36.0)],
+    4: [(10.0, -72.0), (10.0, -36.0), (60.0, -23.0), (10.0, -36.0), (10.0, -72.0)],
+    5: [(20.0, -26.0), (20.1, -20.0), (20.0, -26.0)],
 }
 
 
 @pytest.mark.parametrize("case", _LOUD)
 def test_loudness_of_the_ebus_test_signals(tmp_path: Path, case: int) -> None:
-    found = run(write_samples(tmp_path / "ebu.wav", _LOUD[case]), Aspect.LOUDNESS)
+    found = run(
+        write_samples(tmp_path / "ebu.wav", stereo(*_LOUD[case], rate=16_000), rate=16_000), Aspect.LOUDNESS
+    )
 
     assert found.integrated_lufs == pytest.approx(-33.0 if case == 2 else -23.0, abs=0.1)
 

@@ -180,14 +180,14 @@ async def test_a_file_that_takes_long_is_not_given_up_while_its_sound_gets_on(
     tmp_path: Path, pool: ReaderPool
 ) -> None:
     long = tmp_path / "long.wav"
-    seconds, rate = 5 * 3600, 8000
+    seconds, rate = 3 * 3600, 8000
     with wave.open(str(long), "wb") as file:
         file.setnchannels(1)
         file.setsampwidth(2)
         file.setframerate(rate)
         file.writeframes(b"")
     head = bytearray(long.read_bytes())
-    # Silence that takes no place on the disk, and some seven seconds to be heard.
+    # Silence that takes no place on the disk, and longer than three seconds to be heard.
     head[4:8] = (36 + 2 * seconds * rate).to_bytes(4, "little")
     head[40:44] = (2 * seconds * rate).to_bytes(4, "little")
     long.write_bytes(head)

@@ -33,8 +33,8 @@ from mus.persistence.track_sounds import OWN_SOUND, count_attempt, keep_listenin
 from mus.persistence.work_lists import PARTS, is_unheard, lacking
 
 #: Tracks between two commits, and how long they last together: at a hundred times as fast as it sounds, on a slow
-#: machine, what comes in between waits for half a minute.
-_BATCH, _BATCH_SECONDS = 8, 3000.0
+#: machine, the slow phase waits ten seconds for its slot, and so does whoever stops the worker.
+_BATCH, _BATCH_SECONDS = 8, 1000.0
 #: A job that took this long makes room for others of its queue; another goes on where it ended.
 _LONGEST_SECONDS = 30.0
 _PAUSE_SECONDS = 0.5
