@@ -80,6 +80,42 @@ def make_audio(
     return path
 
 
+def write_samples(
+    path: Path,
+    samples: Any,
+    *,
+    rate: int = RATE,
+    layout: str = "stereo",
+    codec: str = "pcm_f32le",
+    bits: str = "flt",
+    strict: str = "normal",
+) -> Path:
+    """Encode samples, one row a channel with 1.0 as full scale, in the container of `path`'s suffix.
+
+    `bits` is the encoder's sample format, as `s16` or `s32` for FLAC of 16 and 24 bits.
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with av.open(str(path), "w") as output:
+        stream = output.add_stream(codec, rate=rate, layout=layout, format=bits, options={"strict": strict})
+        for start in range(0, samples.shape[1], 4096):
+            part = np.ascontiguousarray(samples[:, start : start + 4096], dtype=np.float32)
+            frame = av.AudioFrame.from_ndarray(part, format="fltp", layout=layout)
+            frame.sample_rate, frame.pts = rate, start
+            for packet in stream.encode(frame):
+                output.mux(packet)
+        for packet in stream.encode(None):
+            output.mux(packet)
+    return path
+
+
+def empty_mp4(path: Path) -> None:
+    """Write zeros over the sound, as a download does that reserved its place and broke off: all headers stay."""
+    data = path.read_bytes()
+    start = data.index(b"mdat") + 4
+    length = int.from_bytes(data[start - 8 : start - 4], "big") - 8
+    path.write_bytes(data[:start] + bytes(length) + data[start + length :])
+
+
 def write_library(root: Path, files: Mapping[str, Tags | None]) -> Path:
     """Make `{"Artist/Album/01.mp3": {"title": …}}` below `root`. None instead of tags writes no tags."""
     for name, tags in files.items():

@@ -76,11 +76,17 @@ class Settings(BaseSettings):
     reconcile_seconds: Annotated[float, Field(gt=0)] = 5.0
     #: After SIGTERM, how long running jobs may take to finish before they are handed back.
     drain_seconds: Annotated[float, Field(ge=0)] = 20.0
-    #: How long one file may occupy a reader before the reader is ended and the file set aside.
+    #: How long one file may occupy a reader without getting on before the reader is ended and the file set aside.
     file_timeout_seconds: Annotated[float, Field(gt=0)] = 60.0
     reader_processes: Annotated[int, Field(ge=1, le=64)] = Field(
         default_factory=lambda: min(os.cpu_count() or 1, 64)
     )
+
+    #: What is found out by decoding a file's whole sound; what is off is not computed. With all three off nothing
+    #: is decoded.
+    analyse_loudness: bool = True
+    analyse_integrity: bool = True
+    analyse_waveform: bool = True
 
     #: A file is read when its size and mtime stood still this long: much longer while somebody has it open for
     #: writing, less when nobody has. On network file systems it is 3 s at least.
@@ -212,6 +218,16 @@ class Settings(BaseSettings):
         if self.database_url:
             return make_url(self.database_url)
         return URL.create("sqlite+aiosqlite", database=str(self.data_dir / "mus.db"))
+
+    @property
+    def aspects(self) -> frozenset[str]:
+        """Which of `library.listening.Aspect` are on, by name."""
+        switches = {
+            "loudness": self.analyse_loudness,
+            "integrity": self.analyse_integrity,
+            "waveform": self.analyse_waveform,
+        }
+        return frozenset(name for name, is_on in switches.items() if is_on)
 
     @property
     def thumbnails_dir(self) -> Path:

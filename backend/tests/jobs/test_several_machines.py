@@ -23,9 +23,9 @@ from audio_files import write_library
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.errors import ConflictError
-from mus.jobs.slow_phase import PARTS
 from mus.persistence.libraries import all_libraries, ensure_library
 from mus.persistence.models import TrashEntry, utc_now
+from mus.persistence.work_lists import PARTS
 
 NAMES = ("A/1.mp3", "A/2.flac", "B/3.ogg")
 #: A name that is not UTF-8; it has no tags, which cannot hold it.

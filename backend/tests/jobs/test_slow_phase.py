@@ -11,11 +11,12 @@ from sqlalchemy import select
 
 from audio_files import make_audio
 from mus.broker.queues import Queue
-from mus.jobs.slow_phase import MAX_LOOKS, PARTS, request_analysis
+from mus.jobs.slow_phase import request_analysis
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.analysis import ANALYSIS_VERSION
 from mus.library.cover_thumbnails import THUMBNAIL_SIZES, thumbnail_path
 from mus.persistence.models import Job, Track
+from mus.persistence.work_lists import MAX_LOOKS, PARTS
 from waiting import until
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import random
 import struct
 import zlib
 from pathlib import Path
@@ -137,6 +138,16 @@ def test_sound_that_is_cut_short_is_an_error(tmp_path: Path, suffix: str) -> Non
     assert (analysis.error_message or "").startswith("The file is cut short")
     assert analysis.error_category == ErrorCategory.USER_FIXABLE
     assert analysis.duration_seconds is None
+
+
+def test_junk_behind_an_mp3_is_no_sound_that_is_missing(tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "song.mp3", seconds=4.0)
+    path.write_bytes(path.read_bytes() + random.Random(1).randbytes(80_000))
+
+    analysis = run(path, tmp_path / "thumbnails")
+
+    assert analysis.error_message is None
+    assert analysis.duration_seconds == pytest.approx(4.0, abs=0.5), "some junk looks like a frame"
 
 
 def test_no_sound_and_no_file_are_errors(tmp_path: Path) -> None:

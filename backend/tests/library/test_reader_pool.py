@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import wave
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
@@ -14,6 +15,8 @@ import pytest
 
 from audio_files import make_audio
 from mus.errors import AdminRequiredError
+from mus.library.integrity import Integrity
+from mus.library.listening import Aspect
 from mus.library.reader_pool import ReaderPool
 
 PATIENCE_SECONDS = 20.0
@@ -158,6 +161,47 @@ async def test_a_file_that_hangs_is_given_up_and_the_others_are_read(
 
     assert readings[0].error_message == "Reading this file took longer than 0.3 s"
     assert {reading.error_message for reading in readings[1:]} == {None}
+
+
+async def test_a_file_that_crashes_two_listeners_could_not_be_checked(
+    tmp_path: Path, pool: ReaderPool, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    paths = many(tmp_path, 4)
+    arm(tmp_path, monkeypatch, name="00002.mp3", action="os.kill(os.getpid(), 11)")
+
+    found = await pool.run("listen", os.fsencode(tmp_path), paths, aspects=[*Aspect], file_timeout_seconds=10)
+
+    assert [listening.unchecked for listening in found] == [None, None, "The reader crashed on this file", None]
+    assert [listening.integrity for listening in found if listening.unchecked is None] == [Integrity.SOUND] * 3
+
+
+@pytest.mark.slow
+async def test_a_file_that_takes_long_is_not_given_up_while_its_sound_gets_on(
+    tmp_path: Path, pool: ReaderPool
+) -> None:
+    long = tmp_path / "long.wav"
+    seconds, rate = 3 * 3600, 8000
+    with wave.open(str(long), "wb") as file:
+        file.setnchannels(1)
+        file.setsampwidth(2)
+        file.setframerate(rate)
+        file.writeframes(b"")
+    head = bytearray(long.read_bytes())
+    # Silence that takes no place on the disk, and longer than three seconds to be heard.
+    head[4:8] = (36 + 2 * seconds * rate).to_bytes(4, "little")
+    head[40:44] = (2 * seconds * rate).to_bytes(4, "little")
+    long.write_bytes(head)
+    os.truncate(long, len(head) + 2 * seconds * rate)
+
+    (listening,) = await pool.run(
+        "listen", os.fsencode(tmp_path), [b"long.wav"], aspects=[*Aspect], file_timeout_seconds=3
+    )
+
+    assert (listening.unchecked, listening.integrity, listening.true_peak) == (None, Integrity.SOUND, 0.0)
+    (child,) = pool.process_ids
+    status = Path(f"/proc/{child}/status").read_text()
+    peak_kilobytes = int(status.split("VmHWM:")[1].split()[0])
+    assert peak_kilobytes < 150_000, "its memory does not grow with the length"
 
 
 def arm(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, *, name: str, action: str) -> None:

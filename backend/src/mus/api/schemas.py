@@ -11,6 +11,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from mus.broker.queues import Queue
 from mus.errors import ErrorCategory
 from mus.ledger.job_states import JobState
+from mus.library.integrity import Integrity
 from mus.library.states import TrackState
 from mus.persistence.duplicates import DuplicateKind
 
@@ -82,6 +83,45 @@ class DuplicateGroup(BaseModel):
     tracks: list[TrackItem]
 
 
+class Waveform(BaseModel):
+    """How a track looks to a player."""
+
+    duration: float | None = Field(description="Seconds")
+    pieces: int = Field(
+        description="Equal parts of the track, whatever its length: 1000, fewer only in the shortest"
+    )
+    peaks: list[float] = Field(
+        description="Lowest and highest sample of each piece by turns, over all channels; 1 is full scale"
+    )
+
+
+class ReplayGain(BaseModel):
+    """ReplayGain 2.0, of the sound itself, whatever the file's tags say."""
+
+    track_gain: float | None = Field(description="dB to -18 LUFS; null for silence")
+    track_peak: float = Field(description="True peak; 1 is full scale")
+    album_gain: float | None = Field(
+        description="As `track_gain`, of the album's tracks together; null until all of them are known"
+    )
+    album_peak: float | None
+
+
+class TrackLoudnessItem(BaseModel):
+    """Loudness as EBU R 128 measures it."""
+
+    integrated_lufs: float | None = Field(description="Null for silence, and for less than 0.4 s")
+    true_peak_dbtp: float | None = Field(description="Null for digital silence")
+    replaygain: ReplayGain
+
+
+class TrackIntegrity(BaseModel):
+    state: Integrity = Field(
+        description="`sound`: nothing speaks against it; `damaged`: it plays, but is not what it was; "
+        "`unchecked`: it could not be checked"
+    )
+    notes: list[str] = Field(description="Why, in plain words")
+
+
 class TrackDetail(TrackItem):
     title_sort: str | None = Field(description="By what the title is sorted, if its tags say so")
     artist_sort: str | None
@@ -98,7 +138,9 @@ class TrackDetail(TrackItem):
     compilation: bool
     lyrics: str | None
     musicbrainz: dict[str, Any]
-    replaygain: dict[str, Any]
+    replaygain: dict[str, Any] = Field(description="What the file's tags say")
+    loudness: TrackLoudnessItem | None = Field(description="What mus measured; null until it has, or with it off")
+    integrity: TrackIntegrity | None = Field(description="Null until it was checked, or with it off")
     bitrate: int | None = Field(description="kbit/s")
     sample_rate: int | None = Field(description="Hz")
     channels: int | None

@@ -12,19 +12,24 @@ from mus.api.schemas import (
     JobError,
     JobItem,
     QueueItem,
+    ReplayGain,
     ScanItem,
     ScanMode,
     TrackDetail,
     TrackError,
+    TrackIntegrity,
     TrackItem,
+    TrackLoudnessItem,
 )
 from mus.errors import ErrorCategory
 from mus.events.messages import shown_progress
 from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.ledger.queries import FailureGroup, QueueFigures
+from mus.library.integrity import Integrity
 from mus.library.paths import shown, unescaped
 from mus.library.states import TrackState
-from mus.persistence.models import Job, Track
+from mus.persistence.models import Job, Track, TrackSound
+from mus.persistence.track_sounds import TrackLoudness
 
 T = TypeVar("T")
 _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed", "skipped_reasons")
@@ -34,7 +39,9 @@ def track_item(track: Track, libraries: Mapping[int, str]) -> TrackItem:
     return TrackItem(**_track_fields(track, libraries))
 
 
-def track_detail(track: Track, libraries: Mapping[int, str]) -> TrackDetail:
+def track_detail(
+    track: Track, libraries: Mapping[int, str], sound: TrackSound | None, loudness: TrackLoudness
+) -> TrackDetail:
     return TrackDetail(
         **_track_fields(track, libraries),
         title_sort=track.title_sort,
@@ -53,10 +60,38 @@ def track_detail(track: Track, libraries: Mapping[int, str]) -> TrackDetail:
         lyrics=track.lyrics,
         musicbrainz=track.musicbrainz or {},
         replaygain=track.replaygain or {},
+        loudness=_loudness(loudness),
+        integrity=_integrity(sound),
         bitrate=track.bitrate_kbps,
         sample_rate=track.sample_rate_hz,
         channels=track.channels,
     )
+
+
+def _loudness(found: TrackLoudness) -> TrackLoudnessItem | None:
+    if found.track is None or found.track.true_peak is None:
+        return None
+    album = found.album
+    return TrackLoudnessItem(
+        integrated_lufs=_rounded(found.track.integrated_lufs),
+        true_peak_dbtp=_rounded(found.track.true_peak_dbtp),
+        replaygain=ReplayGain(
+            track_gain=_rounded(found.track.gain_db),
+            track_peak=round(found.track.true_peak, 6),
+            album_gain=_rounded(album.gain_db) if album else None,
+            album_peak=None if album is None or album.true_peak is None else round(album.true_peak, 6),
+        ),
+    )
+
+
+def _rounded(decibels: float | None) -> float | None:
+    return None if decibels is None else round(decibels, 2)
+
+
+def _integrity(sound: TrackSound | None) -> TrackIntegrity | None:
+    if sound is None or sound.integrity is None:
+        return None
+    return TrackIntegrity(state=Integrity(sound.integrity), notes=sound.integrity_notes or [])
 
 
 def _track_fields(track: Track, libraries: Mapping[int, str]) -> dict[str, Any]:

@@ -31,6 +31,7 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "remove_library": frozenset({Queue.HIGH}),
     "follow_moved_library": frozenset({Queue.HIGH}),
     "process_slow_metadata": frozenset({Queue.LOW}),
+    "listen_to_tracks": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
     "call_admin_webhook": frozenset({Queue.MEDIUM}),
     "prune_history": frozenset({Queue.LOW}),

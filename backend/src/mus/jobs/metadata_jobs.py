@@ -7,6 +7,7 @@ from typing import Any
 from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
 from mus.errors import LibraryGoneError, Snooze
+from mus.jobs.listening_phase import listen_to_part
 from mus.jobs.slow_phase import analyse_part
 
 
@@ -17,4 +18,13 @@ async def process_slow_metadata(*, part: int) -> dict[str, Any]:
         return await analyse_part(current_job(), part)
     except LibraryGoneError as error:
         # Of one library; the tracks of the others wait in the same part.
+        raise Snooze(1.0, error.user_message) from None
+
+
+@broker.task("listen_to_tracks", timeout_seconds=6 * 3600.0)
+async def listen_to_tracks(*, part: int) -> dict[str, Any]:
+    """Loudness, integrity and waveform of the newest tracks of a part that lack them."""
+    try:
+        return await listen_to_part(current_job(), part)
+    except LibraryGoneError as error:
         raise Snooze(1.0, error.user_message) from None

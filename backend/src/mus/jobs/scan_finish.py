@@ -13,6 +13,7 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.errors import AdminRequiredError, LibraryOfflineError
 from mus.jobs.gone_files import provably_gone
+from mus.jobs.listening_phase import request_listening
 from mus.jobs.lost_tracks import moves_among, reunite
 from mus.jobs.mount_guard import check_losses, device_of, mark_offline, mark_online
 from mus.jobs.moved_tracks import Moved, apply_moves
@@ -139,7 +140,10 @@ async def finish(job: RunningJob) -> dict[str, Any]:
                 "chunks": chunks.count,
             }
             # Nobody waits for a scan that came by itself: it takes the time for what concerns no change.
-            await request_analysis(work.session, with_outdated=job.started.queue == Queue.LOW)
+            is_unhurried = job.started.queue == Queue.LOW
+            await request_analysis(work.session, with_outdated=is_unhurried)
+            if is_unhurried:
+                await request_listening(work.session)
             await job.keep(work, outcome)
     except LibraryOfflineError as error:
         async with job.effect() as work:

@@ -1,6 +1,7 @@
 """The slow phase: what takes long and nobody waits for. The track rows are its work list.
 
-The tracks are dealt out over a few parts by id; one job at a time works a part off, newest tracks first.
+The tracks are dealt out over a few parts by id; one job at a time works a part off, newest tracks first. When a
+part is done, its tracks are listened to (`listening_phase`).
 """
 
 from __future__ import annotations
@@ -11,29 +12,31 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, and_, or_, select, update
+from sqlalchemy import Row, Select, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory, TemporaryError
+from mus.jobs.listening_phase import request_listening
 from mus.jobs.lost_tracks import reunite_heard
 from mus.jobs.mount_guard import check_still_there
 from mus.jobs.services import find_library, services
 from mus.jobs.telling import UPDATED, tell_tracks
+from mus.jobs.under_way import UnderWay
 from mus.library.analysis import ANALYSIS_VERSION, Analysis
 from mus.library.states import TrackState
 from mus.persistence.batch_operations import hold_tracks
+from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Library, Track, utc_now
+from mus.persistence.track_sounds import forget_unchecked, renew_attempts
+from mus.persistence.work_lists import MAX_LOOKS, PARTS, is_new, is_outdated
 
-PARTS = 4
 #: Tracks between two commits.
 BATCH = 24
 #: A job that took this long makes room for others of its queue; another goes on where it ended.
 LONGEST_SECONDS = 30.0
-#: Looks at one version of a file that brought nothing (it vanished, it changed meanwhile, the disk was full).
-MAX_LOOKS = 3
 _PAUSE_SECONDS = 0.5
 _ANALYSED_STATES = (TrackState.PENDING, TrackState.COMPLETE)
 
@@ -45,14 +48,15 @@ async def request_analysis(session: AsyncSession, *, in_seconds: float = 0.0, wi
     """
     later = utc_now() + timedelta(seconds=in_seconds) if in_seconds else None
     for part in range(PARTS):
-        new = select(Track.id).where(_is_new(), Track.id % PARTS == part).limit(1)
-        outdated = select(Track.id).where(_is_outdated(), Track.id % PARTS == part).limit(1)
+        new = select(Track.id).where(is_new(), Track.id % PARTS == part).limit(1)
+        outdated = select(Track.id).where(is_outdated(), Track.id % PARTS == part).limit(1)
         if (await session.execute(new)).first() or (with_outdated and (await session.execute(outdated)).first()):
             await _enqueue(part, later)
 
 
 async def renew_looks(session: AsyncSession, library_id: int) -> None:
     """Tracks that could not be analysed in `MAX_LOOKS` looks get as many again: whatever was wrong may be over."""
+    await renew_attempts(session, library_id)
     await session.execute(
         update(Track)
         .where(
@@ -74,41 +78,29 @@ async def _enqueue(part: int, later: datetime | None) -> None:
     )
 
 
-def _is_new() -> ColumnElement[bool]:
-    # An ERROR comes from reading or from this very analysis: it changes when the file does, or by a retry.
-    return and_(Track.status == TrackState.PENDING, Track.analysis_attempts < MAX_LOOKS)
-
-
-def _is_outdated() -> ColumnElement[bool]:
-    return and_(
-        Track.status == TrackState.COMPLETE,
-        Track.analysis_version < ANALYSIS_VERSION,
-        Track.analysis_attempts < MAX_LOOKS,
-    )
-
-
 async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
     """Analyse the newest pending tracks of a part until none is left or the time is up.
 
     Raises TemporaryError when nothing of a batch could be analysed now, as on a full disk or without the music's.
     """
     counts = {"analysed": 0, "failed": 0, "superseded": 0}
+    under_way = UnderWay(job)
     began = time.monotonic()
     while time.monotonic() - began < LONGEST_SECONDS and not job.draining:
         async with services().database.reading() as session:
-            rows = (await session.execute(_work(part).order_by(Track.id.desc()).limit(BATCH))).all()
+            rows = (await session.execute(_next(part, under_way))).all()
         if not rows:
+            if under_way.go_on():
+                continue
+            async with job.effect() as work:
+                await request_listening(work.session, [part])
             return counts
         library = await find_library(rows[0].library_id)
         batch = [row for row in rows if row.library_id == library.id]
-        found = await services().patient_readers.run(
-            "analyse",
-            library.root,
-            [row.path for row in batch],
-            thumbnails_dir=services().settings.thumbnails_dir,
-            file_timeout_seconds=services().settings.file_timeout_seconds,
-        )
+        await under_way.begin([row.id for row in batch])
+        found = await _analysed(library, batch, under_way)
         if all(analysis.vanished for analysis in found):
+            await under_way.nobody_died()
             await asyncio.to_thread(check_still_there, library)
         async with job.effect(stage="analysing") as work:
             # In a fixed order, and each in one go: a batch may be of several libraries with one root.
@@ -125,22 +117,47 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
                     first_heard.setdefault(row.library_id, []).append(row.id)
             for library_id, track_ids in changed.items():
                 tell_tracks(work, UPDATED, library_id, len(track_ids), track_ids)
+                await forget_unchecked(work.session, track_ids)
             for library_id, track_ids in first_heard.items():
                 await reunite_heard(work, library_id, track_ids)
+            await under_way.end(work)
         _raise_if_all_temporary(found)
     async with job.effect() as work:
         if (await work.session.execute(_work(part).limit(1))).first() is not None:
             await _enqueue(part, utc_now() + timedelta(seconds=_PAUSE_SECONDS))
+        else:
+            await request_listening(work.session, [part])
     return counts
+
+
+async def _analysed(
+    library: LocalLibrary, batch: Sequence[Row[int, bytes, int, int, int, bytes | None]], under_way: UnderWay
+) -> list[Analysis]:
+    if under_way.culprit is not None:
+        return [
+            Analysis(row.path, error_category=ErrorCategory.USER_FIXABLE, error_message=under_way.reason)
+            for row in batch
+        ]
+    return await services().patient_readers.run(
+        "analyse",
+        library.root,
+        [row.path for row in batch],
+        thumbnails_dir=services().settings.thumbnails_dir,
+        file_timeout_seconds=services().settings.file_timeout_seconds,
+    )
 
 
 def _work(part: int) -> Select[int, bytes, int, int, int, bytes | None]:
     return (
         select(Track.id, Track.path, Track.size, Track.mtime_ns, Track.library_id, Track.audio_hash)
         .join(Library, Library.id == Track.library_id)
-        .where(or_(_is_outdated(), _is_new()), Track.id % PARTS == part, Library.online)
+        .where(or_(is_outdated(), is_new()), Track.id % PARTS == part, Library.online)
         .where(Library.removing_since.is_(None))
     )
+
+
+def _next(part: int, under_way: UnderWay) -> Select[int, bytes, int, int, int, bytes | None]:
+    return _work(part).where(under_way.choice).order_by(Track.id.desc()).limit(BATCH)
 
 
 def _raise_if_all_temporary(found: Sequence[Analysis]) -> None:

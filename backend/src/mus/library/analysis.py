@@ -8,6 +8,7 @@ PyAV and pyvips are imported when first used, so that a reader of tags does not 
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -31,6 +32,8 @@ ANALYSIS_VERSION = 2
 #: Formats whose header gives the length, so that less of it means a file that is cut short.
 #: Not WMA, whose header may count a second or more of buffering into it.
 _LENGTH_IN_HEADER = frozenset({"flac", "mp4", "wav", "aiff", "ape", "wavpack", "musepack", "dsf"})
+#: The number of frames, where a Xing header has one, and in a VBRI header.
+_MP3_FRAMES = re.compile(rb"(?:Xing|Info)...[\x01\x03\x05\x07\x09\x0b\x0d\x0f](.{4})|VBRI.{10}(.{4})", re.DOTALL)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +56,6 @@ class Analysis:
     cover_note: str | None = None
     #: Of the audio packets without the tags, hex (`sound.SoundHash`).
     audio_hash: str | None = None
-    #: Integrated loudness in LUFS (EBU R 128). Not computed yet.
-    loudness_lufs: float | None = None
 
     def as_json(self) -> dict[str, Any]:
         """JSON-ready, without what is empty and without the path, which both ends know."""
@@ -131,10 +132,10 @@ def _listen(descriptor: int, size: int, layout: Layout, path: bytes) -> tuple[fl
     with opened_sound(descriptor, layout, path) as (container, stream):
         sound = SoundHash(descriptor, size, layout, stream.codec_context.name)
         seconds = _demuxed_seconds(packets(container, stream), stream, kind, sound)
-        promised = float(stream.duration * stream.time_base) if stream.duration else 0.0
+        promised = promised_seconds(kind, layout, stream)
     if seconds <= 0:
         raise UnreadableFileError("No sound was found in this file")
-    if _promises_length(kind, layout) and seconds < promised * 0.9 and promised - seconds > 0.25:
+    if seconds < promised * 0.9 and promised - seconds > 0.25:
         raise UnreadableFileError(f"The file is cut short: {_minutes(seconds)} of {_minutes(promised)} are there")
     return seconds, sound.digest().hex()
 
@@ -168,10 +169,16 @@ def _demuxed_seconds(arriving: Iterable[Any], stream: Any, kind: str, sound: Sou
     return max(0.0, seconds - skipped / stream.rate) if skipped else seconds
 
 
-def _promises_length(kind: str, layout: Layout) -> bool:
-    if kind == "mp3":
-        return any(name in layout.head[:512] for name in (b"Xing", b"Info", b"VBRI"))
-    return kind in _LENGTH_IN_HEADER
+def promised_seconds(kind: str, layout: Layout, stream: Any) -> float:
+    """How long the header of the file says that its sound is; 0 where none says so.
+
+    An MP3's count of frames is read here: with junk behind the sound, FFmpeg's `duration` is a guess by the size.
+    """
+    if kind != "mp3":
+        return float(stream.duration * stream.time_base) if kind in _LENGTH_IN_HEADER and stream.duration else 0.0
+    found = _MP3_FRAMES.search(layout.head[:512])
+    samples_each = 1152 if stream.rate >= 32_000 else 576
+    return int.from_bytes(found[1] or found[2], "big") * samples_each / stream.rate if found else 0.0
 
 
 def _minutes(seconds: float) -> str:

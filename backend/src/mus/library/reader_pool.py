@@ -17,7 +17,7 @@ import os
 import struct
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
-from collections.abc import AsyncIterator, Sequence
+from collections.abc import AsyncIterator, Collection, Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -27,12 +27,13 @@ from mus.library.analysis import Analysis
 from mus.library.cover_thumbnails import UsablePicture
 from mus.library.edit_order import EditedCopy, EditOrder
 from mus.library.file_reading import FileReading, failed_reading
+from mus.library.listening import Aspect, Listening
 from mus.library.reader_process import BATCH_SECONDS, encode_frame
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.sound import HeardSound
 
-Operation = Literal["read", "hear", "analyse", "write", "picture"]
-Result = FileReading | HeardSound | Analysis | EditedCopy | UsablePicture
+Operation = Literal["read", "hear", "analyse", "listen", "write", "picture"]
+Result = FileReading | HeardSound | Analysis | Listening | EditedCopy | UsablePicture
 
 DEFAULT_MEMORY_LIMIT_BYTES = 2 * 1024**3
 #: Starting Python and importing libraries, on a machine that is busy with other things.
@@ -161,6 +162,17 @@ class ReaderPool:
         file_timeout_seconds: float,
     ) -> list[Analysis]: ...
 
+    @overload
+    async def run(
+        self,
+        operation: Literal["listen"],
+        root: bytes,
+        paths: Sequence[bytes],
+        *,
+        aspects: Collection[Aspect],
+        file_timeout_seconds: float,
+    ) -> list[Listening]: ...
+
     async def run(
         self,
         operation: Operation,
@@ -168,17 +180,25 @@ class ReaderPool:
         paths: Sequence[bytes],
         *,
         thumbnails_dir: Path | None = None,
+        aspects: Collection[Aspect] = (),
         file_timeout_seconds: float,
-    ) -> list[FileReading] | list[HeardSound] | list[Analysis]:
-        """Read, hear or analyse the files at `paths`, relative to `root`, in one child; results in their order.
+    ) -> list[FileReading] | list[HeardSound] | list[Analysis] | list[Listening]:
+        """Read, hear, analyse or listen to the files at `paths`, relative to `root`, in one child; results in their
+        order.
 
-        Waits for a free child. Cancelling it kills the child at once. Raises AdminRequiredError if children
-        do not start.
+        A file may take `file_timeout_seconds` from one sign of progress to the next: listening gives one a second,
+        the others none. Waits for a free child. Cancelling it kills the child at once. Raises AdminRequiredError if
+        children do not start.
         """
         if operation == "analyse" and thumbnails_dir is None:
             raise ValueError("analyse needs a thumbnails_dir")
         return await self._run(
-            operation, root, paths, thumbnails_dir=thumbnails_dir, file_timeout_seconds=file_timeout_seconds
+            operation,
+            root,
+            paths,
+            thumbnails_dir=thumbnails_dir,
+            aspects=aspects,
+            file_timeout_seconds=file_timeout_seconds,
         )
 
     async def write(
@@ -215,6 +235,7 @@ class ReaderPool:
         *,
         orders: Sequence[Any] = (),
         thumbnails_dir: Path | None = None,
+        aspects: Collection[Aspect] = (),
         file_timeout_seconds: float,
     ) -> list[Any]:
         results: list[Any] = []
@@ -229,6 +250,7 @@ class ReaderPool:
                     "orders": list(orders[len(results) :]),
                     "rules": self._rules,
                     "thumbnails_dir": None if thumbnails_dir is None else str(thumbnails_dir),
+                    "aspects": sorted(aspects),
                     "acknowledge_each": acknowledge_each,
                 }
                 fault = await self._run_once(request, rest, results, file_timeout_seconds)
@@ -259,6 +281,8 @@ class ReaderPool:
                         results.append(_result(operation, path, values))
             except TimeoutError:
                 self._discard(child)
+                if operation == "listen":
+                    return f"The reader did not get on with this file for {file_timeout_seconds:g} s"
                 return f"Reading this file took longer than {file_timeout_seconds:g} s"
             except _ChildGoneError:
                 self._discard(child)
@@ -317,13 +341,18 @@ class ReaderPool:
         command = (sys.executable, "-P", "-m", "mus.library.reader_process", *arguments)
         # A child of a cancelled start must not be lost: the start ends, then the child does.
         starting = asyncio.ensure_future(
-            # One malloc arena: threads' own ones count against the memory limit.
+            # One malloc arena, and no threads of NumPy's: what they set aside counts against the memory limit.
             asyncio.create_subprocess_exec(
                 *command,
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,
-                env={**os.environ, "MALLOC_ARENA_MAX": "1", "PYTHONWARNINGS": "ignore"},
+                env={
+                    **os.environ,
+                    "MALLOC_ARENA_MAX": "1",
+                    "OPENBLAS_NUM_THREADS": "1",
+                    "PYTHONWARNINGS": "ignore",
+                },
             )
         )
         try:
@@ -383,6 +412,8 @@ def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> Result
         return EditedCopy.from_json(path, values)
     if operation == "picture":
         return UsablePicture.from_json(values)
+    if operation == "listen":
+        return Listening.from_json(path, values)
     return Analysis.from_json(path, values)
 
 
@@ -395,4 +426,6 @@ def _blame(operation: Operation, path: bytes, message: str) -> Result:
         return EditedCopy(error_category=ErrorCategory.USER_FIXABLE, error_message=message)
     if operation == "picture":
         return UsablePicture(error_message=message)
+    if operation == "listen":
+        return Listening(path, unchecked=message)
     return Analysis(path, error_category=ErrorCategory.USER_FIXABLE, error_message=message)

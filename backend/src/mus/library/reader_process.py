@@ -3,10 +3,11 @@
 `python -m mus.library.reader_process PARENT_PID NICE MEMORY_LIMIT_BYTES`, started by `reader_pool`. Over
 stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
 
-    request   {"operation": "read" | "hear" | "analyse" | "write" | "picture", "root", "paths", "orders",
-               "acknowledge_each", "rules", "thumbnails_dir"}
+    request   {"operation": "read" | "hear" | "analyse" | "listen" | "write" | "picture", "root", "paths", "orders",
+               "acknowledge_each", "rules", "thumbnails_dir", "aspects"}
     answers   {"started": true}            once what the operation needs is imported
-              {"results": [...]}           in the order of `paths`; as many as are done
+              {"results": [...]}           in the order of `paths`; as many as are done. None: a file takes long,
+                                           but the reader gets on with it
 """
 
 from __future__ import annotations
@@ -26,6 +27,8 @@ from typing import Any, BinaryIO
 #: Results are sent when so many wait, or so much time has passed, whichever is first.
 BATCH_RESULTS = 25
 BATCH_SECONDS = 0.1
+#: How often a reader that is busy with one file tells that it gets on.
+_TELL_SECONDS = 1.0
 
 _PR_SET_PDEATHSIG = 1
 
@@ -84,7 +87,7 @@ def _send(stream: BinaryIO, message: dict[str, Any]) -> None:
 
 def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
     root = os.fsencode(request["root"])
-    read = _operation(request["operation"], root, request)
+    read = _operation(request, root, _Progress(answers).tell)
     _send(answers, {"started": True})
     most = 1 if request["acknowledge_each"] else BATCH_RESULTS
     results: list[dict[str, Any]] = []
@@ -99,8 +102,26 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
         _send(answers, {"results": results})
 
 
-def _operation(operation: str, root: bytes, request: dict[str, Any]) -> Callable[[bytes, Any], dict[str, Any]]:
-    """What to do with each path. Imports only what the operation needs: an analyser takes 24 MB more."""
+class _Progress:
+    """Tells the parent that a file gets on."""
+
+    def __init__(self, answers: BinaryIO) -> None:
+        self._answers = answers
+        self._told = time.monotonic()
+
+    def tell(self) -> None:
+        now = time.monotonic()
+        if now - self._told >= _TELL_SECONDS:
+            self._told = now
+            _send(self._answers, {"results": []})
+
+
+def _operation(
+    request: dict[str, Any], root: bytes, report: Callable[[], None]
+) -> Callable[[bytes, Any], dict[str, Any]]:
+    """What to do with each path. Imports only what the operation needs: an analyser takes 24 MB more, a listener
+    30 MB."""
+    operation = request["operation"]
     if operation == "read":
         from mus.library.reading_rules import ReadingRules
         from mus.library.tag_reader import read_tags
@@ -111,6 +132,12 @@ def _operation(operation: str, root: bytes, request: dict[str, Any]) -> Callable
         from mus.library.sound import hear
 
         return lambda path, _: hear(root, path).as_json()
+    if operation == "listen":
+        from mus.library import sound_meters  # noqa: F401 - before the first file, whose time it would take
+        from mus.library.listening import Aspect, listen
+
+        aspects = frozenset(Aspect(name) for name in request["aspects"])
+        return lambda path, _: listen(root, path, aspects, report=report).as_json()
     thumbnails = Path(request["thumbnails_dir"] or "")
     if operation == "write":
         from mus.library.edit_order import EditOrder

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
@@ -72,8 +72,8 @@ def opened_sound(descriptor: int, layout: Layout, path: bytes) -> Iterator[tuple
         raise UnreadableFileError("The sound cannot be read: it is damaged") from None
 
 
-def packets(container: Any, stream: Any) -> Iterator[Any]:
-    """The stream's packets that hold something; what comes before damage counts."""
+def packets(container: Any, stream: Any, *, broke_off: Callable[[Any], None] | None = None) -> Iterator[Any]:
+    """The stream's packets that hold something; what comes before damage counts, and `broke_off` is told of it."""
     import av
 
     came = False
@@ -82,9 +82,11 @@ def packets(container: Any, stream: Any) -> Iterator[Any]:
             if packet.size:
                 came = True
                 yield packet
-    except av.FFmpegError:
+    except av.FFmpegError as error:
         if not came:
             raise
+        if broke_off is not None:
+            broke_off(error)
 
 
 class SoundHash:
@@ -98,7 +100,7 @@ class SoundHash:
         self._hash = hashlib.blake2b(codec.encode(), digest_size=HASH_BYTES)
         self._is_whole = layout.kind == "ape"
         if self._is_whole:
-            self._add_between(descriptor, layout.start, _end_of_sound(descriptor, size))
+            self._add_between(descriptor, layout.start, end_of_sound(descriptor, size))
 
     def add(self, packet: Any) -> None:
         if not self._is_whole:
@@ -113,7 +115,7 @@ class SoundHash:
             start += len(part)
 
 
-def _end_of_sound(descriptor: int, size: int) -> int:
+def end_of_sound(descriptor: int, size: int) -> int:
     """Where an APEv2 tag, and an ID3v1 tag behind it, begin."""
     if os.pread(descriptor, 3, max(0, size - 128)) == b"TAG":
         size -= 128

@@ -47,6 +47,7 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(_S.COMPLETE, "file changed", _S.PENDING, _READS, "track_updated"),
     Transition(_S.COMPLETE, "file unreadable", _S.ERROR, _READS, "track_updated"),
     Transition(_S.COMPLETE, "analysed anew, and failed", _S.ERROR, "process_slow_metadata", "track_updated"),
+    Transition(_S.COMPLETE, "nothing can be decoded", _S.ERROR, "listen_to_tracks", "track_updated"),
     Transition(_S.ERROR, "file changed or retried", _S.PENDING, _READS, "track_updated"),
     Transition(_S.ERROR, "still unreadable", _S.ERROR, _READS, "track_updated"),
     Transition(_S.PENDING, "file gone", _S.MISSING, _FINDS_GONE, "track_deleted"),

@@ -82,7 +82,7 @@ def look(window: Window) -> Layout:
     return layout
 
 
-def _synchsafe(data: bytes) -> int:
+def synchsafe(data: bytes) -> int:
     """ID3v2's 28-bit number of four bytes, or -1 if a high bit is set."""
     if len(data) < 4 or (data[0] | data[1] | data[2] | data[3]) & 0x80:
         return -1
@@ -92,7 +92,7 @@ def _synchsafe(data: bytes) -> int:
 def _walk_id3v2(window: Window, layout: Layout) -> int:
     """Go through the frames; returns where the tag ends."""
     header = window.at(0, 10)
-    size = _synchsafe(header[6:10])
+    size = synchsafe(header[6:10])
     if len(header) < 10 or size < 0:
         layout.only_mutagen = True
         return len(header)
@@ -111,7 +111,7 @@ def _walk_id3v2(window: Window, layout: Layout) -> int:
         name = frame[:4]
         if len(frame) < 10 or name == b"\0\0\0\0":
             return end
-        length = int.from_bytes(frame[4:8], "big") if version == 3 else _synchsafe(frame[4:8])
+        length = int.from_bytes(frame[4:8], "big") if version == 3 else synchsafe(frame[4:8])
         # Sizes that are not synchsafe in 2.4 (an iTunes bug) show as a next frame without a name.
         if length < 0 or not name.isalnum() or frame[9] or position + 10 + length > 10 + size:
             break

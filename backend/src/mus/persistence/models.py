@@ -176,6 +176,49 @@ class Track(Base):
     updated_at: Mapped[datetime] = mapped_column(default=utc_now)
 
 
+class TrackSound(Base):
+    """What listening found in a track's sound: kept when the file's tags change, as its `audio_hash` stays.
+
+    A row whose hash is not its track's is about a sound that the track had once, and counts for nothing.
+    """
+
+    __tablename__ = "track_sound"
+    __table_args__ = (Index("ix_track_sound_integrity", "integrity", "track_id"),)
+
+    track_id: Mapped[int] = mapped_column(
+        _Id, ForeignKey("tracks.id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    audio_hash: Mapped[bytes]
+    #: Times that nothing could be found out about this sound: the file was gone, was busy, was changed meanwhile.
+    attempts: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    #: Of `listening.ASPECT_VERSIONS`, what the values below come from; 0 is none yet.
+    loudness_version: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    integrity_version: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    waveform_version: Mapped[int] = mapped_column(Integer, default=0, server_default=text("0"))
+    #: None is silence, or a sound too short to have a loudness.
+    integrated_lufs: Mapped[float | None] = mapped_column(Float)
+    #: 1.0 is full scale.
+    true_peak: Mapped[float | None] = mapped_column(Float)
+    #: `integrity.Integrity`, and why.
+    integrity: Mapped[str | None] = mapped_column(String(16))
+    integrity_notes: Mapped[list[str] | None]
+
+
+class TrackSoundCurves(Base):
+    """What takes place of a `TrackSound`: kept apart, as the search for tracks to listen to goes through all of
+    those, and on a slow disk reads them."""
+
+    __tablename__ = "track_sound_curves"
+
+    track_id: Mapped[int] = mapped_column(
+        _Id, ForeignKey("track_sound.track_id", ondelete="CASCADE"), primary_key=True, autoincrement=False
+    )
+    #: `loudness.LoudnessBlocks`, for the album's loudness.
+    loudness_blocks: Mapped[bytes | None]
+    #: See `waveform.peaks_of`.
+    waveform: Mapped[bytes | None]
+
+
 class TrashEntry(Base):
     """The intent row of a deletion: written before the rename, so that a crash between the two is seen."""
 

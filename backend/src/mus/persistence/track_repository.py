@@ -17,9 +17,11 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.orm import InstrumentedAttribute, load_only
 
 from mus.errors import NotFoundError
+from mus.library.integrity import Integrity
 from mus.library.states import TrackState
 from mus.persistence.models import Track
 from mus.persistence.search import by_album, by_artist, matching
+from mus.persistence.track_sounds import has_integrity
 
 SortValue = str | int | float | bytes | datetime | None
 
@@ -104,6 +106,8 @@ class TrackFilter:
     library_id: int | None = None
     artist: str | None = None
     album: str | None = None
+    #: Sorted, each once; none is every track, checked or not.
+    integrity: tuple[Integrity, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,6 +233,8 @@ def _equalities(wanted: TrackFilter, *, is_sqlite: bool) -> list[ColumnElement[b
         conditions.append(by_artist(wanted.artist, is_sqlite=is_sqlite))
     if wanted.album is not None:
         conditions.append(by_album(wanted.album, is_sqlite=is_sqlite))
+    if wanted.integrity:
+        conditions.append(has_integrity(wanted.integrity))
     return conditions
 
 

@@ -1,4 +1,4 @@
-"""What a track sounds and looks like: its file and its cover."""
+"""What a track sounds and looks like: its file, its cover and its waveform."""
 
 from __future__ import annotations
 
@@ -7,11 +7,12 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import anyio.to_thread
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Header, Query, Response
 
 from mus.api.dependencies import RuntimeDep, TrackId
 from mus.api.file_response import OpenFileResponse
 from mus.api.problems import problems
+from mus.api.schemas import Waveform
 from mus.broker.runtime import Runtime
 from mus.errors import (
     ConflictError,
@@ -24,8 +25,10 @@ from mus.errors import (
 from mus.library.paths import shown
 from mus.library.safe_open import UnreadableFileError, open_inside
 from mus.library.states import LIVE_STATES
+from mus.library.waveform import peaks_of
 from mus.persistence.models import Library, Track
 from mus.persistence.track_repository import track_named
+from mus.persistence.track_sounds import sound_of, waveform_of
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
 
@@ -173,3 +176,34 @@ def _open_thumbnail(runtime: Runtime, cover: str, size: int) -> tuple[int, Any] 
         return open_inside(folder, f"{cover[:2]}/{cover}_{size}.webp".encode())
     except UnreadableFileError:
         return None
+
+
+@router.get(
+    "/{track_id}/waveform",
+    response_model=Waveform,
+    responses={304: {"description": "The waveform is the one you have"}, **problems(404)},
+    summary="The waveform, for players to draw",
+)
+async def track_waveform(
+    runtime: RuntimeDep,
+    track_id: TrackId,
+    response: Response,
+    if_none_match: Annotated[str | None, Header()] = None,
+) -> Waveform | Response:
+    async with runtime.database.reading() as session:
+        track = await track_named(session, track_id)
+        sound = await sound_of(session, track)
+        waveform = None if sound is None else await waveform_of(session, track)
+    if sound is None or waveform is None:
+        raise NotFoundError(f"Track {track_id} has no waveform, or none yet")
+    # Asked again each time, answered 304: the address stays the same when the file gets another sound.
+    headers = {
+        "ETag": f'"{sound.audio_hash.hex()}-{sound.waveform_version}"',
+        "Cache-Control": "private, no-cache",
+    }
+    known = [tag.strip().removeprefix("W/") for tag in (if_none_match or "").split(",")]
+    if headers["ETag"] in known or "*" in known:
+        return Response(status_code=304, headers=headers)
+    response.headers.update(headers)
+    peaks = peaks_of(waveform)
+    return Waveform(duration=track.duration_seconds, pieces=len(peaks) // 2, peaks=peaks)

@@ -26,10 +26,12 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options
 from mus.errors import ConflictError
+from mus.library.integrity import Integrity
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.libraries import library_named, library_names
 from mus.persistence.models import Library
 from mus.persistence.track_repository import SORT_FIELDS, Order, Position, TrackFilter, track_named, track_page
+from mus.persistence.track_sounds import loudness_of, sound_of
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
 
@@ -38,6 +40,15 @@ StatusParam = Annotated[
     Query(
         max_length=20,
         description="Of these statuses; repeat it, or put commas between them. Without it: all but TRASHED",
+    ),
+]
+
+IntegrityParam = Annotated[
+    list[Annotated[str, AfterValidator(names_in(Integrity)), WithJsonSchema(names_schema(Integrity))]],
+    Query(
+        max_length=20,
+        description="Whose sound was found to be so; repeat it, or put commas between them. "
+        "Without it: those that were not checked yet as well",
     ),
 ]
 
@@ -76,6 +87,7 @@ async def list_tracks(
     library: LibraryParam = None,
     artist: NameParam = None,
     album: NameParam = None,
+    integrity: IntegrityParam = [],  # noqa: B006 - FastAPI copies it
     sort: SortParam = "title",
     cursor: CursorParam = None,
     limit: LimitParam = 100,
@@ -84,7 +96,14 @@ async def list_tracks(
     order = Order(SORT_FIELDS[sort.removeprefix("-")], descending=sort.startswith("-"))
     async with runtime.database.reading() as session:
         library_id = None if library is None else (await library_named(session, library)).id
-        wanted = TrackFilter(query=q, statuses=statuses, library_id=library_id, artist=artist, album=album)
+        wanted = TrackFilter(
+            query=q,
+            statuses=statuses,
+            library_id=library_id,
+            artist=artist,
+            album=album,
+            integrity=tuple(sorted({Integrity(name) for names in integrity for name in names.split(",")})),
+        )
         scope = scope_of("tracks", sort, wanted)
         after = Position(*decoded(cursor, scope, order.field.kind)) if cursor is not None else None
         page = await track_page(session, wanted, order, after=after, limit=limit)
@@ -100,7 +119,8 @@ async def list_tracks(
 async def get_track(runtime: RuntimeDep, track_id: TrackId) -> TrackDetail:
     async with runtime.database.reading() as session:
         track = await track_named(session, track_id)
-        return track_detail(track, await library_names(session))
+        sound, loudness = await sound_of(session, track), await loudness_of(session, track)
+        return track_detail(track, await library_names(session), sound, loudness)
 
 
 @router.delete(
