@@ -137,12 +137,23 @@ def raw_tags(tags: Any) -> tuple[RawTags, bool]:
     if isinstance(tags, mutagen.apev2.APEv2):
         return _from_apev2(tags), any(name.lower().startswith("cover art") for name in tags)
     raw: RawTags = {}
-    values = tags.as_dict()
-    for name, listed in values.items():
+    has_cover = False
+    for name, value in _in_order(tags):
         plain = raw_name(name.removeprefix("WM/"))
-        if plain not in {"metadatablockpicture", "coverart", "picture"}:
-            raw.setdefault(plain, []).extend(str(value) for value in listed)
-    return raw, any(raw_name(n) in {"metadatablockpicture", "coverart", "wmpicture"} for n in values)
+        if plain in {"metadatablockpicture", "coverart", "picture"}:
+            has_cover |= plain != "picture" or name.startswith("WM/")
+        else:
+            raw.setdefault(plain, []).append(str(value))
+    return raw, has_cover
+
+
+def _in_order(tags: Any) -> Iterable[tuple[str, Any]]:
+    """A Vorbis comment's or an ASF file's tags as they stand in the file.
+
+    mutagen's `as_dict` gives the former in the order of a set, another one in each process: two names for one thing
+    (ALBUM ARTIST, ENSEMBLE) would change places from scan to scan.
+    """
+    return list.__iter__(tags)
 
 
 def fill_from_apev2(file: BinaryIO, raw: RawTags) -> None:
@@ -158,14 +169,44 @@ def fill_from_apev2(file: BinaryIO, raw: RawTags) -> None:
 
 def _open(file: BinaryIO, kind: str) -> Any:
     file.seek(0)
+    if kind == "musepack":
+        _refuse_endless_packets(file)
     try:
         return _READERS[kind](file)
     except mutagen.MutagenError:
-        if kind != "mp3":
-            raise
         # The tag is broken; the sound may still play.
         file.seek(0)
-        return SimpleNamespace(info=mutagen.mp3.MPEGInfo(file), tags=None)
+        if kind == "mp3":
+            return SimpleNamespace(info=mutagen.mp3.MPEGInfo(file), tags=None)
+        if kind == "flac" and (info := _flac_stream_info(file.read(42))):
+            return SimpleNamespace(info=info, tags=None, pictures=[])
+        raise
+
+
+def _flac_stream_info(head: bytes) -> Any:
+    """The first metadata block of a FLAC file that no ID3 tag precedes."""
+    if not head.startswith((b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")) or len(head) < 42:
+        return None
+    return mutagen.flac.StreamInfo(head[8:])
+
+
+def _refuse_endless_packets(file: BinaryIO) -> None:
+    """A packet of Musepack 8 that says it is shorter than its own header: mutagen 1.48 reads it for ever."""
+    position = 4 if file.read(4) == b"MPCK" else None
+    while position is not None:
+        file.seek(position)
+        packet = file.read(11)
+        if len(packet) < 3 or packet.startswith((b"AP", b"SE")):
+            break
+        size = length = 0
+        for byte in packet[2:]:
+            size, length = size << 7 | byte & 0x7F, length + 1
+            if byte < 0x80:
+                break
+        if size < 2 + length:
+            raise mutagen.MutagenError("a packet that does not end")
+        position += size
+    file.seek(0)
 
 
 def _id3_of(file: BinaryIO) -> Any:
@@ -277,13 +318,10 @@ def _pictures(tags: Any) -> Iterable[Any]:
                 kind = _FRONT_COVER if "front" in name.lower() else 0
                 yield _Picture(kind, bytes(value.value).partition(b"\0")[2])
     else:
-        values = tags.as_dict()
-        for name, listed in values.items():
-            plain = raw_name(name.removeprefix("WM/"))
-            for value in listed:
-                picture = _picture_of(plain, value)
-                if picture is not None:
-                    yield picture
+        for name, value in _in_order(tags):
+            picture = _picture_of(raw_name(name.removeprefix("WM/")), value)
+            if picture is not None:
+                yield picture
 
 
 def _picture_of(name: str, value: Any) -> Any | None:
