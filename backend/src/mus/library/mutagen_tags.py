@@ -223,7 +223,12 @@ def _sound_format(kind: str, info: Any) -> str:
     if kind != "mp4":
         return kind
     codec = str(info.codec)
-    return "aac" if codec.startswith("mp4a") else codec.strip().lower()[:16] or "mp4"
+    if codec.startswith("mp4a"):
+        return "aac"
+    return (
+        "".join(char for char in codec.lower() if char.isascii() and (char.isalnum() or char in "-._"))[:16]
+        or "mp4"
+    )
 
 
 def _from_id3(tags: Any) -> tuple[RawTags, bool]:

@@ -9,6 +9,7 @@ flac, but reads all of an Ogg file; mutagen reads an Ogg file's two ends. Beside
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Callable
 from typing import Any, BinaryIO
@@ -19,7 +20,7 @@ from mus.library import mutagen_tags
 from mus.library.audio_formats import other_kind
 from mus.library.file_reading import FileReading, FileStat, failed_reading, title_from_name
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
-from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
+from mus.library.safe_open import CUT_SHORT, FiniteFile, UnreadableFileError, explain, open_inside
 from mus.library.tag_layout import Layout, Window, look
 from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
 from mus.library.track_words import derived
@@ -63,7 +64,7 @@ def read_tags(root: bytes, path: bytes, rules: ReadingRules = DEFAULT_RULES) -> 
         return failed_reading(path, str(error), category=error.category, stat=stat, vanished=error.vanished)
     stat = FileStat.of(before)
     try:
-        with open(descriptor, "rb", buffering=8192) as file:
+        with FiniteFile(descriptor, before.st_size) as file:
             fields = _read(file, descriptor, before.st_size, path, rules)
             after = os.fstat(descriptor)
     except UnreadableFileError as error:
@@ -117,9 +118,10 @@ def _guarded(read: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None
     try:
         return read()
     except OSError as error:
-        if error.errno is not None:  # the disk's, not a library's own "not enough data"
-            raise
-        return None
+        # Not the disk's: a library's own "not enough data", or a seek to where a wrong length leads.
+        if error.errno in {None, errno.EINVAL, errno.EOVERFLOW}:
+            return None
+        raise
     except Exception:  # noqa: BLE001 - tag libraries raise what their parsing happens to hit
         return None
 
