@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import mutagen
@@ -28,6 +27,7 @@ import mutagen.wave
 import mutagen.wavpack
 
 from mus.library.reading_rules import ReadingRules
+from mus.library.refused_headers import open_refused
 from mus.library.tag_layout import Layout
 from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
 
@@ -55,7 +55,6 @@ _ID3_FRAMES = {
     "TALB": "album",
     "TRCK": "tracknumber",
     "TPOS": "discnumber",
-    "TDRC": "date",
     "TCOM": "composer",
     "TCMP": "compilation",
     "TSOT": "titlesort",
@@ -80,6 +79,8 @@ _MP4_ATOMS = {
 }
 _MUSICBRAINZ_OWNER = "http://musicbrainz.org"
 _FRONT_COVER = 3
+#: Before the sound of a Musepack file there are five.
+_MAX_PACKETS = 1024
 
 
 def read(file: BinaryIO, layout: Layout, rules: ReadingRules) -> dict[str, Any] | None:
@@ -173,27 +174,19 @@ def _open(file: BinaryIO, kind: str) -> Any:
         _refuse_endless_packets(file)
     try:
         return _READERS[kind](file)
-    except mutagen.MutagenError:
-        # The tag is broken; the sound may still play.
-        file.seek(0)
-        if kind == "mp3":
-            return SimpleNamespace(info=mutagen.mp3.MPEGInfo(file), tags=None)
-        if kind == "flac" and (info := _flac_stream_info(file.read(42))):
-            return SimpleNamespace(info=info, tags=None, pictures=[])
-        raise
-
-
-def _flac_stream_info(head: bytes) -> Any:
-    """The first metadata block of a FLAC file that no ID3 tag precedes."""
-    if not head.startswith((b"fLaC\0\0\0\x22", b"fLaC\x80\0\0\x22")) or len(head) < 42:
-        return None
-    return mutagen.flac.StreamInfo(head[8:])
+    except (mutagen.MutagenError, IndexError):  # the latter for a WavPack file of a rare rate
+        if (audio := open_refused(file, kind)) is None:
+            raise
+        return audio
 
 
 def _refuse_endless_packets(file: BinaryIO) -> None:
     """A packet of Musepack 8 that says it is shorter than its own header: mutagen 1.48 reads it for ever."""
-    position = 4 if file.read(4) == b"MPCK" else None
-    while position is not None:
+    if file.read(4) != b"MPCK":
+        file.seek(0)
+        return
+    position = 4
+    for _ in range(_MAX_PACKETS):
         file.seek(position)
         packet = file.read(11)
         if len(packet) < 3 or packet.startswith((b"AP", b"SE")):
@@ -206,6 +199,8 @@ def _refuse_endless_packets(file: BinaryIO) -> None:
         if size < 2 + length:
             raise mutagen.MutagenError("a packet that does not end")
         position += size
+    else:
+        raise mutagen.MutagenError("too many packets before the sound")
     file.seek(0)
 
 
@@ -237,7 +232,10 @@ def _from_id3(tags: Any) -> tuple[RawTags, bool]:
     has_cover = False
     for frame in tags.values():
         name = frame.FrameID
-        if name in _ID3_FRAMES:
+        if name == "TDRC":
+            # mutagen puts a space where ID3, and tinytag, have a T.
+            raw.setdefault("date", []).extend(str(text).replace(" ", "T") for text in frame.text)
+        elif name in _ID3_FRAMES:
             raw.setdefault(_ID3_FRAMES[name], []).extend(str(text) for text in frame.text)
         elif name == "TCON":
             raw.setdefault("genre", []).extend(frame.genres)

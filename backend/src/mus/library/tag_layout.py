@@ -211,7 +211,7 @@ def _walk_mp4(window: Window, layout: Layout) -> None:
 def _walk_chunks(window: Window, layout: Layout) -> None:
     """Chunks of RIFF (little-endian) and of AIFF (big-endian)."""
     is_riff = layout.kind == "wav"
-    if window.head.startswith(b"RF64"):
+    if window.head.startswith((b"RF64", b"BW64")):
         layout.only_mutagen = True
         return
     position, found_sound = 12, False

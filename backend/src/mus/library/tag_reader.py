@@ -1,8 +1,8 @@
 """Read a file's tags: tinytag where it is fast and reads right, mutagen for the rest.
 
 Measured on full-length files (DESIGN §10): tinytag is 2 to 4 times faster on mp3, m4a and wav and a little on
-flac, but reads all of an Ogg file; mutagen reads an Ogg file's two ends. Beside this module, only its part
-`mutagen_tags` imports either library.
+flac, but reads all of an Ogg file; mutagen reads an Ogg file's two ends. Beside this module, only its parts
+`mutagen_tags` and `refused_headers` import either library.
 """
 
 # Paths are bytes here, which pathlib does not take.
