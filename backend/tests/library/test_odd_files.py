@@ -137,6 +137,30 @@ def test_a_date_of_zeros_is_none(tmp_path: Path, suffix: str, date: str) -> None
     assert (read(path).date, read(path).year) == (None, None)
 
 
+def id3v23(frames: dict[bytes, bytes]) -> bytes:
+    """A tag that is put together here, as mutagen writes none with such frames."""
+    body = b"".join(
+        name + (len(text) + 1).to_bytes(4, "big") + bytes(2) + b"\0" + text for name, text in frames.items()
+    )
+    return b"ID3\x03\0\0\0\0" + bytes([len(body) >> 7, len(body) & 0x7F]) + body
+
+
+@pytest.mark.parametrize(
+    ("year", "day", "date"),
+    [(b"2004", b"3112", "2004-12-31"), (b"2020-01-31", b"", "2020-01-31"), (b"2004", b"x", "2004")],
+)
+@pytest.mark.parametrize("genre", [b"Jazz", b"(8)"], ids=["by tinytag", "by mutagen"])
+def test_a_year_in_id3v2_is_read_as_it_stands_and_id3v1s_is_not(
+    tmp_path: Path, year: bytes, day: bytes, date: str, genre: bytes
+) -> None:
+    path = make_audio(tmp_path / "song.mp3")
+    mutagen.id3.delete(path)
+    tag = id3v23({b"TCON": genre, b"TYER": year, b"TDAT": day})
+    path.write_bytes(tag + path.read_bytes() + b"TAG" + bytes(90) + b"1999" + bytes(30) + b"\x08")
+
+    assert (read(path).date, read(path).genre) == (date, "Jazz")
+
+
 @pytest.mark.parametrize("suffix", [".mp3", ".aiff"])
 def test_a_time_of_day_has_one_form(tmp_path: Path, suffix: str) -> None:
     path = make_audio(tmp_path / f"song{suffix}", tags={"date": "2009-09-04T14:20"})

@@ -29,7 +29,7 @@ import mutagen.wavpack
 from mus.library.reading_rules import ReadingRules
 from mus.library.refused_headers import open_refused
 from mus.library.tag_layout import Layout
-from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
+from mus.library.tag_values import RawTags, bounded, dated, raw_name, sane_duration, tag_fields
 
 _READERS: dict[str, Any] = {
     "mp3": mutagen.mp3.MP3,
@@ -48,6 +48,9 @@ _READERS: dict[str, Any] = {
     "musepack": mutagen.musepack.Musepack,
     "dsf": mutagen.dsf.DSF,
 }
+_WITH_ID3 = frozenset({"mp3", "wav", "aiff", "dsf"})
+#: mutagen's translation to ID3v2.4 drops a year that is more than a year, and prefers ID3v1's.
+_AS_WRITTEN = {"translate": False}
 _ID3_FRAMES = {
     "TIT2": "title",
     "TPE1": "artist",
@@ -173,7 +176,7 @@ def _open(file: BinaryIO, kind: str) -> Any:
     if kind == "musepack":
         _refuse_endless_packets(file)
     try:
-        return _READERS[kind](file)
+        return _READERS[kind](file, **(_AS_WRITTEN if kind in _WITH_ID3 else {}))
     except (mutagen.MutagenError, IndexError):  # the latter for a WavPack file of a rare rate
         if (audio := open_refused(file, kind)) is None:
             raise
@@ -207,7 +210,7 @@ def _refuse_endless_packets(file: BinaryIO) -> None:
 def _id3_of(file: BinaryIO) -> Any:
     file.seek(0)
     try:
-        return mutagen.id3.ID3(file)
+        return mutagen.id3.ID3(file, **_AS_WRITTEN)
     except mutagen.MutagenError:
         return None
 
@@ -228,6 +231,7 @@ def _sound_format(kind: str, info: Any) -> str:
 
 def _from_id3(tags: Any) -> tuple[RawTags, bool]:
     raw: RawTags = {}
+    year = day = ""
     comments: list[tuple[bool, str]] = []
     has_cover = False
     for frame in tags.values():
@@ -235,6 +239,10 @@ def _from_id3(tags: Any) -> tuple[RawTags, bool]:
         if name == "TDRC":
             # mutagen puts a space where ID3, and tinytag, have a T.
             raw.setdefault("date", []).extend(str(text).replace(" ", "T") for text in frame.text)
+        elif name == "TYER":
+            year = str(frame.text[0]) if frame.text else ""
+        elif name == "TDAT":
+            day = str(frame.text[0]) if frame.text else ""
         elif name in _ID3_FRAMES:
             raw.setdefault(_ID3_FRAMES[name], []).extend(str(text) for text in frame.text)
         elif name == "TCON":
@@ -252,6 +260,8 @@ def _from_id3(tags: Any) -> tuple[RawTags, bool]:
             raw.setdefault(f"replaygain{frame.desc.lower()}peak", [f"{frame.peak:.6f}"])
         elif name == "APIC":
             has_cover = True
+    if year and (tags.version < (2, 4, 0) or "date" not in raw):
+        raw["date"] = [dated(year, day), *raw.get("date", ())]
     plain = [text for has_name, text in sorted(comments, key=lambda comment: comment[0]) if not has_name]
     if plain:
         raw["comment"] = plain

@@ -60,7 +60,7 @@ def _wav(file: BinaryIO) -> Any:
         elif name == b"data" and length == 0xFFFF_FFFF:
             length = data_bytes
         elif name.lower() == b"id3 " and length <= _MAX_TAG_BYTES:
-            tags = mutagen.id3.ID3(io.BytesIO(file.read(length)))
+            tags = mutagen.id3.ID3(io.BytesIO(file.read(length)), translate=False)
         if name == b"data" and info.bitrate:
             info.length = length * 8 / info.bitrate
         position += 8 + length + length % 2

@@ -22,7 +22,7 @@ from mus.library.file_reading import FileReading, FileStat, failed_reading, titl
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.safe_open import CUT_SHORT, FiniteFile, UnreadableFileError, explain, open_inside
 from mus.library.tag_layout import Layout, Window, look
-from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
+from mus.library.tag_values import RawTags, bounded, dated, raw_name, sane_duration, tag_fields
 from mus.library.track_words import derived
 
 _NAMES = {
@@ -172,9 +172,8 @@ def _amend_id3(raw: RawTags) -> None:
         owner, _, identifier = value.partition("\0")
         if owner == "http://musicbrainz.org":
             raw["musicbrainztrackid"] = [identifier]
-    date, day = raw.get("date", [""])[0], raw.get("tdat", [""])[0]
-    if len(date) == 4 and len(day) == 4 and day.isdecimal():
-        raw["date"] = [f"{date}-{day[2:]}-{day[:2]}"]
+    if "date" in raw and "tdat" in raw:
+        raw["date"] = [dated(raw["date"][0], raw["tdat"][0])]
 
 
 def _set_sound(

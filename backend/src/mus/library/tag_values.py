@@ -136,6 +136,11 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
     return fields
 
 
+def dated(year: str, day: str) -> str:
+    """The date of ID3v2.3's TYER and TDAT (day and month, as DDMM)."""
+    return f"{year}-{day[2:]}-{day[:2]}" if len(year) == 4 and len(day) == 4 and day.isdecimal() else year
+
+
 def bounded(number: float | None, highest: int) -> int | None:
     """A positive whole number up to `highest`, else None."""
     if number is None or not math.isfinite(number) or not 1 <= number <= highest:
