@@ -45,6 +45,10 @@ _LARGE_READ_BYTES = 1024 * 1024
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
 
 
+#: Tag readers ask for a few bytes dozens of times in a file, and looking this up each time takes as long.
+_read = io.BufferedReader.read
+
+
 class FiniteFile(io.BufferedReader):
     """A file for parsers that believe what it says: reads set no more memory aside than it is large.
 
@@ -59,7 +63,7 @@ class FiniteFile(io.BufferedReader):
     def read(self, size: int | None = -1, /) -> bytes:
         if size is not None and size > _LARGE_READ_BYTES:
             size = max(0, min(size, self._size_bytes - self.tell()))
-        return super().read(size)
+        return _read(self, size)
 
 
 def open_inside(root: bytes, path: bytes) -> tuple[int, os.stat_result]:
