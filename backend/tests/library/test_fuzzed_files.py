@@ -293,7 +293,7 @@ class Readers:
         self._children: dict[ReaderPool, int] = {}
 
     async def _opened(self) -> list[ReaderPool]:
-        return [ReaderPool(1, memory_limit_bytes=1024**3) for _ in range(2)]
+        return [ReaderPool(1) for _ in range(2)]
 
     def run(self, operation: Any, path: Path, *, reader: int = 0) -> Any:
         pool = self._pools[reader]
