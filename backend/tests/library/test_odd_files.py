@@ -101,6 +101,13 @@ def test_the_later_numbers_of_id3v1_and_mp4_are_their_genres(tmp_path: Path, num
     assert [read(path).genre for path in (mp3, m4a)] == [name, name]
 
 
+def test_a_number_of_no_genre_is_none(tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "song.mp3")
+    path.write_bytes(path.read_bytes() + b"TAG" + bytes(124) + b"\xc0")
+
+    assert read(path).genre is None
+
+
 @pytest.mark.parametrize("suffix", [".flac", ".mp3", ".m4a", ".wv"])
 def test_control_characters_are_left_out_of_texts_and_line_ends_are_not(tmp_path: Path, suffix: str) -> None:
     path = make_audio(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import io
 import struct
 from types import SimpleNamespace
@@ -60,7 +61,8 @@ def _wav(file: BinaryIO) -> Any:
         elif name == b"data" and length == 0xFFFF_FFFF:
             length = data_bytes
         elif name.lower() == b"id3 " and length <= _MAX_TAG_BYTES:
-            tags = mutagen.id3.ID3(io.BytesIO(file.read(length)), translate=False)
+            with contextlib.suppress(mutagen.MutagenError):
+                tags = mutagen.id3.ID3(io.BytesIO(file.read(length)), translate=False)
         if name == b"data" and info.bitrate:
             info.length = length * 8 / info.bitrate
         position += 8 + length + length % 2
@@ -88,10 +90,9 @@ def _wavpack(file: BinaryIO) -> Any:
     seconds = samples / rate if samples != 0xFFFF_FFFF else 0.0
     info = SimpleNamespace(sample_rate=rate, channels=1 if flags & 4 else 2, bitrate=0, length=seconds)
     file.seek(0)
-    try:
+    tags = None
+    with contextlib.suppress(mutagen.MutagenError):
         tags = mutagen.apev2.APEv2(file)
-    except mutagen.MutagenError:
-        tags = None
     return SimpleNamespace(info=info, tags=tags)
 
 

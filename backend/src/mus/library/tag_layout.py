@@ -13,8 +13,8 @@ from mus.library.audio_formats import mpeg_frame_length, sniff
 
 HEAD_BYTES = 4096
 _MAX_PARTS = 4096
-#: ID3's "Crossover", which tinytag 2.3 leaves out of its list: each number from here on is the next genre to it.
-_FIRST_MISNUMBERED_GENRE = 139
+#: From "Crossover" on, which tinytag 2.3 leaves out of its list: each number is the next genre to it.
+_MISNUMBERED_GENRES = range(139, 192)
 #: Frames that tinytag does not read: relative volume (ReplayGain's old form) and encrypted or linked ones.
 _ONLY_MUTAGEN = frozenset({b"RVA2", b"XRVA", b"LINK", b"AENC"})
 
@@ -150,7 +150,7 @@ def _look_at_end(window: Window, layout: Layout) -> None:
     layout.has_apev2 = tail[-32:].startswith(b"APETAGEX")
     if tail[-128:].startswith(b"TAG"):
         layout.has_apev2 |= tail[:-128][-32:].startswith(b"APETAGEX")
-        layout.only_mutagen |= _FIRST_MISNUMBERED_GENRE <= tail[-1] < 255
+        layout.only_mutagen |= tail[-1] in _MISNUMBERED_GENRES
 
 
 def _walk_flac(window: Window, start: int, layout: Layout) -> None:
