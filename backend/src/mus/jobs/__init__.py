@@ -33,6 +33,8 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "process_slow_metadata": frozenset({Queue.LOW}),
     "listen_to_tracks": frozenset({Queue.LOW}),
     "purge_trash": frozenset({Queue.LOW}),
+    "empty_trash": frozenset({Queue.MEDIUM}),
+    "renew_words": frozenset({Queue.MEDIUM}),
     "call_admin_webhook": frozenset({Queue.MEDIUM}),
     "prune_history": frozenset({Queue.LOW}),
     "prune_thumbnails": frozenset({Queue.LOW}),

@@ -22,7 +22,7 @@ from mus.library.cover_thumbnails import (
     write_thumbnails,
 )
 from mus.library.file_reading import FileStat
-from mus.library.safe_open import CUT_SHORT, UnreadableFileError, explain, open_inside
+from mus.library.safe_open import CUT_SHORT, FiniteFile, UnreadableFileError, explain, open_inside
 from mus.library.sound import SoundHash, kind_of, opened_sound, packets
 from mus.library.tag_layout import Layout, Window, look
 
@@ -86,7 +86,7 @@ def analyse(root: bytes, path: bytes, thumbnails_dir: Path) -> Analysis:
     try:
         descriptor, before = open_inside(root, path)
         stat = FileStat.of(before)
-        with open(descriptor, "rb") as file:
+        with FiniteFile(descriptor, before.st_size) as file:
             if before.st_size == 0:
                 raise UnreadableFileError("The file is empty")
             layout = look(Window(descriptor, before.st_size))

@@ -93,7 +93,7 @@ def sniff(head: bytes) -> str | None:
         return min(found)[1] if found else None
     if head[4:8] == b"ftyp" or head[4:8] in {b"moov", b"mdat", b"wide", b"free", b"skip"}:
         return "mp4"
-    if head.startswith((b"RIFF", b"RF64")) and head[8:12] == b"WAVE":
+    if head.startswith((b"RIFF", b"RF64", b"BW64")) and head[8:12] == b"WAVE":
         return "wav"
     if head.startswith(b"FORM") and head[8:12] in {b"AIFF", b"AIFC"}:
         return "aiff"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import base64
 import binascii
 from collections.abc import Iterable
-from types import SimpleNamespace
 from typing import Any, BinaryIO
 
 import mutagen
@@ -28,8 +27,9 @@ import mutagen.wave
 import mutagen.wavpack
 
 from mus.library.reading_rules import ReadingRules
+from mus.library.refused_headers import open_refused
 from mus.library.tag_layout import Layout
-from mus.library.tag_values import RawTags, bounded, raw_name, sane_duration, tag_fields
+from mus.library.tag_values import RawTags, bounded, dated, raw_name, sane_duration, tag_fields
 
 READERS: dict[str, Any] = {
     "mp3": mutagen.mp3.MP3,
@@ -48,6 +48,9 @@ READERS: dict[str, Any] = {
     "musepack": mutagen.musepack.Musepack,
     "dsf": mutagen.dsf.DSF,
 }
+_WITH_ID3 = frozenset({"mp3", "wav", "aiff", "dsf"})
+#: mutagen's translation to ID3v2.4 drops a year that is more than a year, and prefers ID3v1's.
+_AS_WRITTEN = {"translate": False}
 _ID3_FRAMES = {
     "TIT2": "title",
     "TPE1": "artist",
@@ -55,7 +58,6 @@ _ID3_FRAMES = {
     "TALB": "album",
     "TRCK": "tracknumber",
     "TPOS": "discnumber",
-    "TDRC": "date",
     "TCOM": "composer",
     "TCMP": "compilation",
     "TSOT": "titlesort",
@@ -80,6 +82,8 @@ _MP4_ATOMS = {
 }
 _MUSICBRAINZ_OWNER = "http://musicbrainz.org"
 _FRONT_COVER = 3
+#: Before the sound of a Musepack file there are five.
+_MAX_PACKETS = 1024
 
 
 def read(file: BinaryIO, layout: Layout, rules: ReadingRules) -> dict[str, Any] | None:
@@ -137,12 +141,23 @@ def raw_tags(tags: Any) -> tuple[RawTags, bool]:
     if isinstance(tags, mutagen.apev2.APEv2):
         return _from_apev2(tags), any(name.lower().startswith("cover art") for name in tags)
     raw: RawTags = {}
-    values = tags.as_dict()
-    for name, listed in values.items():
+    has_cover = False
+    for name, value in _in_order(tags):
         plain = raw_name(name.removeprefix("WM/"))
-        if plain not in {"metadatablockpicture", "coverart", "picture"}:
-            raw.setdefault(plain, []).extend(str(value) for value in listed)
-    return raw, any(raw_name(n) in {"metadatablockpicture", "coverart", "wmpicture"} for n in values)
+        if plain in {"metadatablockpicture", "coverart", "picture"}:
+            has_cover |= plain != "picture" or name.startswith("WM/")
+        else:
+            raw.setdefault(plain, []).append(str(value))
+    return raw, has_cover
+
+
+def _in_order(tags: Any) -> Iterable[tuple[str, Any]]:
+    """A Vorbis comment's or an ASF file's tags as they stand in the file.
+
+    mutagen's `as_dict` gives the former in the order of a set, another one in each process: two names for one thing
+    (ALBUM ARTIST, ENSEMBLE) would change places from scan to scan.
+    """
+    return list.__iter__(tags)
 
 
 def fill_from_apev2(file: BinaryIO, raw: RawTags) -> None:
@@ -158,20 +173,44 @@ def fill_from_apev2(file: BinaryIO, raw: RawTags) -> None:
 
 def _open(file: BinaryIO, kind: str) -> Any:
     file.seek(0)
+    if kind == "musepack":
+        _refuse_endless_packets(file)
     try:
-        return READERS[kind](file)
-    except mutagen.MutagenError:
-        if kind != "mp3":
+        return READERS[kind](file, **(_AS_WRITTEN if kind in _WITH_ID3 else {}))
+    except (mutagen.MutagenError, IndexError):  # the latter for a WavPack file of a rare rate
+        if (audio := open_refused(file, kind)) is None:
             raise
-        # The tag is broken; the sound may still play.
+        return audio
+
+
+def _refuse_endless_packets(file: BinaryIO) -> None:
+    """A packet of Musepack 8 that says it is shorter than its own header: mutagen 1.48 reads it for ever."""
+    if file.read(4) != b"MPCK":
         file.seek(0)
-        return SimpleNamespace(info=mutagen.mp3.MPEGInfo(file), tags=None)
+        return
+    position = 4
+    for _ in range(_MAX_PACKETS):
+        file.seek(position)
+        packet = file.read(11)
+        if len(packet) < 3 or packet.startswith((b"AP", b"SE")):
+            break
+        size = length = 0
+        for byte in packet[2:]:
+            size, length = size << 7 | byte & 0x7F, length + 1
+            if byte < 0x80:
+                break
+        if size < 2 + length:
+            raise mutagen.MutagenError("a packet that does not end")
+        position += size
+    else:
+        raise mutagen.MutagenError("too many packets before the sound")
+    file.seek(0)
 
 
 def _id3_of(file: BinaryIO) -> Any:
     file.seek(0)
     try:
-        return mutagen.id3.ID3(file)
+        return mutagen.id3.ID3(file, **_AS_WRITTEN)
     except mutagen.MutagenError:
         return None
 
@@ -182,16 +221,29 @@ def _sound_format(kind: str, info: Any) -> str:
     if kind != "mp4":
         return kind
     codec = str(info.codec)
-    return "aac" if codec.startswith("mp4a") else codec.strip().lower()[:16] or "mp4"
+    if codec.startswith("mp4a"):
+        return "aac"
+    return (
+        "".join(char for char in codec.lower() if char.isascii() and (char.isalnum() or char in "-._"))[:16]
+        or "mp4"
+    )
 
 
 def _from_id3(tags: Any) -> tuple[RawTags, bool]:
     raw: RawTags = {}
+    year = day = ""
     comments: list[tuple[bool, str]] = []
     has_cover = False
     for frame in tags.values():
         name = frame.FrameID
-        if name in _ID3_FRAMES:
+        if name == "TDRC":
+            # mutagen puts a space where ID3, and tinytag, have a T.
+            raw.setdefault("date", []).extend(str(text).replace(" ", "T") for text in frame.text)
+        elif name == "TYER":
+            year = str(frame.text[0]) if frame.text else ""
+        elif name == "TDAT":
+            day = str(frame.text[0]) if frame.text else ""
+        elif name in _ID3_FRAMES:
             raw.setdefault(_ID3_FRAMES[name], []).extend(str(text) for text in frame.text)
         elif name == "TCON":
             raw.setdefault("genre", []).extend(frame.genres)
@@ -208,6 +260,8 @@ def _from_id3(tags: Any) -> tuple[RawTags, bool]:
             raw.setdefault(f"replaygain{frame.desc.lower()}peak", [f"{frame.peak:.6f}"])
         elif name == "APIC":
             has_cover = True
+    if year and (tags.version < (2, 4, 0) or "date" not in raw):
+        raw["date"] = [dated(year, day), *raw.get("date", ())]
     plain = [text for has_name, text in sorted(comments, key=lambda comment: comment[0]) if not has_name]
     if plain:
         raw["comment"] = plain
@@ -277,13 +331,10 @@ def _pictures(tags: Any) -> Iterable[Any]:
                 kind = _FRONT_COVER if "front" in name.lower() else 0
                 yield _Picture(kind, bytes(value.value).partition(b"\0")[2])
     else:
-        values = tags.as_dict()
-        for name, listed in values.items():
-            plain = raw_name(name.removeprefix("WM/"))
-            for value in listed:
-                picture = _picture_of(plain, value)
-                if picture is not None:
-                    yield picture
+        for name, value in _in_order(tags):
+            picture = _picture_of(raw_name(name.removeprefix("WM/")), value)
+            if picture is not None:
+                yield picture
 
 
 def _picture_of(name: str, value: Any) -> Any | None:

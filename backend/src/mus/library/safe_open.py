@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import errno
+import io
 import os
 import stat
 from functools import lru_cache
@@ -40,7 +41,29 @@ _KINDS = {
     stat.S_IFDIR: "a folder",
 }
 _TEMPORARY_ERRNOS = frozenset({errno.EAGAIN, errno.ENOMEM, errno.ENFILE, errno.EMFILE, errno.ESTALE})
+_LARGE_READ_BYTES = 1024 * 1024
 _FLAGS = os.O_RDONLY | os.O_NONBLOCK | os.O_CLOEXEC | os.O_NOCTTY
+
+
+#: Tag readers ask for a few bytes dozens of times in a file, and looking this up each time takes as long.
+_read = io.BufferedReader.read
+
+
+class FiniteFile(io.BufferedReader):
+    """A file for parsers that believe what it says: reads set no more memory aside than it is large.
+
+    Python makes room for all that is asked for, so that a length of some gigabytes would end at a reader's memory
+    limit or not, by what that reader has done before. Takes over the descriptor.
+    """
+
+    def __init__(self, descriptor: int, size_bytes: int) -> None:
+        super().__init__(io.FileIO(descriptor), 8192)
+        self._size_bytes = size_bytes
+
+    def read(self, size: int | None = -1, /) -> bytes:
+        if size is not None and size > _LARGE_READ_BYTES:
+            size = max(0, min(size, self._size_bytes - self.tell()))
+        return _read(self, size)
 
 
 def open_inside(root: bytes, path: bytes) -> tuple[int, os.stat_result]:

@@ -13,6 +13,8 @@ from mus.library.audio_formats import mpeg_frame_length, sniff
 
 HEAD_BYTES = 4096
 _MAX_PARTS = 4096
+#: From "Crossover" on, which tinytag 2.3 leaves out of its list: each number is the next genre to it.
+_MISNUMBERED_GENRES = range(139, 192)
 #: Frames that tinytag does not read: relative volume (ReplayGain's old form) and encrypted or linked ones.
 _ONLY_MUTAGEN = frozenset({b"RVA2", b"XRVA", b"LINK", b"AENC"})
 
@@ -70,7 +72,7 @@ def look(window: Window) -> Layout:
     if layout.kind == "mp3":
         layout.only_mutagen |= not _frames_follow(layout.head, window.size - start)
     if layout.kind in {"mp3", "aac"}:
-        _look_for_apev2(window, layout)
+        _look_at_end(window, layout)
     elif layout.kind == "flac":
         _walk_flac(window, start, layout)
     elif layout.kind == "mp4":
@@ -117,11 +119,17 @@ def _walk_id3v2(window: Window, layout: Layout) -> int:
             break
         if name == b"APIC":
             layout.has_cover = True
-        elif name in _ONLY_MUTAGEN:
+        elif name in _ONLY_MUTAGEN or (name == b"TCON" and _is_coded(window.at(position + 10, min(length, 16)))):
             break
         position += 10 + length
     layout.only_mutagen = True
     return end
+
+
+def _is_coded(genre: bytes) -> bool:
+    """Whether a genre is given by number, as "17" and "(4)(51)Eurodisco": tinytag reads the first one at most."""
+    text = genre[1:].replace(b"\0", b"").lstrip(b"\xff\xfe\xef\xbb\xbf")
+    return text[:1] == b"(" or text[:1].isdigit()
 
 
 def _frames_follow(head: bytes, available: int) -> bool:
@@ -136,11 +144,13 @@ def _frames_follow(head: bytes, available: int) -> bool:
     return True
 
 
-def _look_for_apev2(window: Window, layout: Layout) -> None:
+def _look_at_end(window: Window, layout: Layout) -> None:
+    """For an APEv2 tag, perhaps before an ID3v1 tag, and for that one's genre."""
     tail = window.at(max(0, window.size - 160), 160)
-    layout.has_apev2 = tail[-32:].startswith(b"APETAGEX") or (
-        tail[-128:].startswith(b"TAG") and tail[:-128][-32:].startswith(b"APETAGEX")
-    )
+    layout.has_apev2 = tail[-32:].startswith(b"APETAGEX")
+    if tail[-128:].startswith(b"TAG"):
+        layout.has_apev2 |= tail[:-128][-32:].startswith(b"APETAGEX")
+        layout.only_mutagen |= tail[-1] in _MISNUMBERED_GENRES
 
 
 def _walk_flac(window: Window, start: int, layout: Layout) -> None:
@@ -193,13 +203,15 @@ def _walk_mp4(window: Window, layout: Layout) -> None:
         if inner is None:
             return
         position, end = inner[1] + skipped, min(inner[2], window.size)
-    layout.has_cover = any(name == b"covr" for name, _, _ in _mp4_atoms(window, position, end))
+    names = {name for name, _, _ in _mp4_atoms(window, position, end)}
+    layout.has_cover = b"covr" in names
+    layout.only_mutagen |= b"gnre" in names  # a genre by its number
 
 
 def _walk_chunks(window: Window, layout: Layout) -> None:
     """Chunks of RIFF (little-endian) and of AIFF (big-endian)."""
     is_riff = layout.kind == "wav"
-    if window.head.startswith(b"RF64"):
+    if window.head.startswith((b"RF64", b"BW64")):
         layout.only_mutagen = True
         return
     position, found_sound = 12, False

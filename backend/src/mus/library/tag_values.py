@@ -73,6 +73,10 @@ _TEXTS = (
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*(\d{1,9})(?:\s*/\s*(\d{1,9}))?")
 _YEAR = re.compile(r"(?<!\d)([12]\d{3})(?!\d)")
+#: Of C0 and C1 but tab and line ends. A terminal acts on them, and no display shows them.
+_CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f-\x9f]")
+#: A date says a digit at least; taggers write 0 and 0000-00-00 for "no date".
+_SAYS_A_DATE = re.compile(r"[1-9]")
 _FLOAT = re.compile(r"\s*([+-]?\d{1,9}(?:[.,]\d{1,20})?(?:e[+-]?\d{1,2})?)", re.IGNORECASE)
 
 
@@ -84,14 +88,14 @@ def raw_name(name: str) -> str:
 
 
 def clean_text(value: str, limit: int = SHORT_TEXT) -> str:
-    """Valid UTF-8 without NUL and outer space, at most `limit` characters."""
+    """Valid UTF-8 without control characters and outer space, at most `limit` characters. Line ends stay."""
     if len(value) > limit:
         value = value[:limit]
     if not value.isascii():
         # A byte order mark opens each further value of an ID3v2 UTF-16 frame.
         value = value.encode("utf-8", "replace").decode("utf-8").replace("\ufeff", "")
-    if "\0" in value:
-        value = value.replace("\0", "")
+    if not value.isprintable():
+        value = _CONTROLS.sub("", value)
     return value.strip()
 
 
@@ -118,7 +122,8 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
         fields["lyrics"] = lyrics
     for field in ("track", "disc"):
         _number_and_total(raw, field, fields)
-    if date := _first(raw, "date", DATE_TEXT) or _first(raw, "year", DATE_TEXT):
+    dates = (_first(raw, name, DATE_TEXT) for name in ("date", "year"))
+    if date := next((text for text in dates if text and _SAYS_A_DATE.search(text)), None):
         fields["date"] = date
         if year := _YEAR.search(date):
             fields["year"] = int(year[1])
@@ -129,6 +134,11 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
     if replaygain := _replaygain(raw, is_opus=is_opus):
         fields["replaygain"] = replaygain
     return fields
+
+
+def dated(year: str, day: str) -> str:
+    """The date of ID3v2.3's TYER and TDAT (day and month, as DDMM)."""
+    return f"{year}-{day[2:]}-{day[:2]}" if len(year) == 4 and len(day) == 4 and day.isdecimal() else year
 
 
 def bounded(number: float | None, highest: int) -> int | None:
