@@ -69,6 +69,15 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/tracks/upload?path=%2Fa.mp3", "x", 422, "path: Must be a path inside the library: '' is no name"),
     ("POST", "/tracks/upload?path=a.mp3&library=no", "x", 404, "There is no library 'no'"),
     ("POST", "/tracks/upload?path=a.mp3", "x", 400, "This file cannot be taken: This is not an mp3 file"),
+    # duplicates and the trash
+    ("GET", "/duplicates?kind=title", None, 422, "kind: Must be 'sound' or 'tags'"),
+    ("GET", "/duplicates?cursor=!", None, 400, "The cursor is not one of ours"),
+    ("GET", "/duplicates?library=no", None, 404, "There is no library 'no'"),
+    ("GET", "/trash?cursor=!", None, 400, "The cursor is not one of ours"),
+    ("GET", "/trash?library=no", None, 404, "There is no library 'no'"),
+    ("DELETE", "/trash?library=no", None, 404, "There is no library 'no'"),
+    ("DELETE", "/trash/99999", None, 404, "There is no track 99999"),
+    ("DELETE", f"/trash/{LIVE}", None, 409, "Track {live} is not in the trash"),
     # jobs: unknown, in the wrong state, not to be meant
     ("GET", "/jobs/nobody", None, 404, "There is no job nobody"),
     ("GET", "/jobs/nobody/events", None, 404, "There is no job nobody"),
