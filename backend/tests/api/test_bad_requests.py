@@ -69,6 +69,12 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/tracks/upload?path=%2Fa.mp3", "x", 422, "path: Must be a path inside the library: '' is no name"),
     ("POST", "/tracks/upload?path=a.mp3&library=no", "x", 404, "There is no library 'no'"),
     ("POST", "/tracks/upload?path=a.mp3", "x", 400, "This file cannot be taken: This is not an mp3 file"),
+    # libraries
+    ("GET", "/libraries/no", None, 404, "There is no library 'no'"),
+    ("POST", "/libraries", {"name": "New"}, 422, "root: Is missing"),
+    ("PATCH", "/libraries/no", {"name": "New"}, 404, "There is no library 'no'"),
+    ("DELETE", "/libraries/no", None, 404, "There is no library 'no'"),
+    ("GET", "/tracks/99/waveform", None, 404, "There is no track 99"),
     # duplicates and the trash
     ("GET", "/duplicates?kind=title", None, 422, "kind: Must be 'sound' or 'tags'"),
     ("GET", "/duplicates?cursor=!", None, 400, "The cursor is not one of ours"),
