@@ -179,7 +179,11 @@ async def test_unknown_addresses_and_methods_are_problems_too(client: Client) ->
         assert answer.headers["content-type"] == "application/problem+json"
         if method != "HEAD":
             assert answer.json()["status"] == status
-    for path, allowed in [("/tracks", "GET"), ("/tracks/1", "DELETE, GET"), ("/tracks/1/cover", "GET, HEAD")]:
+    for path, allowed in [
+        ("/tracks", "GET, PATCH"),
+        ("/tracks/1", "DELETE, GET, PATCH"),
+        ("/tracks/1/cover", "GET, HEAD"),
+    ]:
         assert (await client.request("PUT", path)).headers["allow"] == allowed
 
 

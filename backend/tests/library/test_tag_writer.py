@@ -14,12 +14,13 @@ import mutagen.id3
 import mutagen.wave
 import pytest
 import pyvips
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, assume, given, settings
 from hypothesis import strategies as st
 from pydantic import ValidationError
 
 from audio_files import SUFFIXES, make_audio, tag_apev2
 from mus.library.edit_order import EditedCopy, EditOrder, Picture
+from mus.library.misread_text import repaired
 from mus.library.sound import hear
 from mus.library.tag_changes import TagChanges
 from mus.library.tag_reader import read_tags
@@ -285,6 +286,9 @@ def test_whatever_text_is_taken_reads_back_as_it_was(
         changes = TagChanges(title=title, artists=names, comment=comment)
     except ValidationError:
         return  # nothing but spaces
+    # What looks like a wrong encoding is read as what it looks like.
+    written = {"title": [title], "artist": names, "comment": [comment]}
+    assume(repaired(written) == written)
     file = make_audio(tmp_path / f"x{suffix}", seconds=0.2, tags=OLD)
     heard = sound(file)
     copy = edit(file, changes, id3_version=version)

@@ -62,6 +62,11 @@ async def test_the_migrations_make_the_tables_of_the_models(database: Database) 
 
     async with database.reading() as session:
         differences = await (await session.connection()).run_sync(compare)
+        if database.is_sqlite:
+            # By ALTER TABLE: what that says of deletion, SQLAlchemy does not read.
+            differences = [difference for difference in differences if not difference[0].endswith("_fk")]
+            key = (await session.execute(text("PRAGMA foreign_key_list(schedules)"))).one()
+            assert (key.table, key[3], key.on_delete) == ("libraries", "library_id", "CASCADE")
     # Each database has a search index of its own, which no model tells of.
     assert all(
         item.name == "ix_tracks_words" or (what == "remove_table" and item.name.startswith("tracks_fts"))

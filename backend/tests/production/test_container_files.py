@@ -22,7 +22,7 @@ DOCKERFILE = (DOCKER / "production" / "Dockerfile").read_text(encoding="utf-8")
 COMPOSE = yaml.safe_load((DOCKER / "docker-compose.yml").read_text(encoding="utf-8"))
 NAMES = {f"MUS_{name.upper()}" for name in Settings.model_fields}
 WORKER = (
-    "mus worker mus.jobs.file_system_jobs mus.jobs.metadata_jobs "
+    "mus worker mus.jobs.file_system_jobs mus.jobs.edit_jobs mus.jobs.metadata_jobs "
     "--queue high_priority --queue medium_priority --queue low_priority"
 )
 

@@ -59,6 +59,8 @@ async def test_edits_and_renames_bring_no_job_of_the_watcher_even_before_they_ar
                 assert result_of(job) == {"edited": 1, "renamed": 1}
             (scene.music / "last.flac").write_bytes(b"somebody else's")
             await scene.wait_for("process_file_created", b"last.flac")
+            for created in await library.jobs("process_file_created"):
+                await library.ended(created.id)
             result = await library.scan()
             assert (result["updated"], result["moved"], result["missing"]) == (0, 0, 0)
         jobs = [(task, paths) for task, paths in await _watched_jobs(scene) if task != "scan_library"]
