@@ -18,7 +18,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.listening import ASPECT_VERSIONS, Aspect
-from mus.persistence.models import Job, Track, TrackSound, utc_now
+from mus.persistence.models import Edit, Job, Track, TrackSound, utc_now
 from mus.persistence.track_sounds import loudness_of
 from waiting import until
 
@@ -286,3 +286,42 @@ async def test_a_file_that_vanished_is_tried_a_few_times_and_not_for_ever(music:
         sound = (await heard(music))["1.flac"]
         assert sound is not None
         assert (sound.attempts, *versions(sound)) == (3, 0, 0, 0)
+
+
+@on_sqlite
+@pytest.mark.parametrize("suffix", [".flac", ".opus"])
+async def test_what_was_measured_is_written_into_files_when_asked_and_can_be_taken_back(
+    library: MusicLibrary, suffix: str
+) -> None:
+    for number in (1, 2):
+        tags = {"title": str(number), "album": "One", "albumartist": "Somebody"}
+        make_audio(library.root / f"{number}{suffix}", tags=tags, pitch=number, seconds=1.0)
+    await library.scan()
+    await heard(library)
+    tracks = await library.tracks()
+    ids = [track.id for track in tracks.values()]
+    job = await library.run("edit_tracks", Queue.MEDIUM, track_ids=ids, changes={"replaygain": "measured"})
+    assert job.result == {"edited": 2, "failures": []}
+    async with library.runtime.database.reading() as session:
+        for track in (await library.tracks()).values():
+            measured = await loudness_of(session, track)
+            assert measured.track is not None
+            assert measured.album is not None
+            written = track.replaygain or {}
+            assert written["track_gain"] == pytest.approx(measured.track.gain_db, abs=0.01)
+            assert written["album_gain"] == pytest.approx(measured.album.gain_db, abs=0.01)
+    assert all((await heard(library)).values()), "the sounds are what they were"
+    async with library.runtime.database.reading() as session:
+        edits = (await session.scalars(select(Edit.id))).all()
+    assert (await library.run("undo_edits", edit_ids=list(edits))).state == "succeeded"
+    assert [track.replaygain for track in (await library.tracks()).values()] == [None, None]
+
+
+@on_sqlite
+async def test_what_is_not_measured_yet_cannot_be_written(music: MusicLibrary) -> None:
+    music.write("1.mp3")
+    async with worker_of(music.runtime):
+        await music.scan()
+        [track] = (await music.tracks()).values()
+        job = await music.run("edit_track", track_id=track.id, changes={"replaygain": "measured"})
+    assert (job.state, job.error_message) == ("failed", "The loudness of 1.mp3 is not known, or not yet")

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 from mus.broker.job_runner import RunningJob
@@ -16,6 +17,8 @@ from mus.library.paths import shown
 from mus.library.tag_changes import TagChanges
 from mus.persistence.edit_repository import edit_named, picture_data, refuse_undo
 from mus.persistence.models import Edit, Track
+from mus.persistence.track_repository import track_named
+from mus.persistence.track_sounds import TrackLoudness, loudness_of
 
 #: Failures that the result tells one by one; the rest is counted.
 _TOLD = 100
@@ -136,7 +139,7 @@ class EditBatch(_Batch):
     async def _do(self, item: int) -> None:
         outcomes: dict[str, EditOutcome] = {}
         if not self._changes.is_empty:
-            outcomes["edited"] = await edit_tags(self._job, item, self._wanted)
+            outcomes["edited"] = await edit_tags(self._job, item, await self._wanted_of(item))
         if self._pattern is not None:
             outcomes["renamed"] = await rename_track(self._job, item, pattern=self._pattern)
         for name, outcome in outcomes.items():
@@ -147,6 +150,18 @@ class EditBatch(_Batch):
         if all(outcome.edit_id is None for outcome in outcomes.values()):
             self._count("unchanged")
 
+    async def _wanted_of(self, track_id: int) -> WantedTags:
+        """Raises UserFixableError while the track's loudness is to be written and is not known."""
+        if not self._changes.wants_measured:
+            return self._wanted
+        async with services().database.reading() as session:
+            track = await track_named(session, track_id)
+            found = await loudness_of(session, track)
+        values = _replaygain(found)
+        if "track_gain" not in values:
+            raise UserFixableError(f"The loudness of {shown(track.path)} is not known, or not yet")
+        return replace(self._wanted, tags=self._changes.with_replaygain(values).raw())
+
     async def _fail(self, item: int, message: str) -> None:
         if await done_by(self._job, item, "tags", None) is not None:
             self._count("edited")  # it is the name that failed
@@ -156,6 +171,17 @@ class EditBatch(_Batch):
         async with services().database.reading() as session:
             track = await session.get(Track, item)
         return {"track_id": item, "path": None if track is None else shown(track.path)}
+
+
+def _replaygain(found: TrackLoudness) -> dict[str, float]:
+    """What is known of it; of an album that is not known whole, nothing."""
+    values = {
+        f"{whose}_{what}": value
+        for whose, loudness in (("track", found.track), ("album", found.album))
+        if loudness is not None and loudness.gain_db is not None
+        for what, value in (("gain", loudness.gain_db), ("peak", loudness.true_peak))
+    }
+    return {name: value for name, value in values.items() if value is not None}
 
 
 class UndoBatch(_Batch):

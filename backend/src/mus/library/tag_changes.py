@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping
-from typing import Annotated, Any
+from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, WithJsonSchema, model_validator
 
@@ -128,7 +128,9 @@ class TagChanges(_Changes):
     album_artist_sort: Line | None = None
     album_sort: Line | None = None
     musicbrainz: MusicBrainzChanges | None = None
-    replaygain: ReplayGainChanges | None = None
+    replaygain: ReplayGainChanges | Literal["measured"] | None = Field(
+        default=None, description="`measured`: what mus has measured of each track and its album"
+    )
     cover: PictureId | None = Field(
         default=None, description="Id of a picture from `POST /pictures`; null removes every picture in the file"
     )
@@ -146,7 +148,16 @@ class TagChanges(_Changes):
 
     @property
     def is_empty(self) -> bool:
-        return not self.raw() and "cover" not in self.model_fields_set
+        return not self.raw() and "cover" not in self.model_fields_set and not self.wants_measured
+
+    @property
+    def wants_measured(self) -> bool:
+        """Whether each track's own measured ReplayGain is to be written: `with_replaygain` says what that is."""
+        return self.replaygain == "measured"
+
+    def with_replaygain(self, values: Mapping[str, float]) -> TagChanges:
+        """The same changes with these ReplayGain values in the place of `measured`."""
+        return TagChanges.model_validate(self.as_json() | {"replaygain": dict(values)})
 
     def raw(self) -> RawChanges:
         """By raw names; without the cover."""
@@ -166,7 +177,7 @@ class TagChanges(_Changes):
         self._add_names(raw, "artist", "artists", "artist")
         self._add_names(raw, "album_artist", "album_artists", "albumartist")
         for part, names in (("musicbrainz", _MUSICBRAINZ), ("replaygain", _REPLAYGAIN)):
-            if part in self.model_fields_set:
+            if part in self.model_fields_set and getattr(self, part) != "measured":
                 self._add_part(raw, getattr(self, part), names)
         return raw
 
