@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import subprocess
+import sys
 import unicodedata
 
 import pytest
@@ -66,6 +69,21 @@ def test_an_article_does_not_count_unless_it_is_all_there_is(name: str, key: str
 def test_articles_can_be_others_or_none() -> None:
     assert sort_key("Die Ärzte", ReadingRules(articles="die der das").sorted_without) == "arzte"
     assert sort_key("The Beatles", ReadingRules(articles="").sorted_without) == "the beatles"
+
+
+def test_the_articles_are_in_one_order_in_every_process() -> None:
+    program = "from mus.library.reading_rules import DEFAULT_RULES; print(DEFAULT_RULES.sorted_without)"
+    orders = {
+        subprocess.run(
+            [sys.executable, "-P", "-c", program],
+            env=os.environ | {"PYTHONHASHSEED": seed},
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout
+        for seed in ("1", "2", "3")
+    }
+    assert len(orders) == 1
 
 
 @pytest.mark.parametrize(

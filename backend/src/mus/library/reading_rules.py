@@ -24,7 +24,7 @@ class ReadingRules:
     _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
-        parts = sorted(set(self.separators.split()), key=len, reverse=True)
+        parts = sorted(set(self.separators.split()), key=lambda part: (-len(part), part))
         # A word separates only where it stands alone: "feat." does, "featuring" does not begin with one.
         patterns = [rf"(?<=\s){re.escape(part)}(?=\s)" if part[0].isalnum() else re.escape(part) for part in parts]
         pattern = re.compile("|".join(patterns), re.IGNORECASE) if patterns else None
@@ -45,7 +45,9 @@ class ReadingRules:
     @cached_property
     def sorted_without(self) -> tuple[str, ...]:
         """The articles, folded, the longest first."""
-        return tuple(sorted({folded(article) for article in self.articles.split()}, key=len, reverse=True))
+        articles = {folded(article) for article in self.articles.split()}
+        # In one order in every process: what is made by these rules is told by it.
+        return tuple(sorted(articles, key=lambda article: (-len(article), article)))
 
 
 DEFAULT_RULES = ReadingRules()
