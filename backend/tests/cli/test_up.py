@@ -58,7 +58,7 @@ def test_it_comes_up_scans_and_stops_without_a_trace(
         assert up.processes() == {}
 
 
-@pytest.mark.parametrize("part", ["worker", "serve", "watch"])
+@pytest.mark.parametrize("part", ["worker", "serve-and-watch"])
 def test_a_part_that_is_killed_comes_back(tmp_path: Path, music: Path, part: str) -> None:
     with mus_up(tmp_path, "--music", music) as up:
         address = up.address()
@@ -82,7 +82,7 @@ def test_a_part_that_is_killed_comes_back(tmp_path: Path, music: Path, part: str
 def test_when_it_is_killed_everything_ends(tmp_path: Path, music: Path) -> None:
     with mus_up(tmp_path, "--music", music) as up:
         up.address()
-        for part in ("worker", "serve", "watch"):
+        for part in ("worker", "serve-and-watch"):
             up.part(part)
         up.process.kill()
         up.process.wait()

@@ -3,9 +3,6 @@
 from __future__ import annotations
 
 import gc
-import logging
-import os
-import sys
 from typing import Annotated, Any, NoReturn
 
 import typer
@@ -26,8 +23,7 @@ from mus.cli import (
     trash,
     up,
 )
-from mus.cli.options import WrongUsageError
-from mus.errors import BadRequestError, MusError
+from mus.cli.exit_status import complain, leave, status_of
 
 #: What the parser of the command line raises: typer's public errors derive from it.
 _ParserError: Any = typer.BadParameter.__mro__[1]
@@ -86,44 +82,24 @@ app.command("worker")(parts.worker)
 app.command("watch")(parts.watch)
 app.command("prepare", hidden=True)(migrate.prepare)
 app.command("first-scan", hidden=True)(scan.first_scan)
+app.command("serve-and-watch", hidden=True)(parts.serve_and_watch)
 app.command("report-dead", hidden=True)(parts.report_dead)
 app.command("broker", hidden=True)(parts.broker)
 app.command("supervisor-events", hidden=True)(supervisor_events.supervisor_events)
 
 
 def main() -> NoReturn:
-    """The entry point: exit status 0, 1 for what went wrong, 2 for wrong usage, 130 after Ctrl-C."""
+    """The entry point; the exit status is that of `exit_status.status_of`."""
     # Imports make no garbage worth looking for, and they are half the time of a short command.
     gc.disable()
-    status = _run()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        status = status or 1
-    logging.shutdown()
-    # Nothing is left to be done: taking the modules apart would cost as much as a scan without changes.
-    os._exit(status)
+    leave(status_of(_run))
 
 
-def _run() -> int:
+def _run() -> object:
     try:
-        status = app(prog_name="mus", standalone_mode=False)
+        return app(prog_name="mus", standalone_mode=False)
     except _ParserError as error:
-        _complain(error.format_message())
+        complain(error.format_message())
         return 2
-    except (WrongUsageError, BadRequestError) as error:
-        _complain(error.user_message)
-        return 2
-    except MusError as error:
-        _complain(error.user_message)
-        return 1
-    except (KeyboardInterrupt, typer.Abort):
+    except typer.Abort:
         return 130
-    except BrokenPipeError:
-        return 1  # whoever read us has had enough (`mus jobs | head`)
-    return status if isinstance(status, int) else 0
-
-
-def _complain(message: str) -> None:
-    print("mus:", " ".join(message.split()), file=sys.stderr)

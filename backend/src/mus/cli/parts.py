@@ -87,6 +87,11 @@ def worker(
     """
     settings = read_settings(data_dir=data)
     _begin(settings, "worker")
+    run_worker_part(settings, modules, queue)
+
+
+def run_worker_part(settings: Settings, modules: list[str] | None = None, queue: list[str] | None = None) -> None:
+    """Raises WrongUsageError for a queue or a module that is not there."""
     from mus.broker.queues import Queue, queue_named
     from mus.cli.event_loop import run
     from mus.worker import load_job_modules, run_worker
@@ -116,6 +121,34 @@ def watch(music: MusicOption = None, data: DataOption = None) -> None:
 
     _know_the_music(settings)
     run(run_watcher(settings))
+
+
+def serve_and_watch(data: DataOption = None) -> None:
+    """`mus serve` and `mus watch` in one process, for `mus up`."""
+    settings = read_settings(data_dir=data)
+    _begin(settings, "api")
+    run_serve_and_watch(settings)
+
+
+def run_serve_and_watch(settings: Settings) -> None:
+    from mus.cli.event_loop import run
+
+    run(_serve_and_watch(settings))
+
+
+async def _serve_and_watch(settings: Settings) -> None:
+    """Until SIGTERM or SIGINT: watching ends first, since it makes jobs, then serving."""
+    from mus.api.server import serving
+    from mus.broker.runtime import opened
+    from mus.watcher.watcher import load_jobs, watch
+
+    load_jobs()
+    stopping = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        loop.add_signal_handler(number, stopping.set)
+    async with opened(settings) as runtime, serving(settings, runtime):
+        await watch(runtime, stopping)
 
 
 def broker(data: DataOption = None) -> None:

@@ -4,29 +4,30 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import os
 import signal
 import socket
 import sys
 from collections.abc import Coroutine
 from contextlib import AsyncExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings, require_music
+from mus.cli.options import DataOption, MusicOption, WrongUsageError
 from mus.cli.parts import HostOption, PortOption
-from mus.errors import AdminRequiredError, MusError
+from mus.errors import AdminRequiredError
 
 if TYPE_CHECKING:
     from mus.broker.embedded_server import EmbeddedServer
     from mus.cli.children import Child, Output
-    from mus.config import Settings
+    from mus.cli.started_together import Adopted, StartTogether, UpSettings
 
-#: How long watcher and API may take to stop; a worker has its own time to drain.
+#: How long the API, with the watcher, may take to stop; a worker has its own time to drain.
 _STOP_SECONDS = 6.0
 _PROBE_SECONDS = 0.05
+_PARTS = ("api", "worker")
 _WILDCARDS = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what to show in place of them
 
 
@@ -48,47 +49,66 @@ def up(
 
     What dies is started again, and no process is left behind.
     """
-    settings = read_settings(music_dir=music, data_dir=data, host=host, port=port, log_level=log_level)
-    require_music(settings)
-    from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
 
-    log_to_stderr(settings.log_level, settings.log_format, part="up")
-    run(_Up(settings, log_level or os.environ.get("MUS_LOG_LEVEL") or "WARNING").run())
+    given = {"MUS_MUSIC_DIR": music, "MUS_DATA_DIR": data, "MUS_HOST": host, "MUS_PORT": port}
+    environment = dict(os.environ) | {name: str(value) for name, value in given.items() if value is not None}
+    if log_level is not None:
+        environment["MUS_LOG_LEVEL"] = log_level
+    run(_Up(environment).run())
 
 
 class _Up:
-    def __init__(self, settings: Settings, log_level: str) -> None:
-        from mus.cli.children import Output
-
-        self._settings = settings
-        #: Of the parts. What goes well is shown or kept in the ledger: a person's terminal is for what does not.
-        self._log_level = log_level
-        self._output: Output = Output(settings.log_format)
+    def __init__(self, environment: dict[str, str]) -> None:
+        """`environment` holds what was given on the command line as well."""
+        self._environment = environment
         self._stopping = asyncio.Event()
         self._hurry = asyncio.Event()
+        self._settings: UpSettings
+        self._output: Output
         self._broker: EmbeddedServer | None = None
-        #: In the order in which they stop: first what makes jobs, then what shows them, last what runs them.
+        #: In the order in which they stop: first what makes jobs and shows them, then what runs them.
         self._children: list[Child] = []
         self._keepers: list[asyncio.Task[None]] = []
 
     async def run(self) -> None:
         """Until a signal, or until a part turns out not to start (MusError)."""
+        from mus.cli.started_together import starting_together
+
         self._handle_signals()
         async with AsyncExitStack() as stack:
-            port = _free_port(self._settings)
-            self._own_data_folder(stack)
-            environment = self._environment(port)
-            if self._settings.dragonfly_url is None:
-                from mus.broker.embedded_server import embedded_server
+            start = await stack.enter_async_context(starting_together(_PARTS, self._environment))
+            await self._unless_stopped(self._come_up(start, stack))
+            if self._children:
+                await self._unless_stopped(asyncio.Event().wait())
+                self._output.write("up", "stopping", level="INFO")
 
-                server = await stack.enter_async_context(embedded_server(self._settings.data_dir))
-                environment["MUS_DRAGONFLY_URL"] = server.url
-                self._broker = server
-            stack.push_async_callback(self._stop_children)
-            await self._unless_stopped(self._come_up(environment, port))
-            await self._unless_stopped(asyncio.Event().wait())
-            self._output.write("up", "stopping", level="INFO")
+    async def _come_up(self, start: StartTogether, stack: AsyncExitStack) -> None:
+        from mus.cli.children import Output
+        from mus.cli.console_logs import log_to_stderr
+
+        settings = self._settings = await start.settings()
+        log_to_stderr(settings.log_level, settings.log_format, part="up")
+        self._output = Output(settings.log_format)
+        port = _free_port(settings)
+        self._own_data_folder(stack)
+        if not settings.has_broker:
+            from mus.broker.embedded_server import embedded_server
+
+            self._broker = await stack.enter_async_context(embedded_server(Path(settings.data_dir)))
+            self._environment["MUS_DRAGONFLY_URL"] = self._broker.url
+        self._tell_parts(port)
+        stack.push_async_callback(self._stop_children)
+        if self._broker is not None:
+            await self._broker.ready()
+        prepared = await start.prepare(self._environment)
+        running = await start.processes()
+        self._keep_children(running)
+        await _until_it_answers(settings.host, port)
+        print(f"mus is up: {_address(settings.host, port)}", flush=True)
+        print(f"  music: {prepared['root']}   data: {settings.data_dir}", flush=True)
+        if not prepared["scanned"]:
+            await self._show_first_scan(running)
 
     def _handle_signals(self) -> None:
         loop = asyncio.get_running_loop()
@@ -106,7 +126,7 @@ class _Up:
     def _own_data_folder(self, stack: AsyncExitStack) -> None:
         import fcntl
 
-        folder = self._settings.data_dir
+        folder = Path(self._settings.data_dir)
         try:
             folder.mkdir(parents=True, exist_ok=True, mode=0o700)
             lock = os.open(folder / "up.lock", os.O_RDWR | os.O_CREAT, 0o600)
@@ -123,18 +143,17 @@ class _Up:
         os.ftruncate(lock, 0)
         os.pwrite(lock, f"{os.getpid()}\n".encode(), 0)
 
-    def _environment(self, port: int) -> dict[str, str]:
+    def _tell_parts(self, port: int) -> None:
         settings = self._settings
-        environment = dict(os.environ)
-        environment |= {
-            "MUS_DATA_DIR": str(settings.data_dir),
+        self._environment |= {
+            "MUS_DATA_DIR": settings.data_dir,
             "MUS_HOST": settings.host,
             "MUS_PORT": str(port),
-            "MUS_LOG_LEVEL": self._log_level,
+            # What goes well is shown or kept in the ledger: a person's terminal is for what does not.
+            "MUS_LOG_LEVEL": self._environment.get("MUS_LOG_LEVEL") or "WARNING",
         }
         if settings.music_dir is not None:
-            environment["MUS_MUSIC_DIR"] = str(settings.music_dir)
-        return environment
+            self._environment["MUS_MUSIC_DIR"] = settings.music_dir
 
     async def _unless_stopped(self, doing: Coroutine[Any, Any, Any]) -> None:
         """Await `doing`, but no longer than until a signal. Raises what a part raises that gives up."""
@@ -156,29 +175,20 @@ class _Up:
         if not task.cancelled():
             task.result()
 
-    async def _come_up(self, environment: dict[str, str], port: int) -> None:
-        prepared = await _prepare(environment)
-        if self._broker is not None:
-            await self._broker.ready()
-        self._start_children(environment)
-        await _until_it_answers(self._settings.host, port)
-        print(f"mus is up: {_address(self._settings.host, port)}", flush=True)
-        print(f"  music: {prepared['root']}   data: {self._settings.data_dir}", flush=True)
-        if not prepared["scanned"]:
-            await self._show_first_scan(environment)
-
-    def _start_children(self, environment: dict[str, str]) -> None:
+    def _keep_children(self, running: dict[str, Adopted]) -> None:
         from mus.cli.children import Child, Part, started
+
+        environment = self._environment
 
         async def report(process_id: int) -> None:
             async with started(["report-dead", str(process_id)], environment) as process:
                 await process.wait()
 
-        drain = self._settings.drain_seconds + _STOP_SECONDS
+        api = Part("api", ("serve-and-watch",), _STOP_SECONDS)
+        worker = Part("worker", ("worker",), self._settings.drain_seconds + _STOP_SECONDS)
         self._children = [
-            Child(Part("watcher", ("watch",), _STOP_SECONDS), environment, self._output),
-            Child(Part("api", ("serve",), _STOP_SECONDS), environment, self._output),
-            Child(Part("worker", ("worker",), drain), environment, self._output, on_death=report),
+            Child(api, environment, self._output, running=running.get("api")),
+            Child(worker, environment, self._output, running=running.get("worker"), on_death=report),
         ]
         self._keepers = [asyncio.create_task(child.keep(), name=child.part.name) for child in self._children]
 
@@ -187,41 +197,29 @@ class _Up:
             await child.stop(self._hurry)
         await asyncio.gather(*self._keepers, return_exceptions=True)
 
-    async def _show_first_scan(self, environment: dict[str, str]) -> None:
-        from mus.cli.children import started
+    async def _show_first_scan(self, running: dict[str, Adopted]) -> None:
+        from mus.cli.children import kill_group, started
 
         if sys.stdout.isatty():
             self._output.hold()
         try:
-            async with started(["first-scan"], environment) as process:
-                await process.wait()
+            if (forked := running.get("first-scan")) is not None:
+                try:
+                    await forked.wait()
+                finally:
+                    kill_group(forked.pid)
+                    await forked.wait()
+            else:
+                async with started(["first-scan"], self._environment) as process:
+                    await process.wait()
         finally:
             self._output.release()
-
-
-# ------------------------------------------------------------ short commands of its own
-#
-# Other processes because of what they import: the parent stays small for as long as mus is up.
-
-
-async def _prepare(environment: dict[str, str]) -> dict[str, Any]:
-    from mus.cli.children import started
-
-    pipe = asyncio.subprocess.PIPE
-    async with started(["prepare"], environment, stdout=pipe, stderr=pipe) as process:
-        answer, complaint = await process.communicate()
-    if process.returncode == 0:
-        prepared: dict[str, Any] = json.loads(answer)
-        return prepared
-    lines = complaint.decode(errors="replace").strip().splitlines() or ["the database cannot be prepared"]
-    kind: type[MusError] = WrongUsageError if process.returncode == 2 else AdminRequiredError
-    raise kind(lines[-1].removeprefix("mus: "))
 
 
 # ------------------------------------------------------------ the address
 
 
-def _free_port(settings: Settings) -> int:
+def _free_port(settings: UpSettings) -> int:
     """The port to listen on, which is free now. Raises AdminRequiredError when it is taken."""
     try:
         family, kind, protocol, _, address = socket.getaddrinfo(
