@@ -30,8 +30,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mus.cli import parent_pipe
-from mus.cli.exit_status import leave, status_of
-from mus.cli.options import WrongUsageError, read_settings, require_music
+from mus.cli.exit_status import WrongUsageError, leave, status_of
+from mus.cli.given_settings import read_settings, require_music
 from mus.errors import AdminRequiredError, BadRequestError, MusError
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ FIRST_SCAN = "first-scan"
 #: The parts, by the `mus` commands that run them: for whoever lists processes.
 _COMMANDS = {"api": "serve-and-watch", "worker": "worker", FIRST_SCAN: FIRST_SCAN}
 #: First those of the database, which is prepared while the others are imported.
-_DATABASE_MODULES = ("mus.cli.migrate", "mus.cli.event_loop", "mus.persistence.libraries", "mus.library.paths")
+_DATABASE_MODULES = ("mus.cli.event_loop", "mus.persistence.libraries", "mus.library.paths")
 _PART_MODULES = (
     "mus.worker",
     "mus.jobs.file_system_jobs",
@@ -50,8 +50,7 @@ _PART_MODULES = (
     "mus.jobs.maintenance_jobs",
     "mus.watcher.watcher",
     "mus.api.server",
-    "mus.cli.parts",
-    "mus.cli.scan_request",
+    "mus.cli.part_runs",
     "mus.cli.console_logs",
     "uvloop",
 )
@@ -204,17 +203,17 @@ def _part(name: str) -> Callable[[Settings, int], None]:
 
 
 def _api(settings: Settings, pipe: int) -> None:
-    from mus.cli.parts import run_serve_and_watch
+    from mus.cli.part_runs import serve_and_watch
 
     _begin(settings, pipe, "api")
-    run_serve_and_watch(settings)
+    serve_and_watch(settings)
 
 
 def _worker(settings: Settings, pipe: int) -> None:
-    from mus.cli.parts import run_worker_part
+    from mus.cli.part_runs import work
 
     _begin(settings, pipe, "worker")
-    run_worker_part(settings)
+    work(settings)
 
 
 def _first_scan(_settings: Settings, pipe: int) -> None:

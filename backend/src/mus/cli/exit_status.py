@@ -8,8 +8,11 @@ import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from mus.cli.options import WrongUsageError
-from mus.errors import BadRequestError, MusError
+from mus.errors import BadRequestError, MusError, UserFixableError
+
+
+class WrongUsageError(UserFixableError):
+    """The command line or a setting asks for what cannot be: exit status 2."""
 
 
 def status_of(command: Callable[[], object]) -> int:

@@ -2,10 +2,9 @@
 
 from __future__ import annotations
 
-import json
 from typing import TYPE_CHECKING, Any
 
-from mus.cli.options import NO_MUSIC, DataOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import NO_MUSIC, DataOption, WrongUsageError, read_settings
 
 if TYPE_CHECKING:
     from mus.config import Settings
@@ -54,14 +53,6 @@ async def schema_revision(database: Database) -> str | None:
         if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
             return None
         return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
-
-
-def prepare(music: MusicOption = None, data: DataOption = None) -> None:
-    """Migrate, make the library's row, and print what `mus up` must know, as JSON."""
-    settings = read_settings(music_dir=music, data_dir=data)
-    from mus.cli.event_loop import run
-
-    print(json.dumps(run(prepared(settings))))
 
 
 async def prepared(settings: Settings) -> dict[str, Any]:

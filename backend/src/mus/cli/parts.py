@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
-from mus.errors import BadRequestError, ConfigurationError
+from mus.cli import part_runs
+from mus.cli.options import DataOption, MusicOption, read_settings
 
 if TYPE_CHECKING:
     from mus.config import Settings
@@ -87,24 +87,7 @@ def worker(
     """
     settings = read_settings(data_dir=data)
     _begin(settings, "worker")
-    run_worker_part(settings, modules, queue)
-
-
-def run_worker_part(settings: Settings, modules: list[str] | None = None, queue: list[str] | None = None) -> None:
-    """Raises WrongUsageError for a queue or a module that is not there."""
-    from mus.broker.queues import Queue, queue_named
-    from mus.cli.event_loop import run
-    from mus.worker import load_job_modules, run_worker
-
-    try:
-        queues = [queue_named(name) for name in queue or ()] or list(Queue)
-    except BadRequestError as error:
-        raise WrongUsageError(error.user_message) from None
-    try:
-        load_job_modules(modules or (), queues)
-    except ConfigurationError as error:
-        raise WrongUsageError(error.user_message) from error
-    run(run_worker(settings, modules or (), queues))
+    part_runs.work(settings, modules, queue)
 
 
 def watch(music: MusicOption = None, data: DataOption = None) -> None:
@@ -127,28 +110,7 @@ def serve_and_watch(data: DataOption = None) -> None:
     """`mus serve` and `mus watch` in one process, for `mus up`."""
     settings = read_settings(data_dir=data)
     _begin(settings, "api")
-    run_serve_and_watch(settings)
-
-
-def run_serve_and_watch(settings: Settings) -> None:
-    from mus.cli.event_loop import run
-
-    run(_serve_and_watch(settings))
-
-
-async def _serve_and_watch(settings: Settings) -> None:
-    """Until SIGTERM or SIGINT: watching ends first, since it makes jobs, then serving."""
-    from mus.api.server import serving
-    from mus.broker.runtime import opened
-    from mus.watcher.watcher import load_jobs, watch
-
-    load_jobs()
-    stopping = asyncio.Event()
-    loop = asyncio.get_running_loop()
-    for number in (signal.SIGTERM, signal.SIGINT):
-        loop.add_signal_handler(number, stopping.set)
-    async with opened(settings) as runtime, serving(settings, runtime):
-        await watch(runtime, stopping)
+    part_runs.serve_and_watch(settings)
 
 
 def broker(data: DataOption = None) -> None:
