@@ -126,7 +126,6 @@ class _Start:
     def _become(self, part: str, settings: Settings) -> NoReturn:
         os.setsid()
         self.say(part=part, pid=os.getpid())
-        _show_as(_COMMANDS[part])
         nowhere = os.open(os.devnull, os.O_RDONLY)
         os.dup2(nowhere, 0)
         output = self._outputs.get(part)
@@ -134,6 +133,7 @@ class _Start:
         if output is not None:
             os.dup2(output, 2)
         _close_all_but(0, 1, 2, self._pipe)
+        _show_as(_COMMANDS[part])
         sys.stdout.reconfigure(line_buffering=output is None)  # type: ignore[union-attr]
         leave(status_of(lambda: _part(part)(settings, self._pipe)))
 
