@@ -43,6 +43,7 @@ _COMMANDS = {"api": "serve-and-watch", "worker": "worker", FIRST_SCAN: FIRST_SCA
 #: First those of the database, which is prepared while the others are imported.
 _DATABASE_MODULES = ("mus.cli.event_loop", "mus.persistence.libraries", "mus.library.paths")
 _PART_MODULES = (
+    "mus.broker",
     "mus.worker",
     "mus.jobs.file_system_jobs",
     "mus.jobs.edit_jobs",

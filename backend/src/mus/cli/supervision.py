@@ -6,8 +6,8 @@ long as mus is up. The environment holds what the options said.
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
+import gc
 import os
 import signal
 import socket
@@ -19,6 +19,10 @@ from typing import TYPE_CHECKING, Any, NoReturn
 
 from mus.cli.exit_status import WrongUsageError, leave, status_of
 from mus.errors import AdminRequiredError
+
+# asyncio does without TLS where there is none (a megabyte and a half of it, for nothing here), as without uvloop.
+sys.modules["ssl"] = None  # type: ignore[assignment]
+import asyncio  # noqa: E402
 
 if TYPE_CHECKING:
     from mus.broker.embedded_server import EmbeddedServer
@@ -38,9 +42,8 @@ def main() -> NoReturn:
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_NAME, b"mus up")
-    from mus.cli.event_loop import run
-
-    leave(status_of(lambda: run(_Up(dict(os.environ)).run())))
+    gc.freeze()
+    leave(status_of(lambda: asyncio.run(_Up(dict(os.environ)).run())))
 
 
 class _Up:
