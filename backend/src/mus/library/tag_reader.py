@@ -79,9 +79,10 @@ def read_tags(
         return failed_reading(path, str(reason), category=reason.category, stat=stat)
     fields.setdefault("title", "")
     fields["title"] = fields["title"] or title_from_name(called or path)
-    changed = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
-    words = derived(fields, rules.sorted_without)
-    return FileReading(path, stat=stat, changed_while_reading=changed, **fields, **words.as_fields())
+    fields |= derived(fields, rules.sorted_without)._asdict()
+    fields["stat"] = stat
+    fields["changed_while_reading"] = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+    return FileReading.of(path, fields)
 
 
 def embedded_cover(file: BinaryIO, kind: str, max_bytes: int) -> bytes | None:
