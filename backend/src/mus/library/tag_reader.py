@@ -19,6 +19,7 @@ from tinytag import TinyTag
 from mus.library import mutagen_tags
 from mus.library.audio_formats import other_kind
 from mus.library.file_reading import FileReading, FileStat, failed_reading, title_from_name
+from mus.library.plain_tags import plain_tags
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.safe_open import CUT_SHORT, FiniteFile, UnreadableFileError, explain, open_inside
 from mus.library.tag_layout import Layout, Window, look
@@ -69,14 +70,15 @@ def read_tags(
         return failed_reading(path, str(error), category=error.category, stat=stat, vanished=error.vanished)
     stat = FileStat.of(before)
     try:
-        with FiniteFile(descriptor, before.st_size) as file:
-            fields = _read(file, descriptor, before.st_size, path, rules)
-            after = os.fstat(descriptor)
+        fields = _read(descriptor, before.st_size, path, rules)
+        after = os.fstat(descriptor)
     except UnreadableFileError as error:
         return failed_reading(path, str(error), category=error.category, stat=stat)
     except OSError as error:
         reason = explain(error)
         return failed_reading(path, str(reason), category=reason.category, stat=stat)
+    finally:
+        os.close(descriptor)
     fields.setdefault("title", "")
     fields["title"] = fields["title"] or title_from_name(called or path)
     fields |= derived(fields, rules.sorted_without)._asdict()
@@ -94,10 +96,11 @@ def embedded_cover(file: BinaryIO, kind: str, max_bytes: int) -> bytes | None:
     return found["picture"] if found else None
 
 
-def _read(file: BinaryIO, descriptor: int, size: int, path: bytes, rules: ReadingRules) -> dict[str, Any]:
+def _read(descriptor: int, size: int, path: bytes, rules: ReadingRules) -> dict[str, Any]:
     if size == 0:
         raise UnreadableFileError("The file is empty")
-    layout = look(Window(descriptor, size))
+    window = Window(descriptor, size)
+    layout = look(window)
     if layout.kind is None:
         kind = other_kind(layout.head)
         # An mp3 may begin with junk; a known other kind of file is none.
@@ -105,18 +108,28 @@ def _read(file: BinaryIO, descriptor: int, size: int, path: bytes, rules: Readin
             raise UnreadableFileError(_not_what_it_says(path, kind))
     if layout.cut_short:
         raise UnreadableFileError(CUT_SHORT)
-    fields = None
-    if layout.kind in _TINYTAG_KINDS and not layout.only_mutagen:
-        fields = _guarded(lambda: _by_tinytag(file, layout, rules))
-    if fields is None:
-        fields = _guarded(lambda: mutagen_tags.read(file, layout, rules))
-    if fields is None:
+    if (plain := plain_tags(window, layout)) is not None:
+        fields = tag_fields(plain.raw, rules, is_opus=plain.format == "opus")
+        fields["format"] = plain.format
+        fields["has_embedded_cover"] = plain.has_cover or layout.has_cover
+        _set_sound(fields, plain.duration_seconds, plain.bitrate_kbps, plain.sample_rate_hz, plain.channels)
+        return fields
+    with FiniteFile(os.dup(descriptor), size) as file:
+        found = _by_library(file, layout, rules)
+    if found is None:
         if layout.kind is None:
             raise UnreadableFileError(_not_what_it_says(path, None))
         name = _NAMES.get(layout.kind, layout.kind)
         raise UnreadableFileError(f"The file is damaged: it begins as {name}, but no sound was found in it")
-    fields["has_embedded_cover"] = fields.get("has_embedded_cover", False) or layout.has_cover
-    return fields
+    found["has_embedded_cover"] = found.get("has_embedded_cover", False) or layout.has_cover
+    return found
+
+
+def _by_library(file: BinaryIO, layout: Layout, rules: ReadingRules) -> dict[str, Any] | None:
+    found = None
+    if layout.kind in _TINYTAG_KINDS and not layout.only_mutagen:
+        found = _guarded(lambda: _by_tinytag(file, layout, rules))
+    return found if found is not None else _guarded(lambda: mutagen_tags.read(file, layout, rules))
 
 
 def _guarded(read: Callable[[], dict[str, Any] | None]) -> dict[str, Any] | None:
