@@ -1,4 +1,4 @@
-"""mutagen's tag objects brought to raw tags, and the pictures in them. Part of `tag_reader`."""
+"""mutagen's tag objects brought to raw tags, and the pictures in them. Part of `tag_libraries`."""
 
 from __future__ import annotations
 
@@ -34,10 +34,10 @@ from mus.library.tag_values import (
     MP4_ATOMS,
     MUSICBRAINZ_OWNER,
     RawTags,
-    bounded,
     dated,
     raw_name,
     sane_duration,
+    sound_fields,
     tag_fields,
 )
 
@@ -88,13 +88,11 @@ def read(file: BinaryIO, layout: Layout, rules: ReadingRules) -> dict[str, Any] 
         return None
     fields = tag_fields(raw, rules, is_opus=kind == "opus")
     fields["format"] = _sound_format(kind, info)
-    fields["duration_seconds"] = sane_duration(float(info.length))
+    seconds = sane_duration(float(info.length))
     bitrate = getattr(info, "bitrate", 0) or 0
-    if not bitrate and fields["duration_seconds"]:
-        bitrate = file.seek(0, 2) * 8 / fields["duration_seconds"]
-    fields["bitrate_kbps"] = bounded(bitrate / 1000, 1_000_000)
-    fields["sample_rate_hz"] = bounded(sample_rate, 100_000_000)
-    fields["channels"] = bounded(getattr(info, "channels", None), 255)
+    if not bitrate and seconds:
+        bitrate = file.seek(0, 2) * 8 / seconds
+    fields |= sound_fields(seconds, bitrate / 1000, sample_rate, getattr(info, "channels", None))
     fields["has_embedded_cover"] = has_cover
     return fields
 

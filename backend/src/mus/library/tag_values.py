@@ -170,6 +170,18 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
     return fields
 
 
+def sound_fields(
+    duration: float | None, bitrate_kbps: float | None, sample_rate: float | None, channels: float | None
+) -> dict[str, Any]:
+    """A FileReading's fields about the sound, but its format."""
+    return {
+        "duration_seconds": sane_duration(duration),
+        "bitrate_kbps": bounded(bitrate_kbps, 1_000_000),
+        "sample_rate_hz": bounded(sample_rate, 100_000_000),
+        "channels": bounded(channels, 255),
+    }
+
+
 def dated(year: str, day: str) -> str:
     """The date of ID3v2.3's TYER and TDAT (day and month, as DDMM)."""
     return f"{year}-{day[2:]}-{day[:2]}" if len(year) == 4 and len(day) == 4 and day.isdecimal() else year
