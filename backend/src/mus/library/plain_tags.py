@@ -21,7 +21,6 @@ from mus.library.tag_values import ID3_FRAMES, MP4_ATOMS, MUSICBRAINZ_OWNER, Raw
 #: Tags of one kind that take more than this are not plain: lyrics of a whole opera, pictures as text.
 _MOST_BYTES = 1024 * 1024
 _ENCODINGS = ("latin-1", "utf-16", "utf-16-be", "utf-8")
-_MOST_PAGES = 16
 _CBR_FRAMES = 5
 _VORBIS_PICTURES = frozenset({"metadatablockpicture", "coverart"})
 
@@ -222,9 +221,11 @@ def _ogg(window: Window, layout: Layout) -> PlainTags:
     if layout.kind == "vorbis" and head.startswith(b"\x01vorbis") and body.startswith(b"\x03vorbis"):
         channels, rate, highest, nominal, lowest = unpack_from("<BI3i", head, 11)
         raw, has_cover = _vorbis_comment(body[7:])
-        if nominal <= 0 or 0 < highest < nominal or lowest > nominal or not rate:
+        if 0 < highest < nominal or 0 < nominal < lowest or not rate or not position:
             raise _OddError
-        return PlainTags(raw, "vorbis", position / rate, nominal / 1000, rate, channels, has_cover)
+        seconds = position / rate
+        kbps = nominal / 1000 if nominal > 0 else window.size * 8 / seconds / 1000
+        return PlainTags(raw, "vorbis", seconds, kbps, rate, channels, has_cover)
     if layout.kind != "opus" or not head.startswith(b"OpusHead") or not body.startswith(b"OpusTags"):
         raise _OddError
     version, channels, skipped = unpack_from("<BBH", head, 8)
@@ -247,7 +248,8 @@ class _Pages:
     def packet(self) -> bytes:
         """The packet that begins with the next page; what else those pages hold is passed over."""
         parts: list[bytes] = []
-        while len(parts) <= _MOST_PAGES:
+        begin = self.position
+        while self.position - begin <= _MOST_BYTES:
             header = self._window.at(self.position, 27)
             if header[:5] != b"OggS\0" or self._serial not in {None, header[14:18]}:
                 raise _OddError
