@@ -49,7 +49,7 @@ def read_settings(**overrides: Any) -> Settings:
     if settings.log_level.upper() not in LOG_LEVELS:
         raise WrongUsageError(f"MUS_LOG_LEVEL: {settings.log_level!r} is none of {', '.join(LOG_LEVELS)}")
     if settings.music_dir is not None:
-        _check_music_dir(Path(os.fsdecode(settings.roots.here(os.fsencode(settings.music_dir)))))
+        check_music_dir(Path(os.fsdecode(settings.roots.here(os.fsencode(settings.music_dir)))))
     if settings.data_dir.exists() and not settings.data_dir.is_dir():
         raise WrongUsageError(f"the data folder {str(settings.data_dir)!r} is a file, not a folder")
     return settings
@@ -65,7 +65,8 @@ def require_music(settings: Settings) -> None:
         raise WrongUsageError(NO_MUSIC)
 
 
-def _check_music_dir(folder: Path) -> None:
+def check_music_dir(folder: Path) -> None:
+    """Raises WrongUsageError for a folder that cannot be listed."""
     try:
         with os.scandir(folder) as entries:
             next(entries, None)

@@ -12,12 +12,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from mus.cli.options import DataOption, JsonOption, MusicOption, WrongUsageError, read_settings, require_music
+from mus.cli.scan_call import Unanswered, call_worker
+from mus.cli.scan_terms import COUNTS, AskedScan, ScanEnd, ScanRequest, together
 
 if TYPE_CHECKING:
-    from mus.cli.scan_request import ScanEnd
     from mus.config import Settings
-
-COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
 
 
 def scan(
@@ -57,30 +56,41 @@ def scan(
     """
     if library is not None and music is not None:
         raise WrongUsageError("--music names a library already: leave out --library, or --music")
-    settings = read_settings(music_dir=music, data_dir=data)
-    require_music(settings)
-    from mus.cli.console_logs import log_to_stderr
-
-    log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
-    with _broker_starting(settings):
-        from mus.cli.event_loop import run
-        from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
-
-        load_scan_jobs()
-        request = ScanRequest(
-            library=library,
-            only_set=music is not None,
-            path=path,
-            full=full,
-            confirm_missing=confirm_missing,
-            wait=wait,
-        )
-        ends = run(request_scan(settings, request, on_terminal=sys.stderr.isatty() and not as_json))
+    request = ScanRequest(
+        library=library,
+        only_set=music is not None,
+        path=path,
+        full=full,
+        confirm_missing=confirm_missing,
+        wait=wait,
+    )
+    on_terminal = sys.stderr.isatty() and not as_json
+    try:
+        ends = call_worker(request, music=music, data=data, on_terminal=on_terminal)
+    except Unanswered as unanswered:
+        settings = read_settings(music_dir=music, data_dir=data)
+        require_music(settings)
+        ends = _scan_here(settings, request, on_terminal=on_terminal, asked=unanswered.asked)
     _tell(ends, as_json=as_json)
     if any(end.interrupted for end in ends):
         raise typer.Exit(130)
     if any(end.state in {"failed", "cancelled"} for end in ends):
         raise typer.Exit(1)
+
+
+def _scan_here(
+    settings: Settings, request: ScanRequest, *, on_terminal: bool, asked: Sequence[AskedScan]
+) -> list[ScanEnd]:
+    """Open everything that a scan takes, and work where nobody else does."""
+    from mus.cli.console_logs import log_to_stderr
+
+    log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
+    with _broker_starting(settings):
+        from mus.cli.event_loop import run
+        from mus.cli.scan_request import load_scan_jobs, request_scan
+
+        load_scan_jobs()
+        return run(request_scan(settings, request, on_terminal=on_terminal, asked=asked))
 
 
 def first_scan(data: DataOption = None) -> None:
@@ -89,7 +99,7 @@ def first_scan(data: DataOption = None) -> None:
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
     from mus.cli.parent_pipe import stop_with_parent
-    from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
+    from mus.cli.scan_request import load_scan_jobs, request_scan
 
     stop_with_parent(0.0)
     log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
@@ -123,8 +133,6 @@ def _broker_starting(settings: Settings) -> Iterator[None]:
 
 def _tell(ends: Sequence[ScanEnd], *, as_json: bool) -> None:
     if as_json:
-        from mus.cli.scan_request import together
-
         print(json.dumps(ends[0].as_json() if len(ends) == 1 else together(ends)), flush=True)
         return
     for end in ends:
