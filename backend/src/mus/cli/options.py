@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.errors import BadRequestError, ConfigurationError, UserFixableError
+from mus.cli.wrong_usage import WrongUsageError, check_music_dir
+from mus.errors import BadRequestError, ConfigurationError
 
 if TYPE_CHECKING:
     from mus.broker.queues import Queue
@@ -29,10 +30,6 @@ DataOption = Annotated[
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
 
 LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-
-class WrongUsageError(UserFixableError):
-    """The command line or a setting asks for what cannot be: exit status 2."""
 
 
 def read_settings(**overrides: Any) -> Settings:
@@ -63,19 +60,6 @@ def require_music(settings: Settings) -> None:
     known = settings.database_url is not None or (settings.data_dir / "mus.db").exists()
     if settings.music_dir is None and not known:
         raise WrongUsageError(NO_MUSIC)
-
-
-def check_music_dir(folder: Path) -> None:
-    """Raises WrongUsageError for a folder that cannot be listed."""
-    try:
-        with os.scandir(folder) as entries:
-            next(entries, None)
-    except FileNotFoundError:
-        raise WrongUsageError(f"the music folder {str(folder)!r} does not exist") from None
-    except NotADirectoryError:
-        raise WrongUsageError(f"the music folder {str(folder)!r} is a file, not a folder") from None
-    except OSError as error:
-        raise WrongUsageError(f"the music folder {str(folder)!r} cannot be read: {error.strerror}") from None
 
 
 def is_text(argument: str) -> bool:

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, MusicOption, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import BadRequestError, ConfigurationError
 
 if TYPE_CHECKING:

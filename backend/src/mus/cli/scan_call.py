@@ -1,7 +1,8 @@
 """`mus scan` asks the worker that runs on the data folder, at its `scan_desk`, and shows what it says.
 
 A worker has everything at hand that a scan takes. To import and open it all takes a command longer than a scan that
-finds no change: so this module needs nothing beyond Python's own library. Where no worker answers, or it cannot do
+finds no change: so this module needs nothing beyond Python's own library, and takes the plain forms of the command
+line alone. Where no worker answers, or it cannot do
 what is asked, the command goes the long way, and follows there what the worker has enqueued so far.
 
 Lines of JSON go both ways. The request, from the command: `version`, `settings` (what of the environment decides
@@ -17,21 +18,20 @@ which mus is meant), `music_dir`, `request` (a ScanRequest); a line "stop" is Ct
 
 from __future__ import annotations
 
-import contextlib
 import json
 import os
 import signal
 import socket
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import mus
-from mus.cli.options import WrongUsageError, check_music_dir
-from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest
+from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest, tell
+from mus.cli.wrong_usage import WrongUsageError, check_music_dir
 from mus.data_folder import absolute, default_data_dir
 from mus.errors import MusError
 
@@ -59,17 +59,65 @@ class Unanswered(Exception):  # noqa: N818 - no error: the long way is there
         self.asked = asked
 
 
-def call_worker(request: ScanRequest, *, music: Path | None, data: Path | None, on_terminal: bool) -> list[ScanEnd]:
-    """Let the worker do it. `music` and `data` are the command's options.
+@dataclass(slots=True)
+class PlainScan:
+    """What was typed after `mus scan`, where it is nothing but these; as the command's own options have it."""
+
+    music: str | None = None
+    data: str | None = None
+    library: str | None = None
+    full: bool = False
+    confirm_missing: bool = False
+    as_json: bool = False
+    wait: bool = True
+
+
+#: A test compares them with the command's.
+WITH_VALUE = {"--music": "music", "--data": "data", "--library": "library"}
+FLAGS = {"--full": "full", "--confirm-missing": "confirm_missing", "--json": "as_json", "--wait": "wait"}
+
+
+def plain_scan(arguments: Sequence[str]) -> PlainScan | None:
+    """None for anything that the command's parser has to look at: to import that takes as long as a scan."""
+    plain = PlainScan()
+    waiting = iter(arguments)
+    for argument in waiting:
+        name, _, value = argument.partition("=")
+        if name in WITH_VALUE:
+            value = value or next(waiting, "-")
+            if value.startswith("-"):
+                return None
+            setattr(plain, WITH_VALUE[name], value)
+        elif argument in FLAGS:
+            setattr(plain, FLAGS[argument], True)
+        else:
+            return None
+    return None if plain.library is not None and plain.music is not None else plain
+
+
+def scan_by_worker(plain: PlainScan) -> int:
+    """Let the worker do it, and tell how it ended. Returns the exit status.
 
     Raises Unanswered, WrongUsageError, and MusError for what the worker says went wrong.
     """
+    request = ScanRequest(
+        library=plain.library,
+        only_set=plain.music is not None,
+        full=plain.full,
+        confirm_missing=plain.confirm_missing,
+    )
+    music = None if plain.music is None else Path(plain.music)
+    data = None if plain.data is None else Path(plain.data)
+    on_terminal = sys.stderr.isatty() and not plain.as_json
+    return tell(_call(request, music=music, data=data, on_terminal=on_terminal), as_json=plain.as_json)
+
+
+def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_terminal: bool) -> list[ScanEnd]:
     asked: list[AskedScan] = []
     environment = {name.upper(): value for name, value in os.environ.items()}
     folder = data or environment.get("MUS_DATA_DIR") or default_data_dir()
     path = desk_socket(absolute(Path(folder)))
-    # What `path` means depends on where the command stands.
-    if path is None or request.path is not None or not request.wait or not path.exists():
+    if path is None or not path.exists():
         raise Unanswered(asked)
     music = music or (Path(named) if (named := environment.get("MUS_MUSIC_DIR")) else None)
     settings = {name: environment.get(f"MUS_{name.upper()}") or None for name in DECIDING}
@@ -87,7 +135,7 @@ def call_worker(request: ScanRequest, *, music: Path | None, data: Path | None, 
             connection.settimeout(_FIRST_WORD_SECONDS)
             connection.connect(str(path))
             connection.sendall(json.dumps(call).encode() + b"\n")
-            stack.enter_context(_sigterm_is_ctrl_c())
+            stack.enter_context(_stopped_by_ctrl_c())
             bar = None
             for answer in _answers(connection):
                 if "asked" in answer:
@@ -137,10 +185,13 @@ def _answers(connection: socket.socket) -> Iterator[dict[str, Any]]:
 
 
 @contextmanager
-def _sigterm_is_ctrl_c() -> Iterator[None]:
-    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+def _stopped_by_ctrl_c() -> Iterator[None]:
+    """SIGTERM is as good; and in the background of a shell's script, where Python ignores it, Ctrl-C too."""
+    before = {
+        number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)
+    }
     try:
         yield
     finally:
-        with contextlib.suppress(ValueError, TypeError):
-            signal.signal(signal.SIGTERM, before)
+        for number, handler in before.items():
+            signal.signal(number, handler)

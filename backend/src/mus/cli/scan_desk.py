@@ -21,11 +21,11 @@ from typing import Any
 import mus
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
-from mus.cli.options import WrongUsageError
 from mus.cli.scan_call import DECIDING, desk_socket
 from mus.cli.scan_follower import SCAN_QUEUES, Follower
 from mus.cli.scan_request import ask, ends_of, targets_of
 from mus.cli.scan_terms import ScanRequest
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings, load_settings
 from mus.errors import BadRequestError, ConfigurationError, MusError
 
@@ -54,26 +54,46 @@ async def scan_desk(runtime: Runtime, queues: Collection[Queue]) -> AsyncIterato
             stack.callback(os.close, lock)
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
             path.unlink(missing_ok=True)
-            server = await asyncio.start_unix_server(_Desk(runtime).serve, path, limit=_LONGEST_REQUEST_BYTES)
-            stack.push_async_callback(_close, server, path)
+            desk = _Desk(runtime)
+            server = await asyncio.start_unix_server(desk.serve, path, limit=_LONGEST_REQUEST_BYTES)
+            stack.push_async_callback(desk.close)
+            stack.callback(server.close)
+            stack.callback(path.unlink, missing_ok=True)
         except OSError as error:
             logger.debug("no desk for scans: %s", error)
         yield
 
 
-async def _close(server: asyncio.Server, path: Path) -> None:
-    with contextlib.suppress(OSError):
-        path.unlink(missing_ok=True)
-    server.close()
-
-
 class _Desk:
     def __init__(self, runtime: Runtime) -> None:
         self._runtime = runtime
+        self._serving: set[asyncio.Task[Any]] = set()
+        self._answering: set[asyncio.Task[None]] = set()
+
+    async def close(self) -> None:
+        """Leave the commands that are still here to themselves."""
+        for answering in self._answering:
+            answering.cancel()
+        if self._serving:
+            await asyncio.wait(self._serving)
 
     async def serve(self, reader: StreamReader, writer: StreamWriter) -> None:
         """Handle one command's request, whatever comes of it."""
+        serving = asyncio.current_task()
+        assert serving is not None
+        answering = asyncio.create_task(self._handle(reader, writer))
+        self._serving.add(serving)
+        self._answering.add(answering)
+        try:
+            await asyncio.wait({answering})
+        finally:
+            self._answering.discard(answering)
+            writer.close()
+            with contextlib.suppress(OSError):
+                await writer.wait_closed()
+            self._serving.discard(serving)
 
+    async def _handle(self, reader: StreamReader, writer: StreamWriter) -> None:
         def tell(**answer: Any) -> None:
             if not writer.is_closing():
                 writer.write(json.dumps(answer).encode() + b"\n")
@@ -86,10 +106,8 @@ class _Desk:
             tell(error=error.user_message)
         except (OSError, ValueError, TypeError, KeyError) as error:
             logger.debug("a command's request was not understood: %r", error)
-        finally:
-            writer.close()
-            with contextlib.suppress(OSError):
-                await writer.wait_closed()
+        except Exception:
+            logger.exception("a command's request failed")
 
     async def _answer(self, call: dict[str, Any], reader: StreamReader, tell: Callable[..., None]) -> None:
         if call["version"] != mus.__version__ or not self._is_meant(call["settings"]):
@@ -134,9 +152,10 @@ class _Desk:
 
 async def _listen(reader: StreamReader, follower: Follower) -> None:
     """Ctrl-C comes as a line. A command that is gone has left its scan to itself."""
-    while line := await reader.readline():
-        if line == b"stop\n":
-            follower.interrupt()
+    with contextlib.suppress(OSError, ValueError):
+        while line := await reader.readline():
+            if line == b"stop\n":
+                follower.interrupt()
 
 
 class _Shown:

@@ -60,7 +60,10 @@ class ScanRow:
 
 
 class Follower:
-    """Watches the rows of jobs; where nobody runs them, runs a worker beside. `say` tells a person why it waits."""
+    """Watches the rows of jobs; where nobody runs them, runs a worker beside.
+
+    `say` tells a person why a job waits; without it that stands on the terminal, unless a bar shows it.
+    """
 
     def __init__(
         self,
@@ -68,7 +71,7 @@ class Follower:
         asked: Sequence[AskedScan],
         *,
         work: bool,
-        say: Callable[[str], None] = lambda text: print(f"mus: {text}", file=sys.stderr, flush=True),
+        say: Callable[[str], None] | None = None,
     ) -> None:
         self._runtime = runtime
         self._asked = asked
@@ -129,7 +132,7 @@ class Follower:
                     return await self._cancelled(rows), True
                 waits = now >= _PICK_UP_SECONDS and any(row.state == JobState.QUEUED for row in rows)
                 if waits:
-                    await self._mind_pause(told=bar is not None)
+                    await self._mind_pause(told=bar is not None and self._say is None)
                     if patience_seconds is not None and now >= patience_seconds and not self._paused:
                         return None
                 if self._may_work and now - looked_for_workers >= _PICK_UP_SECONDS:
@@ -159,7 +162,11 @@ class Follower:
             is_paused = queue in await paused_queues(session)
         said, self._paused = self._paused, f"{queue} is paused: mus queues resume {queue}" if is_paused else ""
         if self._paused and not said and not told:
-            self._say(f"the scan waits, {self._paused}")
+            what = f"the scan waits, {self._paused}"
+            if self._say is not None:
+                self._say(what)
+            else:
+                print(f"mus: {what}", file=sys.stderr, flush=True)
 
     async def _queues(self) -> list[Queue]:
         """The queues to serve: a scan's own, and all where a scan of the background stands in its way."""

@@ -16,9 +16,10 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import opened
 from mus.broker.streaq_broker import broker
 from mus.cli.migrate import library_of
-from mus.cli.options import NO_MUSIC, WrongUsageError
+from mus.cli.options import NO_MUSIC
 from mus.cli.scan_follower import Follower, ScanRow
 from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
 from mus.errors import NotFoundError
 from mus.jobs.scan_requests import scan_job

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -63,7 +65,7 @@ class ScanEnd:
         return answer if self.error is None else answer | {"error": self.error}
 
 
-def together(ends: Sequence[ScanEnd]) -> dict[str, Any]:
+def _together(ends: Sequence[ScanEnd]) -> dict[str, Any]:
     """Scans of several libraries, JSON-ready: their sums, and each."""
     states = {end.state for end in ends}
     return {
@@ -73,3 +75,38 @@ def together(ends: Sequence[ScanEnd]) -> dict[str, Any]:
         "state": next((state for state in ("failed", "cancelled") if state in states), ends[0].state),
         "libraries": [end.as_json() for end in ends],
     }
+
+
+def tell(ends: Sequence[ScanEnd], *, as_json: bool) -> int:
+    """Print how scans ended. Returns the command's exit status."""
+    if as_json:
+        print(json.dumps(ends[0].as_json() if len(ends) == 1 else _together(ends)), flush=True)
+    else:
+        for end in ends:
+            _tell_one(end, several=len(ends) > 1)
+    if any(end.interrupted for end in ends):
+        return 130
+    return int(any(end.state in {"failed", "cancelled"} for end in ends))
+
+
+def _tell_one(end: ScanEnd, *, several: bool) -> None:
+    what = f"the scan of {end.library}" if several else "the scan"
+    counts = end.counts()
+    if end.state == "succeeded":
+        changes = ", ".join(f"{counts[name]:,} {name}" for name in COUNTS[1:] if counts[name])
+        found = f"{counts['found']:,} files found" if counts["found"] else "no music found"
+        print(
+            f"Scanned {end.library}: {found}{': ' if changes else ''}{changes} ({end.seconds:.1f} s)",
+            flush=True,
+        )
+        for reason, number in sorted(end.skipped_reasons().items()):
+            print(f"  skipped {number:,}: {reason}", flush=True)
+        if counts["failed"]:
+            print(f"  {counts['failed']:,} files could not be read: GET /api/v1/errors says why", flush=True)
+    elif end.state == "failed":
+        error: dict[str, Any] = end.error or {}
+        print(f"mus: {what} failed: {error.get('message')}", file=sys.stderr)
+    elif end.state == "cancelled":
+        print(f"mus: {what} was cancelled", file=sys.stderr)
+    else:
+        print(f"T{what[1:]} is {end.state}: job {end.job_id}", flush=True)
