@@ -115,15 +115,16 @@ def scan_by_worker(plain: PlainScan) -> int:
 def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_terminal: bool) -> list[ScanEnd]:
     asked: list[AskedScan] = []
     environment = {name.upper(): value for name, value in os.environ.items()}
-    folder = data or environment.get("MUS_DATA_DIR") or default_data_dir()
-    path = desk_socket(absolute(Path(folder)))
-    if path is None or not path.exists():
+    path = desk_socket(absolute(data or Path(environment.get("MUS_DATA_DIR", default_data_dir()))))
+    if path is None:
         raise Unanswered(asked)
-    music = music or (Path(named) if (named := environment.get("MUS_MUSIC_DIR")) else None)
+    if music is None and "MUS_MUSIC_DIR" in environment:
+        music = Path(environment["MUS_MUSIC_DIR"])
     settings = {name: environment.get(f"MUS_{name.upper()}") or None for name in DECIDING}
-    if music is not None and settings["root_map"] is None:
+    if music is not None:
         music = absolute(music)
-        check_music_dir(music)
+        if settings["root_map"] is None:
+            check_music_dir(music)
     call = {
         "version": mus.__version__,
         "settings": settings,
@@ -135,7 +136,7 @@ def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_ter
             connection.settimeout(_FIRST_WORD_SECONDS)
             connection.connect(str(path))
             connection.sendall(json.dumps(call).encode() + b"\n")
-            stack.enter_context(_stopped_by_ctrl_c())
+            stack.enter_context(_ctrl_c_told(connection))
             bar = None
             for answer in _answers(connection):
                 if "asked" in answer:
@@ -164,32 +165,30 @@ def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_ter
 
 
 def _answers(connection: socket.socket) -> Iterator[dict[str, Any]]:
-    """Until the worker closes. The first Ctrl-C is told to the worker, which answers; the second is one."""
+    """Until the worker closes."""
     waiting = b""
-    is_stopped = False
-    while True:
-        try:
-            received = connection.recv(65536)
-        except KeyboardInterrupt:
-            if is_stopped:
-                raise
-            is_stopped = True
-            connection.sendall(b"stop\n")
-            continue
-        if not received:
-            return
+    while received := connection.recv(65536):
+        connection.settimeout(SILENCE_SECONDS)
         *lines, waiting = (waiting + received).split(b"\n")
-        for line in lines:
-            connection.settimeout(SILENCE_SECONDS)
-            yield json.loads(line)
+        yield from map(json.loads, lines)
 
 
 @contextmanager
-def _stopped_by_ctrl_c() -> Iterator[None]:
-    """SIGTERM is as good; and in the background of a shell's script, where Python ignores it, Ctrl-C too."""
-    before = {
-        number: signal.signal(number, signal.default_int_handler) for number in (signal.SIGINT, signal.SIGTERM)
-    }
+def _ctrl_c_told(connection: socket.socket) -> Iterator[None]:
+    """The first Ctrl-C is told to the worker, which cancels the scan and answers; the second ends the command.
+
+    SIGTERM is as good; and in the background of a shell's script, where Python ignores Ctrl-C, that too.
+    """
+    is_told = False
+
+    def stop(*_: object) -> None:
+        nonlocal is_told
+        if is_told:
+            raise KeyboardInterrupt
+        is_told = True
+        connection.sendall(b"stop\n")
+
+    before = {number: signal.signal(number, stop) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
         yield
     finally:
