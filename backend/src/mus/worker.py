@@ -7,8 +7,8 @@ import importlib
 import logging
 import signal
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC
 
 from redis.exceptions import RedisError
@@ -234,8 +234,14 @@ async def worker_running(runtime: Runtime, queues: Sequence[Queue]) -> AsyncIter
             await process
 
 
-async def run_worker(settings: Settings, modules: Sequence[str], queue_names: Sequence[str]) -> None:
-    """`mus worker`: until SIGTERM or SIGINT.
+async def run_worker(
+    settings: Settings,
+    modules: Sequence[str],
+    queue_names: Sequence[str],
+    *,
+    beside: Callable[[Runtime, Sequence[Queue]], AbstractAsyncContextManager[None]] | None = None,
+) -> None:
+    """`mus worker`: until SIGTERM or SIGINT. `beside` is open while it serves.
 
     Raises BadRequestError for an unknown queue and ConfigurationError for a missing task.
     """
@@ -245,7 +251,11 @@ async def run_worker(settings: Settings, modules: Sequence[str], queue_names: Se
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with opened(settings) as runtime, job_services(runtime):
+    async with (
+        opened(settings) as runtime,
+        job_services(runtime),
+        beside(runtime, queues) if beside is not None else nullcontext(),
+    ):
         await WorkerProcess(settings, runtime.connection, queues).run(stopping)
 
 

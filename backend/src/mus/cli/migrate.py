@@ -5,7 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any
 
-from mus.cli.options import NO_MUSIC, DataOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import NO_MUSIC, DataOption, MusicOption, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 
 if TYPE_CHECKING:
     from mus.config import Settings

@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, MusicOption, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import BadRequestError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -89,6 +90,7 @@ def worker(
     _begin(settings, "worker")
     from mus.broker.queues import Queue, queue_named
     from mus.cli.event_loop import run
+    from mus.cli.scan_desk import scan_desk
     from mus.worker import load_job_modules, run_worker
 
     try:
@@ -99,7 +101,7 @@ def worker(
         load_job_modules(modules or (), queues)
     except ConfigurationError as error:
         raise WrongUsageError(error.user_message) from error
-    run(run_worker(settings, modules or (), queues))
+    run(run_worker(settings, modules or (), queues, beside=scan_desk))
 
 
 def watch(music: MusicOption = None, data: DataOption = None) -> None:

@@ -15,8 +15,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings, require_music
+from mus.cli.options import DataOption, MusicOption, read_settings, require_music
 from mus.cli.parts import HostOption, PortOption
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import AdminRequiredError, MusError
 
 if TYPE_CHECKING:

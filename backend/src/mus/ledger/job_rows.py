@@ -208,10 +208,15 @@ START = (
 DROP_PAUSED = update(jobs).where(STARTABLE, PAUSED).values(published_at=None)
 #: Lock the row and check the fence, changing nothing.
 TOUCH = update(jobs).where(OWNED).values(attempt=jobs.c.attempt).returning(jobs.c.id)
-#: The common end: no children, no continuation, nobody cancelled.
+#: The common end: no children, no continuation (left), nobody cancelled.
 FINISH_ALONE = (
     update(jobs)
-    .where(OWNED, jobs.c.children_open == 0, jobs.c.continuation.is_(None), jobs.c.cancel_requested_at.is_(None))
+    .where(
+        OWNED,
+        jobs.c.children_open == 0,
+        or_(jobs.c.continuation.is_(None), jobs.c.continuation_id == jobs.c.id),
+        jobs.c.cancel_requested_at.is_(None),
+    )
     .values(
         state=JobState.SUCCEEDED,
         finished_at=bindparam("now"),
@@ -222,6 +227,8 @@ FINISH_ALONE = (
     .returning(jobs.c.parent_id)
 )
 KEEP_CHECKPOINT = update(jobs).where(jobs.c.id == bindparam("b_id")).values(checkpoint=bindparam("b_checkpoint"))
+#: A retry by hand has the continuation again, so its name stays.
+SKIP_CONTINUATION = update(jobs).where(jobs.c.id == bindparam("b_id")).values(continuation_id=jobs.c.id)
 CHILD_ENDED = (
     update(jobs)
     .where(jobs.c.id == bindparam("b_parent"))

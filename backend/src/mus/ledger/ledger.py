@@ -33,6 +33,7 @@ from mus.ledger.job_rows import (
     KEEP_CHECKPOINT,
     OWNED,
     PAUSED,
+    SKIP_CONTINUATION,
     START,
     STARTABLE,
     TOUCH,
@@ -257,6 +258,10 @@ class Ledger:
     async def keep_checkpoint(self, work: UnitOfWork, job: StartedJob, checkpoint: dict[str, Any]) -> None:
         """Store what an effect leaves for a later attempt of the same job, with the effect."""
         await work.session.execute(KEEP_CHECKPOINT, {"b_id": job.id, "b_checkpoint": checkpoint})
+
+    async def skip_continuation(self, work: UnitOfWork, job: StartedJob) -> None:
+        """Let the job be its own last part, with the effect that makes it so."""
+        await work.session.execute(SKIP_CONTINUATION, {"b_id": job.id})
 
     async def add_parent_progress(self, work: UnitOfWork, job: StartedJob, units: int) -> None:
         """Count `units` of the parent's work as done, in the transaction of the effect that did them."""
