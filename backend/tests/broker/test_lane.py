@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from streaq.task import _task_context
 
 from mus.broker.lane import Lane
 from mus.broker.queues import Queue
@@ -27,12 +26,15 @@ class Recorded:
         self.ended: list[str] = []
         self.let_go = asyncio.Event()
         self.lane = Lane(
-            runtime.connection.url, runtime.connection.queue_name, [Queue.LOW], slots=SLOTS, worker_id="recorded"
+            runtime.connection.url,
+            runtime.connection.queue_name,
+            [Queue.LOW],
+            slots=SLOTS,
+            worker_id="recorded",
+            deliver=self._run,
         )
-        self.lane.task(name="t", max_tries=None, timeout=None, expire=None, unique=False, ttl=0)(self._run)
 
-    async def _run(self) -> None:
-        delivery_id = _task_context.get().task_id
+    async def _run(self, delivery_id: str) -> None:
         self.begun.append(delivery_id)
         if delivery_id.startswith("held"):
             await self.let_go.wait()
