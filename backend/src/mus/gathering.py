@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Sequence
+from contextvars import Context
 from typing import Generic, TypeVar
 
 Order = TypeVar("Order")
@@ -21,16 +22,24 @@ class Gathering(Generic[Order, Result]):
         self._waiting: list[tuple[Order, asyncio.Future[Result]]] = []
         self._working: asyncio.Task[None] | None = None
 
-    async def __call__(self, order: Order) -> Result:
-        """Have it done with others. A caller that is cancelled takes its order back, unless it is under way."""
+    def __call__(self, order: Order) -> asyncio.Future[Result]:
+        """Have it done with others. A caller that is cancelled while it awaits the answer takes its order back,
+        unless it is under way."""
         answer: asyncio.Future[Result] = asyncio.get_running_loop().create_future()
         self._waiting.append((order, answer))
         if self._working is None:
             # It begins when this turn of the loop is over: whoever is ready in the same turn is in the same group.
-            self._working = asyncio.create_task(self._work(), name="mus-gathering")
-        return await answer
+            # In a context of its own, as what is done for many belongs to none of them.
+            self._working = asyncio.create_task(self._work(), name="mus-gathering", context=Context())
+        return answer
+
+    async def idle(self) -> None:
+        """Wait until all that was asked for is done."""
+        while self._working is not None:
+            await asyncio.wait({self._working})
 
     async def _work(self) -> None:
+        group: list[tuple[Order, asyncio.Future[Result]]] = []
         try:
             while group := [(order, answer) for order, answer in self._waiting if not answer.done()]:
                 self._waiting = []
@@ -46,7 +55,8 @@ class Gathering(Generic[Order, Result]):
                     else:
                         answer.set_result(result)
         finally:
-            self._waiting, left = [], self._waiting
-            self._working = None
-            for _, answer in left:
+            # Cancelled with the whole loop: nobody shall wait for what never comes.
+            for _, answer in [*group, *self._waiting]:
                 answer.cancel()
+            self._waiting = []
+            self._working = None

@@ -93,6 +93,8 @@ class Ledger:
         self.database = database
         self.publisher = publisher
         self.alert = alert
+        #: Messages, those of several transactions in one round trip and in the order of their commits.
+        self._publishing = Gathering[list[Delivery], None](self._publish)
         #: Starts and common ends of jobs: those that are ready at the same time share a transaction.
         self._together = Gathering[Callable[[Transaction], Any], Any](self._write_together)
 
@@ -161,15 +163,27 @@ class Ledger:
     def hand_over(self, work: UnitOfWork, delivery: Delivery) -> None:
         """Publish a delivery after the commit, together with the transaction's others."""
         if not work.outbox:
-            work.after_commit(lambda: self._publish(work.outbox))
+            work.after_commit(lambda: self._publish_soon(work.outbox))
         work.outbox.append(delivery)
 
-    async def _publish(self, deliveries: list[Delivery]) -> None:
+    async def _publish_soon(self, deliveries: list[Delivery]) -> None:
+        published = self._publishing(deliveries)
+        # A single one does not keep its caller from the next. Who enqueues many goes no faster than the broker.
+        if len(deliveries) > 1:
+            await published
+
+    async def _publish(self, groups: Sequence[list[Delivery]]) -> list[None]:
+        deliveries = [delivery for group in groups for delivery in group]
         try:
             await self.publisher.publish(deliveries)
         except BrokerUnavailableError as error:
             # The rows stand; reconcile publishes them once the broker answers.
             logger.warning("%d jobs wait for the broker: %s", len(deliveries), error)
+            await self._note_unpublished(deliveries)
+        return [None] * len(groups)
+
+    async def _note_unpublished(self, deliveries: list[Delivery]) -> None:
+        try:
             async with self.database.unit_of_work() as work:
                 connection = await work.session.connection()
                 await connection.execute(
@@ -178,6 +192,12 @@ class Ledger:
                     .values(published_at=None),
                     [{"b_id": delivery.job_id, "b_delivery": delivery.number} for delivery in deliveries],
                 )
+        except TemporaryError as error:
+            logger.warning("that they wait could not be noted, reconcile will see it: %s", error)
+
+    async def publish_rest(self) -> None:
+        """Wait until all that was committed is published, or known not to be."""
+        await self._publishing.idle()
 
     async def record(self, work: UnitOfWork, events: Sequence[Event]) -> None:
         """Add lines to jobs' histories, and tell after the commit that these jobs have changed."""

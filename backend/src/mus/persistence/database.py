@@ -208,8 +208,8 @@ class Database:
         await self._transact(lambda transaction: transaction.insert_all(), inserts)
 
     async def transact(self, write: Callable[[Transaction], T]) -> T:
-        """`write` in one transaction, and on SQLite in one hop to the driver's thread: no coroutine runs in it, and
-        it may be called where a unit of work is open, as it is not of that. Raises as `unit_of_work` does.
+        """`write` in a transaction of its own, on SQLite in one hop to the driver's thread. Never to be awaited in a
+        unit of work, whose transaction it would wait for. Raises as `unit_of_work` does.
         """
         return await self._transact(lambda transaction: _with_inserts(transaction, write))
 
