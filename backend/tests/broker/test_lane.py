@@ -112,3 +112,22 @@ async def test_a_lane_that_is_paused_before_it_serves_takes_nothing_and_can_be_s
     async with recorded.serving():
         await until(recorded.stands_at_its_gate, what="the lane at its gate")
     assert recorded.begun == []
+
+
+async def test_the_broker_keeps_nothing_of_a_job_that_has_ended(runtime: Runtime, recorded: Recorded) -> None:
+    redis, queue = runtime.connection.redis, runtime.connection.queue_name
+    stream = f"streaq:{queue}:queues:{Queue.LOW}"
+
+    async def left() -> list[str]:
+        return sorted([key async for key in redis.scan_iter(f"*{queue}*task*")])
+
+    async with recorded.serving():
+        names = [f"job{number}" for number in range(5)]
+        await recorded.publish(*names)
+
+        async def nothing_is_left() -> bool:
+            return len(recorded.ended) == len(names) and not await left() and await redis.xlen(stream) == 0
+
+        await until(nothing_is_left, what="an empty broker")
+        assert (await redis.xpending(stream, "workers"))["pending"] == 0
+    assert sorted(recorded.ended) == sorted(f"{name}.1.1" for name in names)

@@ -11,7 +11,7 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
@@ -95,8 +95,12 @@ class Ledger:
         self.alert = alert
         #: Messages, those of several transactions in one round trip and in the order of their commits.
         self._publishing = Gathering[list[Delivery], None](self._publish)
-        #: Starts and common ends of jobs: those that are ready at the same time share a transaction.
-        self._together = Gathering[Callable[[Transaction], Any], Any](self._write_together)
+        #: Starts and common ends of jobs: those that are ready at the same time share a transaction. PostgreSQL
+        #: commits the transactions of many connections together by itself, and there a row that somebody holds
+        #: would keep all the others of its group.
+        self._write: Callable[[Callable[[Transaction], Any]], Awaitable[Any]] = (
+            Gathering(self._write_together) if database.is_sqlite else database.transact
+        )
 
     async def _write_together(self, writes: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
         try:
@@ -228,7 +232,7 @@ class Ledger:
         taken = {**fence, "worker": worker_id, "now": utc_now()}
         event: Event = (job_id, "started", attempt, {"worker": worker_id})
         try:
-            row = await self._together(lambda transaction: _conditionally(transaction, START, taken, event))
+            row = await self._write(lambda transaction: _conditionally(transaction, START, taken, event))
         except IntegrityError:
             # Two jobs with one exclusive key started in the same instant (PostgreSQL): this one waits.
             row = None
@@ -347,7 +351,7 @@ class Ledger:
         """The common end, together with those of others. False: nothing was changed, there is more to do."""
         ended = {**job.fence, "now": utc_now(), "b_result": result}
         event: Event = (job.id, JobState.SUCCEEDED, job.attempt, None)
-        row = await self._together(lambda transaction: _conditionally(transaction, FINISH_ALONE, ended, event))
+        row = await self._write(lambda transaction: _conditionally(transaction, FINISH_ALONE, ended, event))
         if row is None:
             return False
         self.publisher.jobs_changed([job.id])

@@ -208,7 +208,7 @@ class Database:
         await self._transact(lambda transaction: transaction.insert_all(), inserts)
 
     async def transact(self, write: Callable[[Transaction], T]) -> T:
-        """`write` in a transaction of its own, on SQLite in one hop to the driver's thread. Never to be awaited in a
+        """`write` in a transaction of its own, on SQLite in one hop to the driver's thread. Never awaited inside a
         unit of work, whose transaction it would wait for. Raises as `unit_of_work` does.
         """
         return await self._transact(lambda transaction: _with_inserts(transaction, write))
