@@ -14,7 +14,6 @@ from datetime import UTC
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from streaq.task import _task_context
 
 from mus.broker.job_runner import JobRunner, StopReason
 from mus.broker.lane import Lane, consumer_name
@@ -75,19 +74,15 @@ class WorkerProcess:
         self._look_again = asyncio.Event()
 
     def _lane(self, queue: Queue) -> Lane:
-        lane = Lane(
+        return Lane(
             self._connection.url,
             self._connection.queue_name,
             [queue],
             slots=POLICIES[queue].slots,
             worker_id=consumer_name(self._heartbeat.worker_id, queue),
             idle_timeout_seconds=self._settings.dead_after_seconds,
+            deliver=self._runner.deliver,
         )
-        lane.answer(self._deliver)
-        return lane
-
-    async def _deliver(self) -> None:
-        await self._runner.deliver(_task_context.get().task_id)
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then drain: running jobs end, or are handed back in time."""

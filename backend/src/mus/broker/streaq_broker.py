@@ -300,7 +300,10 @@ class Broker:
         self._connection = connection
         try:
             async with publisher.opened(), feed.telling():
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    await connection.ledger.publish_rest()
         finally:
             self._connection = None
             await client.aclose()
