@@ -3,7 +3,7 @@
     python benchmarks run                                     everything, some 40 minutes with three rounds
     python benchmarks run first-scan jobs                     these only; the results of others are kept
     python benchmarks run --missing                           go on after a run that was stopped
-    python benchmarks run --quick                             small and short: whether everything works
+    python benchmarks run --quick                             whether all works, into benchmarks/.results/quick
     python benchmarks run slow-peers-large --rounds 1         beets and supysonic on 20,000 tracks
     python benchmarks check                                   paired rounds next to the stored ratios
     python benchmarks report                                  write RESULTS.md from what was measured before
@@ -22,6 +22,7 @@ import fcntl
 import shlex
 import shutil
 import signal
+import statistics
 import sys
 import tempfile
 import traceback
@@ -61,18 +62,24 @@ MEASURES: dict[str, Measure] = {
 }
 #: Only when they are named.
 ON_REQUEST = ("slow-peers-large", "workers")
-#: What `check` repeats, and next to whom.
-CHECKED, CHECKED_PEERS, CHECKED_SECONDS = (
-    ("first-scan", "no-change", "changed", "pick-up", "jobs"),
-    ("MPD", "streaQ"),
-    90,
-)
+#: What `check` repeats next to whom, and after how many seconds each begins no further round: ten minutes in all.
+CHECKED = {"first-scan": 170.0, "no-change": 120.0, "changed": 60.0, "pick-up": 60.0, "jobs": 60.0}
+CHECKED_PEERS, CHECKED_ROUNDS = ["MPD", "streaQ"], 5
 
 
 def main() -> None:
     # What was started is ended, and changed files are put back, also when this is told to stop.
     signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-    options = _parser().parse_args()
+    parser = _parser()
+    options = parser.parse_args()
+    for name in getattr(options, "measures", ()):
+        if name not in MEASURES:
+            parser.error(f"there is no measure {name}: there are {', '.join(MEASURES)}")
+    # What a quick run finds is no result.
+    place = HERE / ".results" / "quick" if getattr(options, "quick", False) else HERE
+    options.results = options.results or (place if place != HERE else HERE / ".results")
+    options.report = options.report or place / "RESULTS.md"
+    options.ratios = options.ratios or (HERE if options.does is _check else place) / "ratios.json"
     options.corpora.mkdir(parents=True, exist_ok=True)
     # One run at a time: two would measure each other, and change the same files.
     with (options.corpora / ".lock").open("w") as lock:
@@ -87,7 +94,7 @@ def _run(options: argparse.Namespace) -> int:
     names = options.measures or [name for name in MEASURES if name not in ON_REQUEST]
     if options.missing:
         names = [name for name in names if not _is_whole(options.results / f"{name}.json")]
-    failed = _measure(options, names, budget_seconds=options.budget)
+    failed = _measure(options, dict.fromkeys(names, options.budget))
     _write(options)
     return _told(failed)
 
@@ -104,9 +111,11 @@ def _check(options: argparse.Namespace) -> int:
         )
         print(f"The stored ratios are of another machine: {told}")
     with tempfile.TemporaryDirectory() as folder:
-        options.results = Path(folder)
-        names = options.measures or CHECKED
-        failed = _measure(options, names, budget_seconds=CHECKED_SECONDS)
+        options.results, options.warm_only = Path(folder), True
+        options.peers = options.peers or CHECKED_PEERS
+        options.rounds = options.rounds or (1 if options.quick else CHECKED_ROUNDS)
+        names = options.measures or list(CHECKED)
+        failed = _measure(options, {name: CHECKED.get(name, 120.0) for name in names})
         measured = results.read_all(options.results, names)
     worse = 0
     for one in measured:
@@ -115,7 +124,7 @@ def _check(options: argparse.Namespace) -> int:
         for ratio in results.ratios_of(one):
             what = f"{ratio.figure}: mus ÷ {ratio.peer}"
             if ratio.key not in stored:
-                print(f"skip  {what} {paired.statistics.median(ratio.rounds):.3g}: no ratio is stored")
+                print(f"skip  {what} {statistics.median(ratio.rounds):.3g}: no ratio is stored")
                 continue
             found = paired.compare(ratio.rounds, stored[ratio.key], more_is_better=ratio.more_is_better)
             sure = f"worse by {found.worse_by_at_least - 1:.0%} at least" if not found.holds else ""
@@ -138,8 +147,8 @@ def _corpus(options: argparse.Namespace) -> int:
     return 0
 
 
-def _measure(options: argparse.Namespace, names: Sequence[str], *, budget_seconds: float) -> list[str]:
-    """Measure them one after the other; the names of those that failed."""
+def _measure(options: argparse.Namespace, budgets: dict[str, float]) -> list[str]:
+    """Measure them one after the other; the names of those that failed. Seconds by name: see `Options`."""
     failed: list[str] = []
     for path in options.corpora.glob("run-*"):
         shutil.rmtree(path)  # of a run that was killed
@@ -147,8 +156,8 @@ def _measure(options: argparse.Namespace, names: Sequence[str], *, budget_second
         scan_measures.put_back(path.with_suffix(""))
     # On the file system of the corpora: files are renamed into them.
     with tempfile.TemporaryDirectory(dir=options.corpora, prefix="run-") as scratch:
-        for number, name in enumerate(names, 1):
-            print(f"[{number}/{len(names)}] {name}: {_about(name)}", file=sys.stderr, flush=True)
+        for number, (name, budget_seconds) in enumerate(budgets.items(), 1):
+            print(f"[{number}/{len(budgets)}] {name}: {_about(name)}", file=sys.stderr, flush=True)
             measuring = Measuring(
                 name, _options(options, Path(scratch), budget_seconds), _command(name, options), options.results
             )
@@ -227,9 +236,9 @@ def _parser() -> argparse.ArgumentParser:
     places.add_argument(
         "--peers-in", dest="environments", type=Path, default=HERE / ".peers", help="where peers are installed"
     )
-    places.add_argument("--results", type=Path, default=HERE / ".results", help="what was measured")
-    places.add_argument("--report", type=Path, default=HERE / "RESULTS.md")
-    places.add_argument("--ratios", type=Path, default=HERE / "ratios.json")
+    places.add_argument("--results", type=Path, help="what was measured; benchmarks/.results")
+    places.add_argument("--report", type=Path, help="benchmarks/RESULTS.md")
+    places.add_argument("--ratios", type=Path, help="benchmarks/ratios.json")
     sizes = argparse.ArgumentParser(add_help=False)
     sizes.add_argument("measures", nargs="*", metavar="MEASURE", help="all by default")
     sizes.add_argument("--rounds", type=int)
@@ -240,7 +249,7 @@ def _parser() -> argparse.ArgumentParser:
     sizes.add_argument("--scale", type=float, help="part of the jobs, requests and arrivals, as 0.1")
     sizes.add_argument("--peers", nargs="+", help="next to these only: MPD beets supysonic streaQ arq SAQ taskiq")
     sizes.add_argument("--warm-only", action="store_true", help="leave the machine's cache as it is")
-    sizes.add_argument("--quick", action="store_true", help="one round, small libraries")
+    sizes.add_argument("--quick", action="store_true", help="one round, small libraries, results kept apart")
     run = commands.add_parser("run", parents=[places, sizes], help="measure and write the results")
     run.add_argument("--missing", action="store_true", help="only what has no result yet")
     run.add_argument(

@@ -2,7 +2,7 @@
 
     1000, 20000, 100000, or any number   clips of three to nine seconds, 160 KB each; seven albums of ten have their
                                          cover embedded, two have it beside them
-    full-length                          three to five minutes each, as many files of every format that PyAV encodes
+    full-length                          two to four minutes each, as many files of every format that PyAV encodes
     pictures                             2,000 clips, each tenth with a picture of 5 MB
     empty-1000000                        files without content, for the walk alone
 
@@ -53,8 +53,8 @@ ENCODERS = {
     "wv": (".wv", "wv", "wavpack", "s16p", 0),
 }
 CLIP_SECONDS = (3, 6, 9)
-FULL_SECONDS = (180, 240, 300)
-FULL_OF_EACH = 9
+FULL_SECONDS = (120, 180, 240)
+FULL_OF_EACH = 20
 PICTURE_TRACKS = 2_000
 WORDS = (
     *("Amber", "Birch", "Cinder", "Delta", "Ember", "Fjord", "Glass", "Harbor", "Iris", "Juniper", "Kestrel"),

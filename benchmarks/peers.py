@@ -6,6 +6,7 @@ import shutil
 import subprocess
 import sys
 from functools import cache
+from importlib.metadata import version
 from pathlib import Path
 
 #: Package lists, pinned so that figures of two days compare. uvloop as mus has it, where a worker can use it.
@@ -56,8 +57,9 @@ def mpd_binary() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of every peer that has one: the pins, and what MPD says of itself."""
-    known = {name: ", ".join(packages[:1]).partition("==")[2] for name, packages in PACKAGES.items()}
+    """Of every peer: the pins, what is installed here, and what MPD says of itself."""
+    known = {"streaQ": version("streaq")}
+    known |= {name: packages[0].partition("==")[2] for name, packages in PACKAGES.items()}
     try:
         said = subprocess.run([mpd_binary(), "--version"], capture_output=True, text=True, check=True).stdout
         known["MPD"] = said.split("Music Player Daemon ")[1].split()[0]

@@ -115,6 +115,11 @@ def memory_mib(pid: int) -> float:
     return sum(map(_pss, tree(pid))) / 1024
 
 
+def own_memory_mib(pid: int) -> float:
+    """Of the process alone, without those below it."""
+    return _pss(pid) / 1024
+
+
 def _pss(pid: int) -> int:
     with contextlib.suppress(OSError, StopIteration):
         lines = Path(f"/proc/{pid}/smaps_rollup").read_text().splitlines()

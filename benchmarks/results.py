@@ -13,10 +13,13 @@ from typing import Any
 
 import paired
 import peers
+import targets
 from measuring import Measurement, Series
 
 #: Fewer values than this have no 99th percentile but their largest.
 _ENOUGH_FOR_P99 = 100
+#: Heads of columns that are set to the right.
+_NUMBERS = frozenset({"median", "p99", "least", "most", "n", "mus ÷ it", "measured"})
 
 
 @dataclass(frozen=True, slots=True)
@@ -61,6 +64,14 @@ def write_report(path: Path, measurements: Sequence[Measurement], about: dict[st
         "Warm cache, unless a line says `cold`. PSS of whole process trees. No network, no audio output.",
         _table(("machine", ""), list(machine().items())),
         _table(("peer", "version"), list(peers.versions().items())),
+        "## targets",
+        _table(
+            ("target", "measured", "met"),
+            [
+                (target.text, number(value), "yes" if target.is_met_by(value) else "no")
+                for target, value in targets.judged(measurements)
+            ],
+        ),
     ]
     for one in measurements:
         parts += [f"## {one.name}", about.get(one.name, ""), f"`{one.command}`; {_when(one)}", _series_table(one)]
@@ -118,7 +129,9 @@ def number(value: float) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    ruled = ["---" if name in {"figure", "", "machine", "peer", "version"} else "---:" for name in head]
+    ruled = [
+        "---" if name in {"figure", "", "machine", "peer", "version", "target", "met"} else "---:" for name in head
+    ]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, ruled, *rows))
 
 

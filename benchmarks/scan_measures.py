@@ -25,8 +25,7 @@ HELD = "while `mus up` ran, low_priority was paused: the analysis of each file w
 
 def scanned(m: Measuring, tracks: int) -> Path:
     """mus's data folder for that corpus, after a first scan; the measures of one run share it."""
-    folder = m.options.scratch / f"scanned {tracks}"
-    mus = Mus(folder)
+    mus = Mus(_shared(m, tracks))
     if not (mus.data / ".scanned").exists():
         mus.forget()
         music = m.corpus(tracks)
@@ -35,6 +34,24 @@ def scanned(m: Measuring, tracks: int) -> Path:
         mus.scan(music)
         (mus.data / ".scanned").touch()
     return mus.data
+
+
+@contextmanager
+def scanned_by_mpd(m: Measuring, tracks: int) -> Iterator[Mpd | None]:
+    """MPD, running, with its database of that corpus; None if it is not to be measured."""
+    if not m.has_mpd():
+        yield None
+        return
+    mpd = Mpd(_shared(m, tracks))
+    try:
+        mpd.scan(m.corpus(tracks))
+        yield mpd
+    finally:
+        mpd.close()
+
+
+def _shared(m: Measuring, tracks: int) -> Path:
+    return m.options.scratch / f"scanned {tracks}"
 
 
 def first_scan(m: Measuring) -> None:
@@ -81,12 +98,8 @@ def no_change(m: Measuring) -> None:
     figure = f"scan with no change, {tracks:,} tracks"
     with ExitStack() as stack:
         alone = Mus(data.parent)
-        contenders: list[Scanner] = [alone]
-        if m.has_mpd():
-            mpd = Mpd(m.options.scratch / "no change")
-            stack.callback(mpd.close)
-            mpd.scan(music)
-            contenders.append(mpd)
+        mpd = stack.enter_context(scanned_by_mpd(m, tracks))
+        contenders: list[Scanner] = [alone, *([mpd] if mpd else [])]
         for contender in contenders:
             contender.scan(music)
         for contender in m.turns(f"{figure}, command", contenders):
@@ -123,9 +136,8 @@ def changed(m: Measuring) -> None:
     tracks = m.options.tracks
     music = m.corpus(tracks)
     figure = f"scan after 1 % changed, {tracks:,} tracks"
-    with _scanners(m, slow=False) as contenders:
-        for contender in contenders:
-            contender.scan(music)
+    with scanned_by_mpd(m, tracks) as mpd:
+        contenders: list[Scanner] = [Mus(scanned(m, tracks).parent), *([mpd] if mpd else [])]
         for contender in m.turns(figure, contenders):
             contender.scan(music)  # what the turn before put back
             with retagged(music, CHANGED_SHARE):
@@ -177,8 +189,9 @@ def slope(m: Measuring) -> None:
             m.note(f"first scan, {tracks:,} tracks, alone", "mus", "s", done.seconds)
             m.note(wall, f"mus, {tracks:,} tracks", "µs", costs[-1][0])
             m.note(cpu, f"mus, {tracks:,} tracks", "µs", costs[-1][1])
-        m.note(f"slope of wall time, {sizes[1]:,} to {sizes[0]:,} tracks", "mus", "×", costs[1][0] / costs[0][0])
-        m.note(f"slope of CPU time, {sizes[1]:,} to {sizes[0]:,} tracks", "mus", "×", costs[1][1] / costs[0][1])
+        both = f"of a track, {sizes[1]:,} tracks next to {sizes[0]:,}"
+        m.note(f"wall time {both}", "mus", "×", costs[1][0] / costs[0][0])
+        m.note(f"CPU time {both}", "mus", "×", costs[1][1] / costs[0][1])
 
 
 def walk(m: Measuring) -> None:

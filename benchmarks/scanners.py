@@ -149,12 +149,6 @@ class MusServer:
     def tracks(self) -> int:
         return sum(library["tracks"] for library in self.get("/libraries")["items"])
 
-    def memory_mib(self) -> float:
-        return memory_mib(self.pid)
-
-    def cpu_seconds(self) -> float:
-        return cpu_seconds(self.pid)
-
     def close(self) -> None:
         self._connection.close()
 
@@ -261,12 +255,12 @@ class Mpd:
         return answer
 
     def scan(self, music: Path, *, with_memory: bool = False) -> Scan:
-        began = time.perf_counter()
-        cpu = 0.0
+        is_first = not (self._folder / "database").exists()
+        began, cpu = time.perf_counter(), 0.0
         if self._process is None:
             self.start(music)
-        else:
-            cpu = cpu_seconds(self._process.pid)
+        if not is_first:
+            began, cpu = time.perf_counter(), cpu_seconds(self._process.pid)
             self.ask("update")
         pid, peak, looked_at = self._process.pid, 0.0, 0.0
         while "updating_db" in self.ask("status"):
@@ -282,11 +276,9 @@ class Mpd:
     def tracks(self) -> int:
         return int(self.ask("stats")["songs"])
 
-    def memory_mib(self) -> float:
-        return memory_mib(self._process.pid)
-
-    def cpu_seconds(self) -> float:
-        return cpu_seconds(self._process.pid)
+    @property
+    def pid(self) -> int:
+        return int(self._process.pid)
 
     def forget(self) -> None:
         self.close()

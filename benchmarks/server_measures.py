@@ -13,8 +13,8 @@ from pathlib import Path
 
 import corpora
 from measuring import Measuring
-from process_trees import run, wait_until
-from scan_measures import HELD, scanned
+from process_trees import cpu_seconds, memory_mib, run, wait_until
+from scan_measures import HELD, scanned, scanned_by_mpd
 from scanners import MUS, Mpd, Mus, MusServer, clean_environment, mus_up
 
 COPIED = 10_000
@@ -196,52 +196,42 @@ def _deep(server: MusServer, sort: str, tracks: int) -> str:
 
 def idle(m: Measuring) -> None:
     """Memory of all processes together (PSS) and share of a core, while nobody asks for anything."""
-    seconds = min(IDLE_SECONDS, max(2.0, IDLE_SECONDS * m.options.scale))
+    seconds = max(2.0, IDLE_SECONDS * m.options.scale)
     for tracks in dict.fromkeys((m.options.slow_tracks, m.options.tracks)):
-        music, data = m.corpus(tracks), scanned(m, tracks)
-        memory, cpu = f"idle memory, {tracks:,} tracks", f"idle CPU, {tracks:,} tracks"
-        with mus_up(music, data) as server:
+        music = m.corpus(tracks)
+        with mus_up(music, scanned(m, tracks)) as server:
             if not server.settle(120 if tracks == m.options.slow_tracks else 5):
                 server.hold_slow_phase()
                 m.remark(f"{tracks:,} tracks: {HELD}")
-            time.sleep(seconds / 2)
+            time.sleep(seconds)
             for _ in m.rounds(f"mus, {tracks:,} tracks"):
-                began, used = time.perf_counter(), server.cpu_seconds()
-                time.sleep(seconds)
-                share = (server.cpu_seconds() - used) / (time.perf_counter() - began)
-                m.note(memory, "mus", "MiB", server.memory_mib())
-                m.note(cpu, "mus", "% of a core", share * 100)
-        if not m.has_mpd():
-            continue
-        mpd = Mpd(m.options.scratch / f"idle {tracks}")
-        try:
-            mpd.scan(music)
-            for _ in m.rounds(f"MPD, {tracks:,} tracks"):
-                began, used = time.perf_counter(), mpd.cpu_seconds()
-                time.sleep(seconds / 2)
-                share = (mpd.cpu_seconds() - used) / (time.perf_counter() - began)
-                m.note(memory, "MPD", "MiB", mpd.memory_mib())
-                m.note(cpu, "MPD", "% of a core", share * 100)
-        finally:
-            mpd.close()
+                _look_at_idle(m, "mus", tracks, server.pid, seconds)
+        with scanned_by_mpd(m, tracks) as mpd:
+            for _ in m.rounds(f"MPD, {tracks:,} tracks") if mpd else ():
+                _look_at_idle(m, "MPD", tracks, mpd.pid, seconds / 2)
+
+
+def _look_at_idle(m: Measuring, contender: str, tracks: int, pid: int, seconds: float) -> None:
+    began, used = time.perf_counter(), cpu_seconds(pid)
+    time.sleep(seconds)
+    share = (cpu_seconds(pid) - used) / (time.perf_counter() - began)
+    m.note(f"idle memory, {tracks:,} tracks", contender, "MiB", memory_mib(pid))
+    m.note(f"idle CPU, {tracks:,} tracks", contender, "% of a core", share * 100)
 
 
 def start_up(m: Measuring) -> None:
     """`mus --help`, and `mus up` until its API answers, on a library that is known."""
     tracks = m.options.tracks
     music, data = m.corpus(tracks), scanned(m, tracks)
-    mpd: Mpd | None = None
-    if m.has_mpd():
-        mpd = Mpd(m.options.scratch / "start-up")
-        mpd.scan(music)
-        mpd.close()
-    for _ in m.rounds("start-up"):
-        helped = [run([*MUS, "--help"], environment=clean_environment()).seconds for _ in range(5)]
-        m.note("`mus --help`", "mus", "s", helped)
-        with mus_up(music, data) as server:
-            m.note(f"ready to answer, {tracks:,} tracks known", "mus", "s", server.ready_seconds)
-            server.settle(5)
-        if mpd is not None:
-            mpd.start(music)
-            m.note(f"ready to answer, {tracks:,} tracks known", "MPD", "s", mpd.ready_seconds)
-            mpd.close()
+    ready = f"ready to answer, {tracks:,} tracks known"
+    with scanned_by_mpd(m, tracks) as mpd:
+        for _ in m.rounds("start-up"):
+            helped = [run([*MUS, "--help"], environment=clean_environment()).seconds for _ in range(5)]
+            m.note("`mus --help`", "mus", "s", helped)
+            with mus_up(music, data) as server:
+                m.note(ready, "mus", "s", server.ready_seconds)
+                server.settle(5)
+            if mpd is not None:
+                mpd.close()
+                mpd.start(music)
+                m.note(ready, "MPD", "s", mpd.ready_seconds)

@@ -19,7 +19,7 @@ import corpora
 from job_measures import Side, mus_side, mus_worker_environment
 from job_sides import marks
 from measuring import Measuring
-from process_trees import memory_mib, run, wait_until
+from process_trees import memory_mib, own_memory_mib, run, wait_until
 from scanners import MUS
 from sqlalchemy import URL, text
 
@@ -71,7 +71,9 @@ def _measure(m: Measuring, side: Side, kind: str, count: int, music: Path) -> No
         wait_until(lambda: asyncio.run(_living(side)) >= count, "the workers")
         result = json.loads(run([*MUS, "scan", "--music", music, "--json"], environment=side.environment).output)
         m.note("first scan", name, "files/s", result["found"] / result["seconds"], more_is_better=True)
-        m.note("memory of a worker and its readers", name, "MiB", statistics.mean(map(memory_mib, pids)))
+        own, readers = statistics.mean(map(own_memory_mib, pids)), statistics.mean(map(memory_mib, pids))
+        m.note("memory of a worker", name, "MiB", own)
+        m.note("memory of its readers", name, "MiB", readers - own)
 
 
 @contextmanager

@@ -12,11 +12,12 @@ from typing import Any
 
 import marks
 from producer import Producer, at_once, main
-from saq import Queue
+from redis.asyncio import Redis
+from saq.queue.redis import RedisQueue
 from saq.types import Context
 from saq.worker import start
 
-queue = Queue.from_url(os.environ["BENCH_URL"], name=os.environ["BENCH_QUEUE"])
+queue = RedisQueue(Redis.from_url(os.environ["BENCH_URL"]), name=os.environ["BENCH_QUEUE"])
 
 
 async def bench_job(context: Context, *, kind: str, token: int, seconds: float = 0.0) -> None:
