@@ -70,6 +70,10 @@ def other_libraries(m: Measuring) -> None:
 
 def _first_scans(m: Measuring, music: Path, figure: str, *, expected: int, cold: bool = False) -> None:
     with _scanners(m, slow=False) as contenders:
+        if len(contenders) > 1:
+            m.remark("both from the start of the program: MPD scans by itself when it has no database")
+            # Seen in `ps -L -o comm,cls` during its update; CPU times do not suffer from that.
+            m.remark("MPD scans at the scheduler's idle priority: a machine that is busy makes its times longer")
         corpora.warm(music)
         m.say("a first round for memory, not timed")
         for contender in contenders:
@@ -157,6 +161,7 @@ def slow_peers_large(m: Measuring) -> None:
 def _all_scans(m: Measuring, tracks: int) -> None:
     music = m.corpus(tracks)
     with _scanners(m, slow=True) as contenders:
+        m.remark("beets: `beet import` at first; later `beet import`, which sees what is new, and `beet update`")
         corpora.warm(music)
         for contender in m.turns(f"{tracks:,} tracks", contenders):
             done = _forgotten(contender).scan(music, with_memory=True)
