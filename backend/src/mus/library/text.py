@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from functools import lru_cache
 
 #: Letters that no normalisation takes apart, as the transform Latin-ASCII of Unicode CLDR has them; quotes, dashes.
@@ -49,23 +48,28 @@ def _is_accent(combining_class: int) -> bool:
     return combining_class in {1, 8} or 10 <= combining_class <= 36 or combining_class >= 200
 
 
-def sort_key(text: str | None, articles: Iterable[str] = ()) -> str:
+def sort_key(text: str | None, articles: tuple[str, ...] = ()) -> str:
     """`folded`, without an article at the beginning: "The Beatles" goes by "beatles"; "The The" by "the".
 
     An article that ends with an apostrophe is part of the word it stands before.
     """
     key = folded(text)
-    for article in articles:
-        begins = article if article.endswith("'") else f"{article} "
-        if key.startswith(begins) and len(key) > len(begins):
-            return key[len(begins) :].lstrip()
-    return key
+    article = _beginning(articles).match(key) if articles else None
+    return key if article is None else key[article.end() :].lstrip()
+
+
+@lru_cache(maxsize=16)
+def _beginning(articles: tuple[str, ...]) -> re.Pattern[str]:
+    begins = (article if article.endswith("'") else f"{article} " for article in articles)
+    return re.compile(f"(?:{'|'.join(map(re.escape, begins))})(?=.)", re.DOTALL)
 
 
 @lru_cache(maxsize=4096)
 def words_of(text: str | None) -> tuple[str, ...]:
     """The words by which a text is found, in its order: letters and numbers, folded; "don't" is one."""
     plain = folded(text)
+    if plain.isascii() and plain.replace(" ", "").isalnum():
+        return tuple(word[:_LONGEST_WORD] for word in plain.split())
     if "'" in plain:
         plain = _APOSTROPHE.sub("", plain)
     if plain.isascii():
@@ -76,7 +80,7 @@ def words_of(text: str | None) -> tuple[str, ...]:
 
 def joined_words_of(text: str | None) -> list[str]:
     """What people type for words with signs in them: "acdc" for "AC/DC", "rem" for "R.E.M."."""
-    if not text:
+    if not text or text.replace(" ", "").isalnum():
         return []
     return [
         "".join(words)[:_LONGEST_WORD]
