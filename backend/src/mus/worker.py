@@ -10,14 +10,13 @@ import logging
 import signal
 import sys
 import time
-from collections.abc import AsyncIterator, Collection, Sequence
-from contextlib import asynccontextmanager, suppress
+from collections.abc import AsyncIterator, Callable, Collection, Sequence
+from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
 from datetime import UTC
 
 from redis.exceptions import RedisError
 from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
-from streaq.task import _task_context
 
 from mus.broker.job_runner import JobRunner, StopReason
 from mus.broker.lane import Lane, consumer_name
@@ -83,21 +82,20 @@ class WorkerProcess:
         self._worked_at = 0.0
 
     def _lane(self, queue: Queue) -> Lane:
-        lane = Lane(
+        return Lane(
             self._connection.url,
             self._connection.queue_name,
             [queue],
             slots=POLICIES[queue].slots,
             worker_id=consumer_name(self._heartbeat.worker_id, queue),
             idle_timeout_seconds=self._settings.dead_after_seconds,
+            deliver=self._deliver,
         )
-        lane.answer(self._deliver)
-        return lane
 
-    async def _deliver(self) -> None:
+    async def _deliver(self, delivery_id: str) -> None:
         self._is_rested = False
         try:
-            await self._runner.deliver(_task_context.get().task_id)
+            await self._runner.deliver(delivery_id)
         finally:
             self._worked_at = time.monotonic()
 
@@ -263,8 +261,14 @@ async def worker_running(runtime: Runtime, queues: Sequence[Queue]) -> AsyncIter
             await process
 
 
-async def run_worker(settings: Settings, modules: Sequence[str], queue_names: Sequence[str]) -> None:
-    """`mus worker`: until SIGTERM or SIGINT.
+async def run_worker(
+    settings: Settings,
+    modules: Sequence[str],
+    queue_names: Sequence[str],
+    *,
+    beside: Callable[[Runtime, Sequence[Queue]], AbstractAsyncContextManager[None]] | None = None,
+) -> None:
+    """`mus worker`: until SIGTERM or SIGINT. `beside` is open while it serves.
 
     Raises BadRequestError for an unknown queue and ConfigurationError for a missing task.
     """
@@ -274,7 +278,11 @@ async def run_worker(settings: Settings, modules: Sequence[str], queue_names: Se
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with opened(settings) as runtime, job_services(runtime):
+    async with (
+        opened(settings) as runtime,
+        job_services(runtime),
+        beside(runtime, queues) if beside is not None else nullcontext(),
+    ):
         await WorkerProcess(settings, runtime.connection, queues).run(stopping)
 
 

@@ -30,8 +30,9 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from mus.cli import parent_pipe
-from mus.cli.exit_status import WrongUsageError, leave, status_of
+from mus.cli.exit_status import leave, status_of
 from mus.cli.given_settings import read_settings, require_music
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import AdminRequiredError, BadRequestError, MusError
 
 if TYPE_CHECKING:
@@ -52,6 +53,7 @@ _PART_MODULES = (
     "mus.watcher.watcher",
     "mus.api.server",
     "mus.cli.part_runs",
+    "mus.cli.scan_desk",
     "mus.cli.console_logs",
     "uvloop",
 )

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import logging
 import os
 import sys
 from collections.abc import Callable
 from typing import NoReturn
 
-from mus.errors import BadRequestError, MusError, UserFixableError
-
-
-class WrongUsageError(UserFixableError):
-    """The command line or a setting asks for what cannot be: exit status 2."""
+from mus.cli.wrong_usage import WrongUsageError
+from mus.errors import BadRequestError, MusError
 
 
 def status_of(command: Callable[[], object]) -> int:
@@ -44,5 +40,6 @@ def leave(status: int) -> NoReturn:
         sys.stderr.flush()
     except (OSError, ValueError):
         status = status or 1
-    logging.shutdown()
+    if (logging := sys.modules.get("logging")) is not None:
+        logging.shutdown()
     os._exit(status)

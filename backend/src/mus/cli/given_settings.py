@@ -6,7 +6,7 @@ import os
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from mus.cli.exit_status import WrongUsageError
+from mus.cli.wrong_usage import WrongUsageError, check_music_dir
 from mus.errors import ConfigurationError
 
 if TYPE_CHECKING:
@@ -29,7 +29,7 @@ def read_settings(**overrides: Any) -> Settings:
     if settings.log_level.upper() not in LOG_LEVELS:
         raise WrongUsageError(f"MUS_LOG_LEVEL: {settings.log_level!r} is none of {', '.join(LOG_LEVELS)}")
     if settings.music_dir is not None:
-        _check_music_dir(Path(os.fsdecode(settings.roots.here(os.fsencode(settings.music_dir)))))
+        check_music_dir(Path(os.fsdecode(settings.roots.here(os.fsencode(settings.music_dir)))))
     if settings.data_dir.exists() and not settings.data_dir.is_dir():
         raise WrongUsageError(f"the data folder {str(settings.data_dir)!r} is a file, not a folder")
     return settings
@@ -43,15 +43,3 @@ def require_music(settings: Settings) -> None:
     known = settings.database_url is not None or (settings.data_dir / "mus.db").exists()
     if settings.music_dir is None and not known:
         raise WrongUsageError(NO_MUSIC)
-
-
-def _check_music_dir(folder: Path) -> None:
-    try:
-        with os.scandir(folder) as entries:
-            next(entries, None)
-    except FileNotFoundError:
-        raise WrongUsageError(f"the music folder {str(folder)!r} does not exist") from None
-    except NotADirectoryError:
-        raise WrongUsageError(f"the music folder {str(folder)!r} is a file, not a folder") from None
-    except OSError as error:
-        raise WrongUsageError(f"the music folder {str(folder)!r} cannot be read: {error.strerror}") from None

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any
 
-from mus.cli.options import NO_MUSIC, DataOption, WrongUsageError, read_settings
+from mus.cli.options import NO_MUSIC, DataOption, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 
 if TYPE_CHECKING:
     from mus.config import Settings

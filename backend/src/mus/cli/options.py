@@ -7,10 +7,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.cli.exit_status import WrongUsageError as WrongUsageError
 from mus.cli.given_settings import NO_MUSIC as NO_MUSIC
 from mus.cli.given_settings import read_settings as read_settings
 from mus.cli.given_settings import require_music as require_music
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import BadRequestError
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ import asyncio
 import signal
 from typing import TYPE_CHECKING
 
-from mus.cli.exit_status import WrongUsageError
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import BadRequestError, ConfigurationError
 
 if TYPE_CHECKING:
@@ -17,6 +17,7 @@ def work(settings: Settings, modules: list[str] | None = None, queue: list[str] 
     """Raises WrongUsageError for a queue or a module that is not there."""
     from mus.broker.queues import Queue, queue_named
     from mus.cli.event_loop import run
+    from mus.cli.scan_desk import scan_desk
     from mus.worker import load_job_modules, run_worker
 
     try:
@@ -27,7 +28,7 @@ def work(settings: Settings, modules: list[str] | None = None, queue: list[str] 
         load_job_modules(modules or (), queues)
     except ConfigurationError as error:
         raise WrongUsageError(error.user_message) from error
-    run(run_worker(settings, modules or (), queues))
+    run(run_worker(settings, modules or (), queues, beside=scan_desk))
 
 
 def serve_and_watch(settings: Settings) -> None:

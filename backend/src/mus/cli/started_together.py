@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from mus.cli.children import kill_group, started
-from mus.cli.exit_status import WrongUsageError
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import AdminRequiredError, MusError
 
 _PR_SET_CHILD_SUBREAPER = 36

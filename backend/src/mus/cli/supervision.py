@@ -17,7 +17,8 @@ from contextlib import AsyncExitStack
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, NoReturn
 
-from mus.cli.exit_status import WrongUsageError, leave, status_of
+from mus.cli.exit_status import leave, status_of
+from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import AdminRequiredError
 
 # asyncio does without TLS where there is none (a megabyte and a half of it, for nothing here), as without uvloop.

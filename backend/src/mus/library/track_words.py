@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mus.library.text import COLUMN_END, folded, joined_words_of, sort_key, words_of
 
 #: Raised when the same tags give other keys or words: those of all tracks are made again.
-WORDS_VERSION = 1
+WORDS_VERSION = 2
 #: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
 _KEY_LENGTH = 200
 #: Texts whose words a search finds, in the order of columns.
