@@ -160,7 +160,7 @@ def _status(error: MusError) -> int:
 
 def _prepared(settings: Settings) -> dict[str, Any]:
     from mus.cli.event_loop import run
-    from mus.cli.migrate import prepared
+    from mus.cli.prepared_library import prepared
 
     return run(prepared(settings))
 

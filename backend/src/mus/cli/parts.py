@@ -45,7 +45,7 @@ def _know_the_music(settings: Settings) -> None:
     """Make the library's row, where the settings name a folder. Below `mus up` it is there."""
     if settings.music_dir is not None:
         from mus.cli.event_loop import run
-        from mus.cli.migrate import prepared
+        from mus.cli.prepared_library import prepared
 
         run(prepared(settings))
 

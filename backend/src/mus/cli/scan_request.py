@@ -15,8 +15,8 @@ from sqlalchemy import select
 from mus.broker.queues import Queue
 from mus.broker.runtime import opened
 from mus.broker.streaq_broker import broker
-from mus.cli.migrate import library_of
-from mus.cli.options import NO_MUSIC
+from mus.cli.given_settings import NO_MUSIC
+from mus.cli.prepared_library import library_of
 from mus.cli.scan_follower import Follower, ScanRow
 from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest
 from mus.cli.wrong_usage import WrongUsageError

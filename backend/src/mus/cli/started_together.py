@@ -81,7 +81,7 @@ class StartTogether:
         return UpSettings(**(await self._message())["settings"])
 
     async def prepare(self, environment: Mapping[str, str]) -> dict[str, Any]:
-        """Prepare the database, in the parts' environment; see `migrate.prepared`."""
+        """Prepare the database, in the parts' environment; see `prepared_library.prepared`."""
         assert self._process.stdin is not None
         with suppress(OSError):  # it says why, or is gone: that is seen next
             self._process.stdin.write(json.dumps({"environment": dict(environment)}).encode() + b"\n")
