@@ -150,7 +150,9 @@ class _Up:
         try:
             while not task.done() and not stopped.done():
                 await asyncio.wait(
-                    {task, stopped, *self._keepers}, return_when=asyncio.FIRST_COMPLETED, timeout=0.25
+                    {task, stopped, *self._keepers},
+                    return_when=asyncio.FIRST_COMPLETED,
+                    timeout=None if self._keepers else 0.25,  # they begin in the middle of `doing`
                 )
                 for keeper in self._keepers:
                     if keeper.done():
