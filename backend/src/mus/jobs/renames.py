@@ -119,7 +119,10 @@ async def _commit(job: RunningJob, library: LocalLibrary, track: Track, edit: Ed
 
 async def settle_rename(job: RunningJob, library: LocalLibrary, track: Track, edit: Edit) -> None:
     """See `edits.settle`: the file is under its new name, under both, or still under the old one."""
-    placed = await asyncio.to_thread(_moved_to, library.root, edit)
+    try:
+        placed = await asyncio.to_thread(_moved_to, library.root, edit)
+    except (ChangedMeanwhileError, OSError) as error:
+        raise BusyFileError(f"It cannot be told just now where {shown(edit.path)} is: {error}") from error
     if placed is None:
         async with job.effect() as work:
             await forget_edit(work.session, edit.id)
