@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, or_, select
+from sqlalchemy import and_, func, or_, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.persistence.models import Track, TrashEntry
@@ -42,3 +42,8 @@ async def trash_page(
     found = [Trashed(*row) for row in (await session.execute(query)).all()]
     page = found[:limit]
     return page, (page[-1].deleted_at, page[-1].track.id) if len(found) > limit else None
+
+
+async def latest_deletion(session: AsyncSession) -> datetime | None:
+    """When a file went into the trash last, of those that lie there; None for an empty one."""
+    return (await session.execute(select(func.max(TrashEntry.created_at)))).scalar()
