@@ -524,3 +524,18 @@ async def test_a_file_deleted_while_another_job_reads_it_does_not_come_back(
         ids["a.mp3"]: "TRASHED",
         ids["b.mp3"]: "PENDING",
     }
+
+
+async def test_what_is_deleted_after_somebody_asked_to_empty_the_trash_can_be_restored_still(
+    music: MusicLibrary,
+) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3")
+        await deleted(music, ids["1.mp3"])
+    emptying = await music.enqueue("empty_trash", Queue.MEDIUM)
+    async with worker_of(music.runtime, [Queue.HIGH]):
+        await deleted(music, ids["2.mp3"])
+    async with worker_of(music.runtime):
+        assert result_of(await music.ended(emptying)) == {"purged": 1}
+        result_of(await restored(music, ids["2.mp3"]))
+    assert (music.root / "2.mp3").exists()

@@ -2,8 +2,8 @@
 
 A job that dies anywhere in between is run again by the ledger, and `settle` finds out how far it came:
 
-    preparing    a copy is being made: it is thrown away
-    writing      the copy is ready, or in place already: the file itself tells
+    preparing    a copy is being made, or not wanted any more: it is thrown away
+    writing      the copy is ready; where it is not there any more, it is in the file's place
     done         the history
 
 Whoever writes a file of the library goes through here and `renames`; deletions go through `trash`. An open edit and
@@ -13,8 +13,10 @@ an entry of the trash keep each other out.
 from __future__ import annotations
 
 import asyncio
+import errno
 import os
-from collections.abc import Coroutine, Mapping
+from collections.abc import Coroutine, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any, TypeVar
 
@@ -58,6 +60,8 @@ T = TypeVar("T")
 
 #: A disk that copies and reads more slowly than this is not worth waiting for: bytes a second.
 _SLOWEST = 4_000_000
+#: What opening a folder says when there is none of this name (any more).
+_NO_FOLDER = frozenset({errno.ENOENT, errno.ENOTDIR, errno.ELOOP})
 
 
 class BusyFileError(TemporaryError):
@@ -282,42 +286,60 @@ async def intend(job: RunningJob, track: Track, edit: Edit) -> Edit:
 
 
 async def _give_up(job: RunningJob, library: LocalLibrary, edit: Edit) -> None:
-    await asyncio.to_thread(_discard_part, library.root, edit)
+    """Of an edit whose copy has not taken the file's place: away with it, and with the intent."""
+    async with job.effect() as work:
+        # Of one that was `writing`, a copy that is gone would say that it is in its place.
+        await work.session.execute(update(Edit).where(Edit.id == edit.id).values(state="preparing"))
+    with suppress(OSError):
+        await asyncio.to_thread(_discard_part, library.root, edit)
     async with job.effect() as work:
         await forget_edit(work.session, edit.id)
 
 
-def _discard_part(root: bytes, edit: Edit) -> None:
-    try:
-        with opened_folder(root, os.path.dirname(edit.path)) as folder:
-            discard(folder, edit.part or b"")
-    except OSError:
-        return  # the folder is gone, and the copy with it
+def _discard_part(root: bytes, edit: Edit, now_at: bytes | None = None) -> bool:
+    """Whether the copy was there. `now_at` is where the file has been moved since, with its folder perhaps.
+
+    Raises OSError when that cannot be told.
+    """
+    was_there = False
+    for path in {edit.path, now_at or edit.path}:
+        try:
+            with opened_folder(root, os.path.dirname(path)) as folder:
+                was_there |= discard(folder, edit.part or b"")
+        except OSError as error:
+            if error.errno not in _NO_FOLDER:
+                raise
+    return was_there
 
 
 # ----------------------------------------------------------------------------------------------- and after
 
 
 async def settle(job: RunningJob, edit: Edit) -> None:
-    """Bring an edit that was broken off to its end: done where its file is in place, forgotten where it is not."""
+    """Bring an edit that was broken off to its end: done where its file is in place, forgotten where it is not.
+
+    Raises BusyFileError while that cannot be told.
+    """
     async with services().database.reading() as session:
         track = await session.get(Track, edit.track_id)
     if track is None:
         return
     library = await find_library(track.library_id)
-    if not await asyncio.to_thread(os.path.isdir, os.path.join(library.root, os.path.dirname(edit.path))) and (
-        edit.kind != "rename" or not await asyncio.to_thread(os.path.isdir, library.root)
-    ):
-        # Its disk is away, or on another machine: what came of it cannot be told here.
+    places = [track.path] if edit.new_path is None else [track.path, edit.new_path]
+    if await asyncio.to_thread(_is_away, library.root, places, track.device):
         raise BusyFileError(f"The folder of {shown(edit.path)} is not on this machine just now")
     if edit.kind == "rename":
         from mus.jobs.renames import settle_rename
 
         await settle_rename(job, library, track, edit)
         return
-    landed = edit.state == "writing" and await _has_landed(library, track, edit)
-    await asyncio.to_thread(_discard_part, library.root, edit)
-    if not landed:
+    # Nothing but the rename over the file takes away the copy of an edit that is `writing`; and nobody can rename
+    # what was discarded here, not even a worker that was taken for dead.
+    try:
+        was_there = await asyncio.to_thread(_discard_part, library.root, edit, track.path)
+    except OSError as error:
+        raise BusyFileError(f"The folder of {shown(edit.path)} cannot be looked into: {error.strerror}") from error
+    if was_there or edit.state != "writing":
         async with job.effect() as work:
             await forget_edit(work.session, edit.id)
         return
@@ -334,22 +356,16 @@ async def settle(job: RunningJob, edit: Edit) -> None:
     await _commit(job, track, edit, reading, reading.stat, cover)
 
 
-async def _has_landed(library: LocalLibrary, track: Track, edit: Edit) -> bool:
-    """Whether the file says what was to be written: no number of a file is sure on every file system."""
-    after = edit.after or {}
-    async with services().database.reading() as session:
-        pictures = await pictures_of(session, after)
-    part = hidden_name(EDIT_PREFIX, edit.path)
-    order = EditOrder(
-        part=os.fsdecode(part),
-        changes=after.get("tags", {}),
-        pictures=pictures,
-        id3_version=services().settings.id3_version,
-    )
-    copy = await _copied(library, track, order)
-    if not copy.unchanged:
-        await asyncio.to_thread(_discard_part, library.root, Edit(path=edit.path, part=part))
-    return copy.unchanged
+def _is_away(root: bytes, places: Sequence[bytes], device: int) -> bool:
+    """Whether a track's file is in none of these places, and not proven gone either: its disk is away, or on
+    another machine."""
+    look = SecondLook(root)
+    try:
+        if any(look.at(path) is not None for path in places):
+            return False
+    except OSError:
+        return True
+    return not look.is_gone(places[0], {device})
 
 
 def _error_of(copy: EditedCopy, name: str) -> Exception:
@@ -365,7 +381,7 @@ def not_placed(error: Exception, name: str) -> Exception:
     """Why a finished file could not get its name."""
     if isinstance(error, ChangedMeanwhileError | FileNotFoundError):
         return BusyFileError(f"{name} was changed or taken away by another program meanwhile: its change stands")
-    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == 30):  # EROFS
+    if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return ConflictError(f"mus may not change {name}: its folder is read-only")
     reason = error.strerror if isinstance(error, OSError) else error
     return AdminRequiredError(f"{name} could not be written: {reason}")

@@ -22,6 +22,12 @@ from mus.persistence.edit_repository import finish_edit, forget_edit
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Edit, Track
 
+#: Columns of a track that a pattern may name.
+NAMING_TAGS = (
+    "title", "artist", "album_artist", "album", "track_number", "track_total", "disc_number", "disc_total", "year",
+    "date", "genre", "composer",
+)  # fmt: skip
+
 
 class NameTakenError(ConflictError):
     """Another file has the name: it may be on its way to another one itself."""
@@ -37,13 +43,8 @@ def name_by(pattern: NamePattern, track: Track) -> bytes:
 
 def tags_to_name(track: Track) -> Mapping[str, str | int | None]:
     """What a pattern sees of a track. An album without an artist of its own is sorted under its tracks'."""
-    names = ("title", "artist", "album", "track_number", "track_total", "disc_number", "disc_total", "year", "date")
-    tags: dict[str, str | int | None] = {name: getattr(track, name) for name in names}
-    return tags | {
-        "album_artist": track.album_artist or track.artist,
-        "genre": track.genre,
-        "composer": track.composer,
-    }
+    tags: dict[str, str | int | None] = {name: getattr(track, name) for name in NAMING_TAGS}
+    return tags | {"album_artist": track.album_artist or track.artist}
 
 
 async def rename_track(
@@ -119,7 +120,10 @@ async def _commit(job: RunningJob, library: LocalLibrary, track: Track, edit: Ed
 
 async def settle_rename(job: RunningJob, library: LocalLibrary, track: Track, edit: Edit) -> None:
     """See `edits.settle`: the file is under its new name, under both, or still under the old one."""
-    placed = await asyncio.to_thread(_moved_to, library.root, edit)
+    try:
+        placed = await asyncio.to_thread(_moved_to, library.root, edit)
+    except (ChangedMeanwhileError, OSError) as error:
+        raise BusyFileError(f"It cannot be told just now where {shown(edit.path)} is: {error}") from error
     if placed is None:
         async with job.effect() as work:
             await forget_edit(work.session, edit.id)

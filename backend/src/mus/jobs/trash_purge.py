@@ -41,11 +41,15 @@ async def purge_old(job: RunningJob, *, older_than_days: float) -> dict[str, Any
 async def purge_chosen(
     job: RunningJob, *, library_id: int | None, track_ids: Collection[int] | None
 ) -> dict[str, Any]:
-    """Delete for good what lies in the trash, now: of a library, or of tracks, where they are given.
+    """Delete for good what lay in the trash when that was asked for: of a library, or of tracks, where they are
+    given. What was deleted since can be restored still, however long the job has waited.
 
     Raises AdminRequiredError at the end when files could not be deleted.
     """
-    conditions: list[ColumnElement[bool]] = [TrashEntry.state.in_(["trashed", "purging"])]
+    conditions: list[ColumnElement[bool]] = [
+        TrashEntry.state.in_(["trashed", "purging"]),
+        TrashEntry.created_at <= job.started.created_at,
+    ]
     if library_id is not None:
         conditions.append(Track.library_id == library_id)
     if track_ids is not None:

@@ -112,11 +112,18 @@ def keep_attributes(source: int, target: int) -> None:
     os.utime(target, ns=(found.st_atime_ns, found.st_mtime_ns))
 
 
-def discard(folder: int, name: bytes) -> None:
-    """Remove a file of mus's own. Whatever cannot be removed stays, hidden, and is nobody's music."""
-    if name.startswith((EDIT_PREFIX, UPLOAD_PREFIX)):
-        with suppress(OSError):
-            os.unlink(name, dir_fd=folder)
+def discard(folder: int, name: bytes) -> bool:
+    """Remove a file of mus's own; whether it was there. Whatever cannot be removed stays, hidden, and is nobody's
+    music."""
+    if not name.startswith((EDIT_PREFIX, UPLOAD_PREFIX)):
+        return False
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return False
+    except OSError:
+        pass
+    return True
 
 
 def replace(root: bytes, path: bytes, part: bytes, expected: FileStat) -> FileStat:

@@ -37,29 +37,29 @@ def with_conflicts(plan: Sequence[PlannedName], shown: Callable[[bytes], str]) -
                 one = replace(one, problem=f"Track {first} gets this name")
         checked.append(one)
     at_path = {(one.library_id, one.path): index for index, one in enumerate(checked)}
-    blocked = True
-    while blocked:
-        blocked = False
-        for index, one in enumerate(checked):
-            other = at_path.get((one.library_id, one.target)) if one.moves and one.target is not None else None
-            if other is not None and (not checked[other].moves or _is_in_circle(checked, at_path, index)):
-                name = shown(one.target or b"")
-                checked[index] = replace(one, problem=f"Track {checked[other].track_id} is at {name}")
-                blocked = True
+    waits_for = [
+        at_path.get((one.library_id, one.target)) if one.moves and one.target is not None else None
+        for one in checked
+    ]
+    for index in _stuck(waits_for, [one.moves for one in checked]):
+        one, other = checked[index], waits_for[index]
+        if other is not None:
+            name = shown(one.target or b"")
+            checked[index] = replace(one, problem=f"Track {checked[other].track_id} is at {name}")
     return checked
 
 
-def _is_in_circle(plan: Sequence[PlannedName], at_path: dict[tuple[int, bytes], int], start: int) -> bool:
-    """Whether tracks wait for each other's places: no one of them can go first."""
-    seen = {start}
-    index: int | None = start
-    while index is not None:
-        one = plan[index]
-        index = at_path.get((one.library_id, one.target)) if one.moves and one.target is not None else None
-        if index == start:
-            return True
-        if index in seen:
-            return False
-        if index is not None:
-            seen.add(index)
-    return False
+def _stuck(waits_for: Sequence[int | None], moves: Sequence[bool]) -> list[int]:
+    """Who waits, in the end, for one that stays, or in a circle, where no one can go first. Takes linear time."""
+    is_stuck: dict[int, bool] = {}
+    for start in range(len(waits_for)):
+        line: dict[int, None] = {}
+        at: int | None = start
+        while at is not None and at not in is_stuck and at not in line:
+            line[at] = None
+            at = waits_for[at] if moves[at] else None
+        # The line ends with one that has its place free, that stays, that was looked at before, or in itself.
+        end = next(reversed(line), start)
+        verdict = at in line or is_stuck.get(end if at is None else at, not moves[end])
+        is_stuck.update(dict.fromkeys(line, verdict))
+    return [index for index, stuck in is_stuck.items() if stuck]

@@ -44,3 +44,8 @@ async def trash_page(
     found = [Trashed(*row) for row in (await session.execute(query)).all()]
     page = found[:limit]
     return page, (page[-1].deleted_at, page[-1].track.id) if len(found) > limit else None
+
+
+async def latest_deletion(session: AsyncSession) -> datetime | None:
+    """When a file went into the trash last, of those that lie there; None for an empty one."""
+    return (await session.execute(select(func.max(TrashEntry.created_at)))).scalar()

@@ -30,7 +30,7 @@ from mus.library.paths import shown
 from mus.library.states import TrackState
 from mus.persistence.libraries import library_named, library_names
 from mus.persistence.track_repository import track_named
-from mus.persistence.trash_list import trash_page
+from mus.persistence.trash_list import latest_deletion, trash_page
 
 router = APIRouter(prefix="/trash", tags=["trash"])
 
@@ -84,9 +84,11 @@ async def purge_track(runtime: RuntimeDep, caller: CallerDep, response: Response
 
 
 async def _enqueue(runtime: Runtime, caller: str, response: Response, **arguments: Any) -> JobAccepted:
-    key = hashlib.sha256(repr(arguments).encode()).hexdigest()[:32]
-    options = Options(dedupe_key=f"empty_trash:{key}", requested_by=requested_by(caller))
-    async with runtime.database.unit_of_work():
+    async with runtime.database.unit_of_work() as work:
+        # A job that waits since before a deletion leaves that file alone: it is another request.
+        asked = repr((arguments, await latest_deletion(work.session)))
+        key = hashlib.sha256(asked.encode()).hexdigest()[:32]
+        options = Options(dedupe_key=f"empty_trash:{key}", requested_by=requested_by(caller))
         job_id = await broker.enqueue(Queue.MEDIUM, "empty_trash", options, **arguments)
     response.headers["Location"] = f"/api/v1/jobs/{job_id}"
     return JobAccepted(job_id=job_id, state=JobState.QUEUED)

@@ -19,6 +19,7 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options
 from mus.errors import AdminRequiredError, ConflictError, LibraryOfflineError, UserFixableError
 from mus.jobs.edits import not_placed
+from mus.jobs.renames import NAMING_TAGS
 from mus.jobs.trash_files import free_name
 from mus.library.arrivals import Arrival, refuse_odd_name
 from mus.library.beside import arrive, name_in_the_way
@@ -181,17 +182,11 @@ async def _checked(request: Request, root: bytes, arrival: Arrival) -> FileReadi
 
 
 def _named(pattern: NamePattern, reading: FileReading, place: bytes) -> bytes:
-    tags: dict[str, Any] = {name: getattr(reading, name) for name in NAMED_BY}
+    tags: dict[str, Any] = {name: getattr(reading, name) for name in NAMING_TAGS}
     try:
         return pattern.path_for(tags | {"album_artist": reading.album_artist or reading.artist}, place)
     except UnnamableError as error:
         raise UserFixableError(f"The pattern makes no name for this file: {error}") from None
-
-
-NAMED_BY = (
-    "title", "artist", "album", "track_number", "track_total", "disc_number", "disc_total", "year", "date", "genre",
-    "composer",
-)  # fmt: skip
 
 
 async def _refuse_taken(root: bytes, place: bytes) -> None:
