@@ -11,18 +11,17 @@ from __future__ import annotations
 
 import logging
 import random
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterable, Sequence
+from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
-from mus.errors import BrokerUnavailableError, ErrorCategory, SupersededError, TemporaryError
-from mus.gathering import Gathering
+from mus.errors import ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
 from mus.ledger.families import hold_family, settle, stop_family
 from mus.ledger.job_counts import count_repeat, count_requeue, count_takeover, counted_end
@@ -47,6 +46,8 @@ from mus.ledger.job_rows import (
     new_row,
 )
 from mus.ledger.job_states import JobState
+from mus.ledger.outgoing_messages import OutgoingMessages
+from mus.ledger.written_together import WrittenTogether
 from mus.persistence.database import Database
 from mus.persistence.models import Job, utc_now
 from mus.persistence.prepared import Prepared, Transaction, Values
@@ -94,32 +95,8 @@ class Ledger:
         self.database = database
         self.publisher = publisher
         self.alert = alert
-        #: Messages, those of several transactions in one round trip and in the order of their commits.
-        self._publishing = Gathering[list[Delivery], None](self._publish)
-        #: Starts and common ends of jobs: those that are ready at the same time share a transaction. PostgreSQL
-        #: commits the transactions of many connections together by itself, and there a row that somebody holds
-        #: would keep all the others of its group.
-        self._write: Callable[[Callable[[Transaction], Any]], Awaitable[Any]] = (
-            Gathering(self._write_together) if database.is_sqlite else database.transact
-        )
-
-    async def _write_together(self, writes: Sequence[Callable[[Transaction], Any]]) -> list[Any]:
-        try:
-            return await self.database.transact(lambda transaction: [write(transaction) for write in writes])
-        except TemporaryError:
-            raise  # it is the database's, whoever asks
-        except Exception as error:
-            if len(writes) == 1:
-                raise
-            # One of them cannot be written, such as a result that is no JSON, and must not keep the others.
-            logger.debug("%d writes are done one at a time: %r", len(writes), error)
-            return [await self._write_alone(write) for write in writes]
-
-    async def _write_alone(self, write: Callable[[Transaction], Any]) -> Any:
-        try:
-            return await self.database.transact(write)
-        except Exception as error:  # noqa: BLE001 - raised where it is waited for
-            return error
+        self._outgoing = OutgoingMessages(database, publisher)
+        self._write = WrittenTogether(database)
 
     # ---------------------------------------------------------------- enqueue
 
@@ -167,42 +144,11 @@ class Ledger:
 
     def hand_over(self, work: UnitOfWork, delivery: Delivery) -> None:
         """Publish a delivery after the commit, together with the transaction's others."""
-        if not work.outbox:
-            work.after_commit(lambda: self._publish_soon(work.outbox))
-        work.outbox.append(delivery)
-
-    async def _publish_soon(self, deliveries: list[Delivery]) -> None:
-        published = self._publishing(deliveries)
-        # A single one does not keep its caller from the next. Who enqueues many goes no faster than the broker.
-        if len(deliveries) > 1:
-            await published
-
-    async def _publish(self, groups: Sequence[list[Delivery]]) -> list[None]:
-        deliveries = [delivery for group in groups for delivery in group]
-        try:
-            await self.publisher.publish(deliveries)
-        except BrokerUnavailableError as error:
-            # The rows stand; reconcile publishes them once the broker answers.
-            logger.warning("%d jobs wait for the broker: %s", len(deliveries), error)
-            await self._note_unpublished(deliveries)
-        return [None] * len(groups)
-
-    async def _note_unpublished(self, deliveries: list[Delivery]) -> None:
-        try:
-            async with self.database.unit_of_work() as work:
-                connection = await work.session.connection()
-                await connection.execute(
-                    update(Job)
-                    .where(Job.id == bindparam("b_id"), Job.delivery == bindparam("b_delivery"))
-                    .values(published_at=None),
-                    [{"b_id": delivery.job_id, "b_delivery": delivery.number} for delivery in deliveries],
-                )
-        except TemporaryError as error:
-            logger.warning("that they wait could not be noted, reconcile will see it: %s", error)
+        self._outgoing.hand_over(work, delivery)
 
     async def publish_rest(self) -> None:
         """Wait until all that was committed is published, or known not to be."""
-        await self._publishing.idle()
+        await self._outgoing.idle()
 
     async def record(self, work: UnitOfWork, events: Sequence[Event]) -> None:
         """Add lines to jobs' histories, and tell after the commit that these jobs have changed."""

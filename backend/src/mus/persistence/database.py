@@ -234,7 +234,8 @@ class Database:
             except sqlite3.Error as error:
                 raise DBAPIError.instance("", None, error, sqlite3.Error) from error
             finally:
-                await greenlet_spawn(pooled.close)
+                # Whoever is cancelled twice: it is the only one that writes.
+                await asyncio.shield(asyncio.create_task(greenlet_spawn(pooled.close)))
         except (DBAPIError, PoolTimeoutError) as error:
             raise as_temporary(error) from error
 
