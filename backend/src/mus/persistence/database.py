@@ -25,6 +25,7 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import QueuePool
 from sqlalchemy.util import greenlet_spawn
 
 import mus
@@ -166,8 +167,16 @@ class Database:
 
         They are opened again when they are needed, which takes a millisecond each.
         """
-        if self.is_sqlite:
-            await self.close()
+        if not self.is_sqlite:
+            return
+        for engine in (self._writer.sync_engine, self._reader.sync_engine):
+            pool = engine.pool
+            assert isinstance(pool, QueuePool)
+            # One in use would come back to a pool that is no more, and never be closed. So the new pool is there
+            # before anybody can ask, and only then are the old one's connections closed, which takes a while.
+            if pool.checkedout() == 0:
+                engine.dispose(close=False)
+                await greenlet_spawn(pool.dispose)
 
     async def close(self) -> None:
         await self._writer.dispose()
