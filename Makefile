@@ -11,7 +11,7 @@ PORT ?=
 # uv from the PATH, else from PyPI in an environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
-.PHONY: setup run production test check ci format bench chaos back-lock clean
+.PHONY: setup run production test check ci format bench bench-check chaos back-lock clean
 
 setup: $(VENV)/.ready
 
@@ -50,9 +50,14 @@ check: setup
 
 ci: check
 
+# mus next to its peers on the same files and the same broker; BENCH="first-scan --rounds 5" measures that alone.
+BENCH ?=
 bench: setup
-	$(BIN)/python benchmarks/first_light.py
-	$(BIN)/python benchmarks/priority.py
+	$(BIN)/python benchmarks run $(BENCH)
+
+# Whether a few of the ratios to peers still are what benchmarks/ratios.json says; within ten minutes.
+bench-check: setup
+	$(BIN)/python benchmarks check $(BENCH)
 
 # Thousands of jobs and scans while everything dies, freezes, forgets; then every promise is checked. A seed repeats it.
 SEED ?=

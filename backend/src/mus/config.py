@@ -13,17 +13,12 @@ from pydantic import Field, SecretStr, ValidationError, field_validator, model_v
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mus import broker_address
+from mus.data_folder import absolute, default_data_dir
 from mus.errors import ConfigurationError
 from mus.root_map import RootMap, parsed_root_map
 
 if TYPE_CHECKING:
     from sqlalchemy import URL
-
-
-def default_data_dir() -> Path:
-    """`$XDG_DATA_HOME/mus`, or `~/.local/share/mus`."""
-    home = os.environ.get("XDG_DATA_HOME")
-    return (Path(home) if home else Path.home() / ".local" / "share") / "mus"
 
 
 #: What may follow the `?` of a PostgreSQL's address; the driver stumbles over anything else.
@@ -117,7 +112,7 @@ class Settings(BaseSettings):
     @field_validator("music_dir", "data_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else Path(os.path.abspath(value.expanduser()))
+        return None if value is None else absolute(value)
 
     @field_validator("root_map")
     @classmethod

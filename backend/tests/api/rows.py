@@ -53,7 +53,7 @@ def track(library: Library, path: str | bytes = "", **values: Any) -> Track:
             "device": 1,
             "status": TrackState.COMPLETE,
             "title": title,
-            **derived({"title": title, **values}, DEFAULT_RULES.sorted_without).as_fields(),
+            **derived({"title": title, **values}, DEFAULT_RULES.sorted_without)._asdict(),
             **values,
         }
     )

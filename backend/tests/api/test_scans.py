@@ -17,6 +17,7 @@ from mus.ledger.job_states import JobState
 from mus.library.paths import escaped
 from mus.persistence.database import Database
 from mus.persistence.models import Job, Library, utc_now
+from waiting import until
 
 Client = httpx.AsyncClient
 
@@ -120,8 +121,13 @@ async def test_a_scan_is_accepted_while_the_broker_is_down(settings: Any, queue_
             async with calling(runtime) as client:
                 answer = await client.post("/scans", json={})
                 assert answer.status_code == 202
-                job = await _job(runtime, answer.json()["job_id"])
-                assert (job.state, job.published_at) == (JobState.QUEUED, None)
+                job_id = answer.json()["job_id"]
+
+                async def waits_for_the_broker() -> bool:
+                    job = await _job(runtime, job_id)
+                    return (job.state, job.published_at) == (JobState.QUEUED, None)
+
+                await until(waits_for_the_broker, what="the word that it could not be published")
                 health = await client.get("/health")
                 assert (health.status_code, health.json()["status"]) == (200, "degraded")
                 assert health.json()["broker"]["ok"] is False

@@ -7,7 +7,6 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
-from streaq.task import _task_context
 
 from mus.broker.lane import Lane
 from mus.broker.queues import Queue
@@ -27,12 +26,15 @@ class Recorded:
         self.ended: list[str] = []
         self.let_go = asyncio.Event()
         self.lane = Lane(
-            runtime.connection.url, runtime.connection.queue_name, [Queue.LOW], slots=SLOTS, worker_id="recorded"
+            runtime.connection.url,
+            runtime.connection.queue_name,
+            [Queue.LOW],
+            slots=SLOTS,
+            worker_id="recorded",
+            deliver=self._run,
         )
-        self.lane.task(name="t", max_tries=None, timeout=None, expire=None, unique=False, ttl=0)(self._run)
 
-    async def _run(self) -> None:
-        delivery_id = _task_context.get().task_id
+    async def _run(self, delivery_id: str) -> None:
         self.begun.append(delivery_id)
         if delivery_id.startswith("held"):
             await self.let_go.wait()
@@ -110,3 +112,22 @@ async def test_a_lane_that_is_paused_before_it_serves_takes_nothing_and_can_be_s
     async with recorded.serving():
         await until(recorded.stands_at_its_gate, what="the lane at its gate")
     assert recorded.begun == []
+
+
+async def test_the_broker_keeps_nothing_of_a_job_that_has_ended(runtime: Runtime, recorded: Recorded) -> None:
+    redis, queue = runtime.connection.redis, runtime.connection.queue_name
+    stream = f"streaq:{queue}:queues:{Queue.LOW}"
+
+    async def left() -> list[str]:
+        return sorted([key async for key in redis.scan_iter(f"*{queue}*task*")])
+
+    async with recorded.serving():
+        names = [f"job{number}" for number in range(5)]
+        await recorded.publish(*names)
+
+        async def nothing_is_left() -> bool:
+            return len(recorded.ended) == len(names) and not await left() and await redis.xlen(stream) == 0
+
+        await until(nothing_is_left, what="an empty broker")
+        assert (await redis.xpending(stream, "workers"))["pending"] == 0
+    assert sorted(recorded.ended) == sorted(f"{name}.1.1" for name in names)

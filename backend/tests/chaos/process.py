@@ -23,6 +23,7 @@ from chaos.control_block import ControlBlock, shift_clock
 from mus.api import server
 from mus.api.server import serve
 from mus.broker import streaq_broker
+from mus.broker.job_runner import JobRunner
 from mus.broker.streaq_broker import Options, broker
 from mus.cli.console_logs import log_to_stderr
 from mus.cli.event_loop import run
@@ -30,7 +31,7 @@ from mus.cli.parent_pipe import stop_with_parent
 from mus.config import load_settings
 from mus.ledger.ledger import Ledger
 from mus.watcher.watcher import run_watcher
-from mus.worker import WorkerProcess, run_worker
+from mus.worker import run_worker
 
 JOBS_PATH = "/chaos/jobs"
 
@@ -65,21 +66,21 @@ def add_route_for_jobs() -> None:
 
 def run_messages_twice(block: ControlBlock) -> None:
     """While the block says so, every message that comes is run twice at the same time."""
-    deliver = WorkerProcess._deliver
+    deliver = JobRunner.deliver
 
-    async def deliver_twice(self: WorkerProcess) -> None:
+    async def deliver_twice(self: JobRunner, delivery_id: str) -> None:
         if not block.get("runs_twice"):
-            await deliver(self)
+            await deliver(self, delivery_id)
             return
-        twin = asyncio.create_task(deliver(self))
+        twin = asyncio.create_task(deliver(self, delivery_id))
         try:
-            await deliver(self)
+            await deliver(self, delivery_id)
         finally:
             # Not in a task of the lane, so it ends by itself or by the worker's drain.
             with CancelScope(shield=True):
                 await asyncio.wait({twin})
 
-    WorkerProcess._deliver = deliver_twice  # type: ignore[method-assign]
+    JobRunner.deliver = deliver_twice  # type: ignore[method-assign]
 
 
 def count_starts(block: ControlBlock) -> None:

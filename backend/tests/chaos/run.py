@@ -29,7 +29,7 @@ from chaos.own_broker import OwnBroker
 from chaos.own_database import own_database
 from chaos.plan import APIS, WATCHER, Plan
 from mus.broker.streaq_broker import broker
-from mus.cli.migrate import prepared
+from mus.cli.prepared_library import prepared
 from mus.config import Settings, load_settings
 from mus.ledger import steering
 from mus.persistence.database import Database

@@ -121,7 +121,10 @@ class Verification:
                 continue
             last = [child for child in children if child["task"] == parent["continuation"]]
             self._check(len(last) <= 1, f"{_name(parent)} was continued {len(last)} times")
-            if parent["state"] == "succeeded":
+            if parent["continuation_id"] == parent["id"]:
+                # It has found nothing to hand on, and done its last part itself.
+                self._check(not children, f"{_name(parent)} ended by itself, beside {len(children)} parts")
+            elif parent["state"] == "succeeded":
                 self._check(
                     [child["id"] for child in last] == [parent["continuation_id"]],
                     f"{_name(parent)} succeeded, continued by {[child['id'] for child in last]}",

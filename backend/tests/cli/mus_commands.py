@@ -121,7 +121,9 @@ class Up:
         """The process id of a part, once it runs."""
 
         def look() -> int | None:
-            return next((pid for pid, line in self.processes().items() if line.endswith(f"-m mus {name} ")), None)
+            return next(
+                (pid for pid, line in self.processes().items() if line.rstrip().endswith(f"-m mus {name}")), None
+            )
 
         return until(look, what=f"a process of {name}") or 0
 

@@ -107,7 +107,7 @@ def test_a_restore_into_a_running_mus_is_seen_by_all_its_processes(tmp_path: Pat
         write_library(music, {"New/Album/01.mp3": {"title": "New"}})
         until(lambda: "New/Album/01.mp3" in tracks(address), what="the new file")
         new = tracks(address)["New/Album/01.mp3"]
-        parts = {part: up.part(part) for part in ("worker", "serve", "watch")}
+        parts = {part: up.part(part) for part in ("worker", "serve-and-watch")}
         mus(tmp_path, "scan", "--full", "--no-wait")
         told = mus(tmp_path, "restore", file)
         assert told.returncode == 0, told.stderr

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import os
 import signal
@@ -58,7 +59,7 @@ def test_it_comes_up_scans_and_stops_without_a_trace(
         assert up.processes() == {}
 
 
-@pytest.mark.parametrize("part", ["worker", "serve", "watch"])
+@pytest.mark.parametrize("part", ["worker", "serve-and-watch"])
 def test_a_part_that_is_killed_comes_back(tmp_path: Path, music: Path, part: str) -> None:
     with mus_up(tmp_path, "--music", music) as up:
         address = up.address()
@@ -82,7 +83,7 @@ def test_a_part_that_is_killed_comes_back(tmp_path: Path, music: Path, part: str
 def test_when_it_is_killed_everything_ends(tmp_path: Path, music: Path) -> None:
     with mus_up(tmp_path, "--music", music) as up:
         up.address()
-        for part in ("worker", "serve", "watch"):
+        for part in ("worker", "serve-and-watch"):
             up.part(part)
         up.process.kill()
         up.process.wait()
@@ -117,13 +118,60 @@ def test_a_second_one_on_the_same_data_folder_is_refused(tmp_path: Path, music: 
 def test_a_part_that_cannot_start_ends_it_with_its_last_words(tmp_path: Path, music: Path) -> None:
     site = tmp_path / "site"
     site.mkdir()
+    # Both when it is forked, as at first, and when it is started anew.
     (site / "sitecustomize.py").write_text(
         "import os, sys\n"
-        "if sys.orig_argv[-1] == 'watch':\n"
-        "    os.write(2, b'there is no watching today\\n')\n"
-        "    os._exit(3)\n"
+        "def refuse(*_):\n"
+        "    if 'serve-and-watch' in (getattr(sys, 'argv', None) or sys.orig_argv)[-1:]:\n"
+        "        os.write(2, b'there is no serving today\\n')\n"
+        "        os._exit(3)\n"
+        "refuse()\n"
+        "sys.addaudithook(refuse)\n"
     )
     with mus_up(tmp_path, "--music", music, PYTHONPATH=str(site)) as up:
         assert up.process.wait(60) == 1
-        assert up.output.splitlines()[-1] == "mus: the watcher does not start: there is no watching today"
+        assert up.output.splitlines()[-1] == "mus: the api does not start: there is no serving today"
         assert up.processes() == {}
+
+
+def test_what_forks_the_parts_may_be_killed_at_it(tmp_path: Path, music: Path) -> None:
+    site = tmp_path / "site"
+    site.mkdir()
+    # The first fork is for the database, the second the API; the worker's does not come.
+    (site / "sitecustomize.py").write_text(
+        "import os, signal, sys\n"
+        "if 'mus.cli.common_start' in sys.orig_argv:\n"
+        "    forks = []\n"
+        "    os.register_at_fork(before=lambda: forks.append(1) or\n"
+        "                        len(forks) == 3 and os.kill(os.getpid(), signal.SIGKILL))\n"
+    )
+    with mus_up(tmp_path, "--music", music, PYTHONPATH=str(site)) as up:
+        address = up.address()
+        up.said("Scanned Music: 5 files found")
+        assert len(get(address, "/tracks")["items"]) == 5
+        up.process.send_signal(signal.SIGTERM)
+        assert up.process.wait(30) == 0
+        assert up.processes() == {}
+
+
+def test_parts_have_nothing_open_but_their_own(tmp_path: Path, music: Path) -> None:
+    with mus_up(tmp_path, "--music", music) as up:
+        up.address()
+        api, worker = up.part("serve-and-watch"), up.part("worker")
+
+        def pipes(pid: int) -> dict[int, str]:
+            found = {}
+            for entry in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if (target := os.readlink(entry)).startswith("pipe:"):
+                        found[int(entry.name)] = target
+            return found
+
+        # Output, and the end of a pipe by which it learns of the parent's death: that is common to both.
+        of_api, of_worker = pipes(api), pipes(worker)
+        assert len(set(of_api.values()) & set(of_worker.values())) == 1
+        assert of_api[1] == of_api[2] != of_worker[1]
+        assert os.getsid(api) == api
+        assert os.getsid(worker) == worker
+        up.process.terminate()
+        assert up.process.wait(30) == 0

@@ -51,6 +51,20 @@ def test_the_form_of_a_form_is_itself_and_words_are_made_of_letters_and_numbers(
 
 
 @pytest.mark.parametrize(
+    ("text", "words"),
+    [
+        ("椎名林檎", ("椎", "名", "林", "檎")),
+        ("夜空 Love夜", ("夜", "空", "love", "夜")),
+        ("夜2020年", ("夜", "2020", "年")),
+        ("ที่นี่", ("ที่", "นี่")),
+        ("사랑", (unicodedata.normalize("NFKD", "사랑"),)),
+    ],
+)
+def test_of_a_script_without_spaces_each_sign_is_a_word(text: str, words: tuple[str, ...]) -> None:
+    assert words_of(text) == words
+
+
+@pytest.mark.parametrize(
     ("name", "key"),
     [
         ("The Beatles", "beatles"),

@@ -94,6 +94,10 @@ class RunningJob:
         """Leave word for a later attempt that this effect is there, in the effect's own transaction."""
         await self._ledger.keep_checkpoint(work, self.started, checkpoint)
 
+    async def needs_no_continuation(self, work: UnitOfWork) -> None:
+        """This effect did all that the task's continuation is for: the job ends with its function."""
+        await self._ledger.skip_continuation(work, self.started)
+
     async def report(self, *, force: bool = False, **progress: Any) -> None:
         """Write `progress`, `stage`, `units_done` or `units_total`, at most four times a second."""
         now = time.monotonic()

@@ -18,16 +18,19 @@ from typing import Any, TypeVar
 from anyio import CancelScope, CapacityLimiter
 from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectSendStream
+from coredis.commands import CommandRequest
 from coredis.exceptions import RedisError
 
 from mus.broker import server_scripts
+from mus.gathering import Gathering
 from mus.ledger.deliveries import Delivery
 
 server_scripts.install()
 
 from streaq import Worker  # noqa: E402 - after install(), which puts our classes in their modules
 from streaq.constants import REDIS_GROUP  # noqa: E402
-from streaq.types import Entries, StreamMessage  # noqa: E402
+from streaq.types import Entries, StreamMessage, Streaq  # noqa: E402
+from streaq.utils import datetime_ms  # noqa: E402
 from streaq.worker import _lifespan  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -37,7 +40,6 @@ T = TypeVar("T")
 BROKER_ERRORS = (RedisError, OSError, EOFError, TimeoutError)
 #: How long a blocking read lasts before idle messages of dead workers are looked for again.
 _BLOCK_MS = 2_000
-_ANY_TASK = "mus"
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 
@@ -63,7 +65,10 @@ class Lane(Worker[None]):
         slots: int,
         worker_id: str | None = None,
         idle_timeout_seconds: float = 20.0,
+        deliver: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
+        """`deliver` is called with the id of each message that is read, and handles what comes of it; None for a
+        lane that only publishes."""
         super().__init__(
             redis_url=url,
             concurrency=slots,
@@ -78,6 +83,8 @@ class Lane(Worker[None]):
         self._url = url
         # No read ahead: a message that waits in this process cannot be taken by an idle one.
         self.prefetch = slots
+        self._deliver = deliver
+        self._forget = Gathering[StreamMessage, None](self._forget_all)
         self._stopping = asyncio.Event()
         self._available = asyncio.Event()
         self._consumers_run = asyncio.Event()
@@ -128,13 +135,34 @@ class Lane(Worker[None]):
         """Put messages on the queues' streams, or on their delayed sets. Raises BROKER_ERRORS."""
         self._require_client()
         now = datetime.now(UTC)
-        tasks = []
-        for delivery in deliveries:
-            task = self.enqueue_unsafe(delivery.task)
-            task.id = delivery.id
-            later = delivery.run_after if delivery.run_after and delivery.run_after > now else None
-            tasks.append(task.start(priority=delivery.queue, schedule=later))
-        await self.enqueue_many(tasks)
+        if len(deliveries) == 1:
+            await self._published(self._lib, deliveries[0], now)
+            return
+        async with self.redis.pipeline(transaction=False) as pipe:
+            library = Streaq(pipe)
+            for delivery in deliveries:
+                self._published(library, delivery, now)
+
+    def _published(self, library: Streaq, delivery: Delivery, now: datetime) -> CommandRequest[Any]:
+        """As `Worker.publish_task` does it, whose objects and tasks for each message take longer than the broker.
+
+        The data is what streaQ's own tools read; our lanes need the id alone.
+        """
+        moment = datetime_ms(now)
+        later = delivery.run_after if delivery.run_after and delivery.run_after > now else None
+        return library.publish_task(
+            self.stream_key + delivery.queue,
+            self.queue_key + delivery.queue,
+            self.task_key + delivery.id,
+            self.dependents_key,
+            self.dependencies_key,
+            self.results_key,
+            delivery.id,
+            encode({"f": delivery.task, "a": [], "k": {}, "t": moment}),
+            datetime_ms(later) if later else 0,
+            0,
+            moment,
+        )
 
     async def missing(self, delivery_ids: Sequence[str]) -> set[str]:
         """Those whose message is no longer here. Raises BROKER_ERRORS."""
@@ -148,19 +176,6 @@ class Lane(Worker[None]):
         return {id_ for id_, value in zip(delivery_ids, found, strict=True) if value is None}
 
     # ---------------------------------------------------------------- serving
-
-    def answer(self, deliver: Callable[[], Awaitable[None]]) -> None:
-        """Run `deliver` for every message, whatever task it names: the ledger decides about each.
-
-        streaQ drops a message whose task it does not know, and the row of a task that only another version of mus
-        has would be published again at each look, for ever.
-        """
-        every = _EveryTask()
-        self.task(name=_ANY_TASK, max_tries=None, timeout=None, expire=None, unique=False, ttl=0, silent=True)(
-            deliver
-        )
-        every.update(self.registry)
-        self.registry = every
 
     def stop(self) -> None:
         """Take no more messages; `serve` returns when the running jobs have ended."""
@@ -223,11 +238,37 @@ class Lane(Worker[None]):
         await self._persist("scheduling", super().schedule_delayed_tasks)
 
     async def run_task(self, msg: StreamMessage) -> None:
+        """Deliver a message, whatever task it names, and have the broker forget it.
+
+        streaQ's own asks the broker twice for each, in scripts and transactions, about retries, aborts, results and
+        dependencies: 600 µs of a worker's CPU, for what the ledger decides by itself (DESIGN §2). A message that
+        was given to another worker meanwhile starts nothing there.
+        """
+        deliver = self._deliver
+        assert deliver is not None, "this lane only publishes"
+        running = self._running_tasks[msg.priority]  # renewed, so that no other worker takes them for a dead one's
+        running.add(msg.message_id)
         try:
-            await super().run_task(msg)
+            # A lane that goes down leaves its jobs running: they end by themselves or are ended by their runner.
+            with CancelScope(shield=True):
+                await deliver(msg.task_id)
+        finally:
+            running.discard(msg.message_id)
+        try:
+            with CancelScope(shield=True):
+                await self._forget(msg)
         except BROKER_ERRORS as error:
-            # Before the start: the message comes again. After the end: the ledger knows, and drops the repeat.
-            logger.info("message %s: the broker went away around it: %r", msg.task_id, error)
+            # It comes again; the ledger knows, and drops the repeat.
+            logger.info("message %s: the broker went away after it: %r", msg.task_id, error)
+
+    async def _forget_all(self, messages: Sequence[StreamMessage]) -> Sequence[None]:
+        ids = [message.message_id for message in messages]
+        stream = self.stream_key + messages[0].priority  # a lane that serves has one
+        async with self.redis.pipeline(transaction=False) as pipe:
+            pipe.xack(stream, REDIS_GROUP, ids)
+            pipe.xdel(stream, ids)
+            pipe.delete([self.task_key + message.task_id for message in messages])
+        return [None] * len(messages)
 
     async def _persist(self, doing: str, loop: Callable[[], Awaitable[None]]) -> None:
         """Run one of streaQ's endless loops again each time the broker ends it."""
@@ -261,16 +302,6 @@ async def _pause(ended: asyncio.Event, seconds: float) -> None:
             await ended.wait()
     except TimeoutError:
         return
-
-
-class _EveryTask(dict[str, Any]):
-    """streaQ's registry of one function that answers to every name."""
-
-    def __contains__(self, name: object) -> bool:
-        return True
-
-    def __missing__(self, name: str) -> Any:
-        return self[_ANY_TASK]
 
 
 class _Tells(TaskStatus[None]):

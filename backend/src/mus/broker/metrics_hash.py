@@ -10,9 +10,11 @@ import asyncio
 import json
 import logging
 import math
+import os
 import secrets
 from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
+from functools import cache
 
 from redis.exceptions import RedisError, WatchError
 
@@ -27,7 +29,6 @@ _ANSWER_SECONDS = 1.0
 _MARK_SECONDS = 86_400
 _LONGEST_LABEL = 100
 
-_PROCESS = secrets.token_hex(8)
 _METRICS: Mapping[str, Counter | Histogram] = {metric.name: metric for metric in COUNTED}
 
 
@@ -63,13 +64,21 @@ async def _keep_flushing(connection: Connection, stopping: asyncio.Event) -> Non
             logger.exception("counters could not be told this time")
 
 
-async def flush(connection: Connection, tally: Tally = TALLY, *, process: str = _PROCESS) -> bool:
+@cache
+def _name_of(_process_id: int) -> str:
+    """Of a process, for as long as it runs. Its forks have names of their own, though they inherit this memory:
+    batches of two processes under one name would pass for repeats of each other."""
+    return secrets.token_hex(8)
+
+
+async def flush(connection: Connection, tally: Tally = TALLY, *, process: str | None = None) -> bool:
     """Add what was counted to the sums. False: the broker does not answer, and all of it is kept for the next try.
 
     Each batch is added once. With it, in one transaction, goes its number; when the answer to an earlier try was
     lost, that number tells whether it had arrived, and WATCH keeps a try that is still on its way from arriving
     after this one.
     """
+    process = process or _name_of(os.getpid())
     while (batch := tally.batch()) is not None:
         key = hash_key(connection.queue_name)
         mark = f"{key}:{process}"

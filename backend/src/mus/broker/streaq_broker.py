@@ -16,8 +16,8 @@ import inspect
 import json
 import logging
 import typing
-from collections.abc import AsyncIterator, Callable, Coroutine, Iterable, Sequence
-from contextlib import asynccontextmanager
+from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
+from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
 from typing import Any, Generic, ParamSpec
 
@@ -109,6 +109,7 @@ class Connection:
     redis: redis.asyncio.Redis
     feed: EventFeed
     _publisher: Lane
+    _hearers: list[Callable[[Collection[str]], None]] = field(default_factory=list)
 
     @property
     def control_channel(self) -> str:
@@ -176,7 +177,19 @@ class Connection:
             logger.warning("%r was not announced, reconcile will see it: %s", what, error)
 
     def jobs_changed(self, job_ids: Iterable[str]) -> None:
-        self.feed.jobs_changed(job_ids)
+        changed = frozenset(job_ids)
+        self.feed.jobs_changed(changed)
+        for heard in list(self._hearers):
+            heard(changed)
+
+    @contextmanager
+    def hearing(self, heard: Callable[[Collection[str]], None]) -> Iterator[None]:
+        """For the block `heard` is called with the ids of jobs whose rows this process has changed."""
+        self._hearers.append(heard)
+        try:
+            yield
+        finally:
+            self._hearers.remove(heard)
 
 
 class Broker:
@@ -287,7 +300,10 @@ class Broker:
         self._connection = connection
         try:
             async with publisher.opened(), feed.telling():
-                yield connection
+                try:
+                    yield connection
+                finally:
+                    await connection.ledger.publish_rest()
         finally:
             self._connection = None
             await client.aclose()

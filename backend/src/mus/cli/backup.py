@@ -12,7 +12,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, MusicOption, WrongUsageError, is_text, read_settings
+from mus.cli.options import DataOption, JsonOption, MusicOption, is_text, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 
 if TYPE_CHECKING:
     from mus.cli.restoration import Restored

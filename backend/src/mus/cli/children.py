@@ -16,7 +16,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from mus.cli import parent_pipe
 from mus.cli.console_logs import one_line
@@ -96,39 +96,59 @@ class Part:
 
 @asynccontextmanager
 async def started(
-    arguments: Sequence[str], environment: Mapping[str, str], **options: Any
+    arguments: Sequence[str],
+    environment: Mapping[str, str],
+    *,
+    module: str = "mus",
+    keep: Sequence[int] = (),
+    **options: Any,
 ) -> AsyncIterator[asyncio.subprocess.Process]:
     """A `mus` command as a child that ends when this process dies; killed, with its group, when the block ends.
 
-    `options` are those of `asyncio.create_subprocess_exec`.
+    `keep` are descriptors that it inherits; `options` are those of `asyncio.create_subprocess_exec`.
     """
     reading, writing = os.pipe()
     try:
         try:
             process = await asyncio.create_subprocess_exec(
                 # `-P`: what lies in the folder from which mus is called must not shadow modules.
-                *(sys.executable, "-P", "-m", "mus", *arguments),
-                stdin=asyncio.subprocess.DEVNULL,
+                *(sys.executable, "-P", "-m", module, *arguments),
                 env={**environment, parent_pipe.VARIABLE: str(reading)},
-                pass_fds=(reading,),
+                pass_fds=(reading, *keep),
                 start_new_session=True,
-                **options,
+                **{"stdin": asyncio.subprocess.DEVNULL, **options},
             )
         finally:
             os.close(reading)
         try:
             yield process
         finally:
-            kill_group(process)
+            kill_group(process.pid)
             await process.wait()
     finally:
         os.close(writing)
 
 
-def kill_group(process: asyncio.subprocess.Process) -> None:
-    """Kill a child of `started`, if it lives, and whatever it left behind."""
+def kill_group(process_id: int) -> None:
+    """Kill a child that leads a group, if it lives, and whatever it left behind."""
     with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)
+        os.killpg(process_id, signal.SIGKILL)
+
+
+class Process(Protocol):
+    """What is needed of one: asyncio's own, or one that was adopted (`started_together`)."""
+
+    pid: int
+
+    @property
+    def returncode(self) -> int | None: ...
+
+    @property
+    def stdout(self) -> asyncio.StreamReader | None: ...
+
+    async def wait(self) -> int: ...
+
+    def terminate(self) -> None: ...
 
 
 class Child:
@@ -140,14 +160,17 @@ class Child:
         environment: Mapping[str, str],
         output: Output,
         *,
+        running: Process | None = None,
         on_death: Callable[[int], Awaitable[None]] | None = None,
     ) -> None:
-        """`on_death` is told the process id of each process that died by itself."""
+        """`running` is its process, where that was started already; `on_death` is told the process id of each that
+        died by itself."""
         self.part = part
         self._environment = dict(environment)
         self._output = output
         self._on_death = on_death
-        self._process: asyncio.subprocess.Process | None = None
+        self._running = running
+        self._process: Process | None = running
         self._stopping = asyncio.Event()
         self._last_line = ""
 
@@ -177,24 +200,33 @@ class Child:
                 await self._pause(min(_FIRST_PAUSE_SECONDS * 2 ** (deaths - 2), _LONGEST_PAUSE_SECONDS))
 
     async def _run_once(self) -> tuple[int, int]:
-        async with started(
-            self.part.arguments,
-            self._environment,
-            stdout=asyncio.subprocess.PIPE,
-            stderr=asyncio.subprocess.STDOUT,
-        ) as process:
+        async with self._begun() as process:
             self._process = process
             forwarding = asyncio.create_task(self._forward(process))
             if self._stopping.is_set():
                 process.terminate()
             status = await process.wait()
-            kill_group(process)
+            kill_group(process.pid)
             # A process that left the group could hold the output open.
             await asyncio.wait({forwarding}, timeout=1.0)
             forwarding.cancel()
         return status, process.pid
 
-    async def _forward(self, process: asyncio.subprocess.Process) -> None:
+    @asynccontextmanager
+    async def _begun(self) -> AsyncIterator[Process]:
+        running, self._running = self._running, None
+        if running is not None:
+            try:
+                yield running
+            finally:
+                kill_group(running.pid)
+                await running.wait()
+        else:
+            pipe, to_stdout = asyncio.subprocess.PIPE, asyncio.subprocess.STDOUT
+            async with started(self.part.arguments, self._environment, stdout=pipe, stderr=to_stdout) as process:
+                yield process
+
+    async def _forward(self, process: Process) -> None:
         assert process.stdout is not None
         rest = b""
         while chunk := await process.stdout.read(65_536):
@@ -228,7 +260,7 @@ class Child:
         hurried.cancel()
         if not ended.done():
             self._output.write("up", f"the {self.part.name} does not stop; killing it")
-            kill_group(process)
+            kill_group(process.pid)
         await ended
 
 

@@ -27,7 +27,7 @@ def doctor(music: MusicOption = None, data: DataOption = None, as_json: JsonOpti
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
     from mus.cli.health_checks import all_checks
-    from mus.cli.options import WrongUsageError
+    from mus.cli.wrong_usage import WrongUsageError
     from mus.config import load_settings
     from mus.errors import ConfigurationError
 

@@ -7,7 +7,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, WrongUsageError, is_text, read_settings
+from mus.cli.options import DataOption, JsonOption, is_text, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 
 if TYPE_CHECKING:
     from mus.config import Settings

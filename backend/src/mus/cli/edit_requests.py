@@ -20,8 +20,9 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime, opened
 from mus.broker.streaq_broker import Options, broker
 from mus.cli.existing_database import existing_database, require_database, whole_id
-from mus.cli.options import WrongUsageError, is_text
+from mus.cli.options import is_text
 from mus.cli.terminal import local_time, table_console
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
 from mus.errors import ConflictError
 from mus.jobs import JOB_MODULES

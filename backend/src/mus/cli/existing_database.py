@@ -8,7 +8,8 @@ from pathlib import Path
 
 from sqlalchemy import select
 
-from mus.cli.options import WrongUsageError, is_text
+from mus.cli.options import is_text
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
 from mus.errors import AdminRequiredError, NotFoundError
 from mus.persistence.database import Database

@@ -13,8 +13,9 @@ from rich.table import Table
 
 from mus.broker.queues import Queue, follow_up_queue
 from mus.cli.existing_database import existing_database, require_database, whole_id
-from mus.cli.options import WrongUsageError, is_text, queue_of
+from mus.cli.options import is_text, queue_of
 from mus.cli.terminal import local_time, plain, table_console
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
 from mus.ledger import steering
 from mus.ledger.job_states import JobState

@@ -6,7 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, WrongUsageError, queue_of, read_settings
+from mus.cli.options import DataOption, JsonOption, queue_of, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 
 if TYPE_CHECKING:
     from mus.cli.job_tables import JobAction

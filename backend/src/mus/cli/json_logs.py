@@ -32,7 +32,8 @@ class JsonLines(JsonFormatter):
             time=_utc(record.created),
             level=record.levelname,
             logger=record.name,
-            part=self._part,
+            # Below `mus up` the watcher is in the API's process.
+            part="watcher" if record.name.startswith("mus.watcher") else self._part,
             message=record.message,
             **{name: getattr(record, name, None) for name in FIELDS},
             exception=extra.pop("exc_info", None),

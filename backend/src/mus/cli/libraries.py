@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, JsonOption, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 
 if TYPE_CHECKING:
     from mus.config import Settings

@@ -14,8 +14,8 @@ from rich.table import Table
 
 from mus.broker.runtime import Runtime, opened
 from mus.cli.existing_database import existing_database
-from mus.cli.options import WrongUsageError
 from mus.cli.terminal import table_console
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
 from mus.errors import NotFoundError
 from mus.jobs import JOB_MODULES

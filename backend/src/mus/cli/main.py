@@ -1,129 +1,30 @@
-"""`mus`: one command line for everything. What a command needs is imported when it runs, so `--help` is quick."""
+"""The beginning and the end of every command."""
 
 from __future__ import annotations
 
 import gc
-import logging
-import os
 import sys
-from typing import Annotated, Any, NoReturn
+from typing import NoReturn
 
-import typer
-
-import mus
-from mus.cli import (
-    backup,
-    doctor,
-    edit,
-    jobs,
-    libraries,
-    migrate,
-    parts,
-    queues,
-    scan,
-    schedules,
-    supervisor_events,
-    trash,
-    up,
-)
-from mus.cli.options import WrongUsageError
-from mus.errors import BadRequestError, MusError
-
-#: What the parser of the command line raises: typer's public errors derive from it.
-_ParserError: Any = typer.BadParameter.__mro__[1]
-
-app = typer.Typer(
-    name="mus",
-    add_completion=False,
-    pretty_exceptions_enable=False,
-    rich_markup_mode=None,
-    context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 100},
-)
-
-
-def _print_version(wanted: bool) -> None:
-    if wanted:
-        print(f"mus {mus.__version__}")
-        raise typer.Exit
-
-
-@app.callback(invoke_without_command=True)
-def mus_command(
-    context: typer.Context,
-    _version: Annotated[
-        bool, typer.Option("--version", help="Print the version.", callback=_print_version, is_eager=True)
-    ] = False,
-) -> None:
-    """A self-hosted music library that stays in step with the disk.
-
-    \b
-    Begin with:
-      mus up --music ~/Music
-    and open the address it prints. Every option is a setting as well:
-    MUS_MUSIC_DIR, MUS_DATA_DIR, MUS_HOST, MUS_PORT, MUS_API_TOKEN,
-    MUS_DRAGONFLY_URL, MUS_DATABASE_URL, MUS_LOG_LEVEL, MUS_LOG_FORMAT.
-    """
-    if context.invoked_subcommand is None:
-        print(context.get_help())
-
-
-app.command("up")(up.up)
-app.command("scan")(scan.scan)
-app.add_typer(libraries.app, name="libraries")
-app.add_typer(jobs.app, name="jobs")
-app.add_typer(queues.app, name="queues")
-app.add_typer(schedules.app, name="schedules")
-app.add_typer(trash.app, name="trash")
-app.command("edit")(edit.edit)
-app.command("edits")(edit.edits)
-app.command("undo")(edit.undo)
-app.command("doctor")(doctor.doctor)
-app.command("backup")(backup.backup)
-app.command("restore")(backup.restore)
-app.command("migrate")(migrate.migrate)
-app.command("serve")(parts.serve)
-app.command("worker")(parts.worker)
-app.command("watch")(parts.watch)
-app.command("prepare", hidden=True)(migrate.prepare)
-app.command("first-scan", hidden=True)(scan.first_scan)
-app.command("report-dead", hidden=True)(parts.report_dead)
-app.command("broker", hidden=True)(parts.broker)
-app.command("supervisor-events", hidden=True)(supervisor_events.supervisor_events)
+from mus.cli.exit_status import leave, status_of
+from mus.cli.scan_call import Unanswered, plain_scan, scan_by_worker
 
 
 def main() -> NoReturn:
-    """The entry point: exit status 0, 1 for what went wrong, 2 for wrong usage, 130 after Ctrl-C."""
+    """The entry point; the exit status is that of `exit_status.status_of`."""
     # Imports make no garbage worth looking for, and they are half the time of a short command.
     gc.disable()
-    status = _run()
-    try:
-        sys.stdout.flush()
-        sys.stderr.flush()
-    except (OSError, ValueError):
-        status = status or 1
-    logging.shutdown()
-    # Nothing is left to be done: taking the modules apart would cost as much as a scan without changes.
-    os._exit(status)
+    leave(status_of(_run))
 
 
 def _run() -> int:
-    try:
-        status = app(prog_name="mus", standalone_mode=False)
-    except _ParserError as error:
-        _complain(error.format_message())
-        return 2
-    except (WrongUsageError, BadRequestError) as error:
-        _complain(error.user_message)
-        return 2
-    except MusError as error:
-        _complain(error.user_message)
-        return 1
-    except (KeyboardInterrupt, typer.Abort):
-        return 130
-    except BrokenPipeError:
-        return 1  # whoever read us has had enough (`mus jobs | head`)
-    return status if isinstance(status, int) else 0
+    asked = []
+    if sys.argv[1:2] == ["scan"] and (plain := plain_scan(sys.argv[2:])) is not None:
+        try:
+            return scan_by_worker(plain)
+        except Unanswered as unanswered:
+            asked = unanswered.asked
+    # With its parser, which takes as long to import as asking a worker for a scan.
+    from mus.cli.commands import run
 
-
-def _complain(message: str) -> None:
-    print("mus:", " ".join(message.split()), file=sys.stderr)
+    return run(asked)

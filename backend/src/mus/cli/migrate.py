@@ -1,16 +1,14 @@
-"""`mus migrate`, and what `mus up` prepares before its parts start."""
+"""`mus migrate`, and which schema a database has."""
 
 from __future__ import annotations
 
-import json
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from mus.cli.options import NO_MUSIC, DataOption, MusicOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, read_settings
 
 if TYPE_CHECKING:
     from mus.config import Settings
     from mus.persistence.database import Database
-    from mus.persistence.libraries import LocalLibrary
 
 
 def migrate(data: DataOption = None) -> None:
@@ -54,49 +52,3 @@ async def schema_revision(database: Database) -> str | None:
         if not await connection.run_sync(lambda sync: inspect(sync).has_table("alembic_version")):
             return None
         return (await session.execute(text("SELECT version_num FROM alembic_version"))).scalar_one_or_none()
-
-
-def prepare(music: MusicOption = None, data: DataOption = None) -> None:
-    """Migrate, make the library's row, and print what `mus up` must know, as JSON."""
-    settings = read_settings(music_dir=music, data_dir=data)
-    from mus.cli.event_loop import run
-
-    print(json.dumps(run(prepared(settings))))
-
-
-async def prepared(settings: Settings) -> dict[str, Any]:
-    """Migrate, and make the library's row. Returns the `root` of each, and whether it was `scanned` ever."""
-    from mus.library.paths import shown
-    from mus.persistence.database import Database
-    from mus.persistence.libraries import all_libraries, on_this_machine
-
-    database = Database(settings.sqlalchemy_url)
-    try:
-        await database.migrate()
-        library = await library_of(database, settings)
-        async with database.reading() as session:
-            others = [other for other in await all_libraries(session) if other.id != library.id]
-        roots = [library.root, *(on_this_machine(other, settings.roots).root for other in others)]
-        # The device is noted by every scan that succeeds.
-        return {"root": ", ".join(map(shown, roots)), "scanned": library.device is not None}
-    finally:
-        await database.close()
-
-
-async def library_of(database: Database, settings: Settings) -> LocalLibrary:
-    """The library that the settings mean, else the oldest; its row is made if need be.
-
-    Raises WrongUsageError when none is named.
-    """
-    from mus.persistence.libraries import all_libraries, ensure_library, on_this_machine, refuse_overlap
-
-    if settings.music_dir is not None:
-        library = await ensure_library(database, settings.music_dir, settings.roots)
-    else:
-        async with database.reading() as session:
-            libraries = await all_libraries(session)
-        if not libraries:
-            raise WrongUsageError(NO_MUSIC)
-        library = on_this_machine(libraries[0], settings.roots)
-    refuse_overlap([library], settings.data_dir)
-    return library

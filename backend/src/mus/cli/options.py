@@ -2,17 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.errors import BadRequestError, ConfigurationError, UserFixableError
+from mus.cli.given_settings import NO_MUSIC as NO_MUSIC
+from mus.cli.given_settings import read_settings as read_settings
+from mus.cli.given_settings import require_music as require_music
+from mus.cli.wrong_usage import WrongUsageError
+from mus.errors import BadRequestError
 
 if TYPE_CHECKING:
     from mus.broker.queues import Queue
-    from mus.config import Settings
 
 MusicOption = Annotated[
     Path | None,
@@ -27,54 +29,6 @@ DataOption = Annotated[
     ),
 ]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of text.")]
-
-LOG_LEVELS = ("DEBUG", "INFO", "WARNING", "ERROR", "CRITICAL")
-
-
-class WrongUsageError(UserFixableError):
-    """The command line or a setting asks for what cannot be: exit status 2."""
-
-
-def read_settings(**overrides: Any) -> Settings:
-    """Settings from the options (those that are not None) and the environment.
-
-    Raises WrongUsageError for a value that cannot be, a music folder that cannot be read among them.
-    """
-    from mus.config import load_settings
-
-    try:
-        settings = load_settings(**overrides)
-    except ConfigurationError as error:
-        raise WrongUsageError(error.user_message) from None
-    if settings.log_level.upper() not in LOG_LEVELS:
-        raise WrongUsageError(f"MUS_LOG_LEVEL: {settings.log_level!r} is none of {', '.join(LOG_LEVELS)}")
-    if settings.music_dir is not None:
-        _check_music_dir(Path(os.fsdecode(settings.roots.here(os.fsencode(settings.music_dir)))))
-    if settings.data_dir.exists() and not settings.data_dir.is_dir():
-        raise WrongUsageError(f"the data folder {str(settings.data_dir)!r} is a file, not a folder")
-    return settings
-
-
-NO_MUSIC = "say where the music is: --music DIR, or MUS_MUSIC_DIR"
-
-
-def require_music(settings: Settings) -> None:
-    """Raises WrongUsageError, before anything is made, when neither settings nor data folder know of music."""
-    known = settings.database_url is not None or (settings.data_dir / "mus.db").exists()
-    if settings.music_dir is None and not known:
-        raise WrongUsageError(NO_MUSIC)
-
-
-def _check_music_dir(folder: Path) -> None:
-    try:
-        with os.scandir(folder) as entries:
-            next(entries, None)
-    except FileNotFoundError:
-        raise WrongUsageError(f"the music folder {str(folder)!r} does not exist") from None
-    except NotADirectoryError:
-        raise WrongUsageError(f"the music folder {str(folder)!r} is a file, not a folder") from None
-    except OSError as error:
-        raise WrongUsageError(f"the music folder {str(folder)!r} cannot be read: {error.strerror}") from None
 
 
 def is_text(argument: str) -> bool:

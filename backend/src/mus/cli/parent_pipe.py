@@ -16,26 +16,27 @@ import time
 
 VARIABLE = "MUS_PARENT_PIPE"
 #: supervisord sets it for what it starts.
-_SUPERVISED = "SUPERVISOR_ENABLED"
+SUPERVISED = "SUPERVISOR_ENABLED"
 _PR_SET_PDEATHSIG = 1
 #: What a part may take beyond its draining before it ends itself the hard way.
 _GRACE_SECONDS = 5.0
 
 
 def stop_with_parent(drain_seconds: float) -> None:
-    """Stop in good order, as on SIGTERM, when the parent is gone. Does nothing outside of `mus up` and supervisord.
-
-    The pipe is watched from a thread: a blocked event loop does not keep an orphan alive.
-    """
+    """Stop in good order, as on SIGTERM, when the parent is gone: `mus up` or supervisord. Else does nothing."""
     number = os.environ.pop(VARIABLE, "")
     has_pipe = number.isdigit()
-    if sys.platform == "linux" and (has_pipe or _SUPERVISED in os.environ):
+    if sys.platform == "linux" and (has_pipe or SUPERVISED in os.environ):
         import ctypes
 
         ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGTERM)
-    if not has_pipe:
-        return
-    pipe = int(number)
+    if has_pipe:
+        stop_with_pipe(int(number), drain_seconds)
+
+
+def stop_with_pipe(pipe: int, drain_seconds: float) -> None:
+    """Stop when the other end of `pipe` is closed. Watched from a thread: a blocked event loop does not keep an
+    orphan alive."""
     os.set_inheritable(pipe, False)
     threading.Thread(
         target=_watch, args=(pipe, drain_seconds + _GRACE_SECONDS), name="mus-parent-pipe", daemon=True

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.cli.options import DataOption, MusicOption, WrongUsageError, read_settings
-from mus.errors import BadRequestError, ConfigurationError
+from mus.cli import part_runs
+from mus.cli.options import DataOption, MusicOption, read_settings
 
 if TYPE_CHECKING:
     from mus.config import Settings
@@ -45,7 +45,7 @@ def _know_the_music(settings: Settings) -> None:
     """Make the library's row, where the settings name a folder. Below `mus up` it is there."""
     if settings.music_dir is not None:
         from mus.cli.event_loop import run
-        from mus.cli.migrate import prepared
+        from mus.cli.prepared_library import prepared
 
         run(prepared(settings))
 
@@ -87,19 +87,7 @@ def worker(
     """
     settings = read_settings(data_dir=data)
     _begin(settings, "worker")
-    from mus.broker.queues import Queue, queue_named
-    from mus.cli.event_loop import run
-    from mus.worker import load_job_modules, run_worker
-
-    try:
-        queues = [queue_named(name) for name in queue or ()] or list(Queue)
-    except BadRequestError as error:
-        raise WrongUsageError(error.user_message) from None
-    try:
-        load_job_modules(modules or (), queues)
-    except ConfigurationError as error:
-        raise WrongUsageError(error.user_message) from error
-    run(run_worker(settings, modules or (), queues))
+    part_runs.work(settings, modules, queue)
 
 
 def watch(music: MusicOption = None, data: DataOption = None) -> None:
@@ -116,6 +104,13 @@ def watch(music: MusicOption = None, data: DataOption = None) -> None:
 
     _know_the_music(settings)
     run(run_watcher(settings))
+
+
+def serve_and_watch(data: DataOption = None) -> None:
+    """`mus serve` and `mus watch` in one process, for `mus up`."""
+    settings = read_settings(data_dir=data)
+    _begin(settings, "api")
+    part_runs.serve_and_watch(settings)
 
 
 def broker(data: DataOption = None) -> None:

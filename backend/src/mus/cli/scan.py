@@ -2,25 +2,24 @@
 
 from __future__ import annotations
 
-import json
 import logging
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, MusicOption, WrongUsageError, read_settings, require_music
+from mus.cli.options import DataOption, JsonOption, MusicOption, read_settings, require_music
+from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest, tell
+from mus.cli.wrong_usage import WrongUsageError
 
 if TYPE_CHECKING:
-    from mus.cli.scan_request import ScanEnd
     from mus.config import Settings
-
-COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
 
 
 def scan(
+    context: typer.Context,
     music: MusicOption = None,
     data: DataOption = None,
     library: Annotated[
@@ -59,28 +58,33 @@ def scan(
         raise WrongUsageError("--music names a library already: leave out --library, or --music")
     settings = read_settings(music_dir=music, data_dir=data)
     require_music(settings)
+    request = ScanRequest(
+        library=library,
+        only_set=music is not None,
+        path=path,
+        full=full,
+        confirm_missing=confirm_missing,
+        wait=wait,
+    )
+    on_terminal = sys.stderr.isatty() and not as_json
+    ends = _scan_here(settings, request, on_terminal=on_terminal, asked=context.obj or ())
+    raise typer.Exit(tell(ends, as_json=as_json))
+
+
+def _scan_here(
+    settings: Settings, request: ScanRequest, *, on_terminal: bool, asked: Sequence[AskedScan]
+) -> list[ScanEnd]:
+    """Open everything that a scan takes, and work where nobody else does. `asked` are scans that a worker has
+    enqueued, but not followed to the end (`scan_call`)."""
     from mus.cli.console_logs import log_to_stderr
 
     log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
     with _broker_starting(settings):
         from mus.cli.event_loop import run
-        from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
+        from mus.cli.scan_request import load_scan_jobs, request_scan
 
         load_scan_jobs()
-        request = ScanRequest(
-            library=library,
-            only_set=music is not None,
-            path=path,
-            full=full,
-            confirm_missing=confirm_missing,
-            wait=wait,
-        )
-        ends = run(request_scan(settings, request, on_terminal=sys.stderr.isatty() and not as_json))
-    _tell(ends, as_json=as_json)
-    if any(end.interrupted for end in ends):
-        raise typer.Exit(130)
-    if any(end.state in {"failed", "cancelled"} for end in ends):
-        raise typer.Exit(1)
+        return run(request_scan(settings, request, on_terminal=on_terminal, asked=asked))
 
 
 def first_scan(data: DataOption = None) -> None:
@@ -89,13 +93,13 @@ def first_scan(data: DataOption = None) -> None:
     from mus.cli.console_logs import log_to_stderr
     from mus.cli.event_loop import run
     from mus.cli.parent_pipe import stop_with_parent
-    from mus.cli.scan_request import ScanRequest, load_scan_jobs, request_scan
+    from mus.cli.scan_request import load_scan_jobs, request_scan
 
     stop_with_parent(0.0)
     log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
     load_scan_jobs()
     request = ScanRequest(only_set=True, requested_by="mus up", join=True, work=False)
-    _tell(run(request_scan(settings, request, on_terminal=sys.stdout.isatty())), as_json=False)
+    tell(run(request_scan(settings, request, on_terminal=sys.stdout.isatty())), as_json=False)
 
 
 @contextmanager
@@ -119,36 +123,3 @@ def _broker_starting(settings: Settings) -> Iterator[None]:
         yield
     finally:
         server.stop()
-
-
-def _tell(ends: Sequence[ScanEnd], *, as_json: bool) -> None:
-    if as_json:
-        from mus.cli.scan_request import together
-
-        print(json.dumps(ends[0].as_json() if len(ends) == 1 else together(ends)), flush=True)
-        return
-    for end in ends:
-        _tell_one(end, several=len(ends) > 1)
-
-
-def _tell_one(end: ScanEnd, *, several: bool) -> None:
-    what = f"the scan of {end.library}" if several else "the scan"
-    counts = end.counts()
-    if end.state == "succeeded":
-        changes = ", ".join(f"{counts[name]:,} {name}" for name in COUNTS[1:] if counts[name])
-        found = f"{counts['found']:,} files found" if counts["found"] else "no music found"
-        print(
-            f"Scanned {end.library}: {found}{': ' if changes else ''}{changes} ({end.seconds:.1f} s)",
-            flush=True,
-        )
-        for reason, number in sorted(end.skipped_reasons().items()):
-            print(f"  skipped {number:,}: {reason}", flush=True)
-        if counts["failed"]:
-            print(f"  {counts['failed']:,} files could not be read: GET /api/v1/errors says why", flush=True)
-    elif end.state == "failed":
-        error: dict[str, Any] = end.error or {}
-        print(f"mus: {what} failed: {error.get('message')}", file=sys.stderr)
-    elif end.state == "cancelled":
-        print(f"mus: {what} was cancelled", file=sys.stderr)
-    else:
-        print(f"T{what[1:]} is {end.state}: job {end.job_id}", flush=True)

@@ -9,7 +9,7 @@ import signal
 import socket
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -20,6 +20,7 @@ from sqlalchemy import select
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
+from mus.cli.scan_terms import AskedScan
 from mus.errors import ConflictError, NotFoundError
 from mus.ledger import steering
 from mus.ledger.job_states import TERMINAL_STATES, JobState
@@ -35,14 +36,7 @@ _CANCEL_SECONDS = 10.0
 #: How long a broker that does not answer is waited for.
 _BROKER_SECONDS = 10.0
 #: The lanes that a scan asked for by a person needs; its slow phase is for the next `mus up`.
-_SCAN_QUEUES = (Queue.HIGH, Queue.MEDIUM)
-
-
-@dataclass(frozen=True, slots=True)
-class AskedScan:
-    job_id: str
-    #: It was made here rather than found.
-    is_ours: bool
+SCAN_QUEUES = (Queue.HIGH, Queue.MEDIUM)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,16 +60,34 @@ class ScanRow:
 
 
 class Follower:
-    """Watches the rows of jobs; where nobody runs them, runs a worker beside."""
+    """Watches the rows of jobs; where nobody runs them, runs a worker beside.
 
-    def __init__(self, runtime: Runtime, asked: Sequence[AskedScan], *, work: bool) -> None:
+    `say` tells a person why a job waits; without it that stands on the terminal, unless a bar shows it.
+    """
+
+    def __init__(
+        self,
+        runtime: Runtime,
+        asked: Sequence[AskedScan],
+        *,
+        work: bool,
+        say: Callable[[str], None] | None = None,
+    ) -> None:
         self._runtime = runtime
         self._asked = asked
         self._may_work = work
         self._works_here = False
         #: Why the scan does not begin, where its queue is paused.
         self._paused = ""
+        self._say = say
         self._interrupted = asyncio.Event()
+        #: Set when a job may have changed in this process, or to be looked at for another reason.
+        self._news = asyncio.Event()
+
+    def interrupt(self) -> None:
+        """As by Ctrl-C."""
+        self._interrupted.set()
+        self._news.set()
 
     async def rows(self) -> list[ScanRow]:
         columns = [getattr(Job, name) for name in ScanRow.__slots__]
@@ -88,14 +100,28 @@ class Follower:
                 raise NotFoundError(f"The job {job_id} is gone")
         return [by_id[job_id] for job_id in job_ids]
 
-    async def follow(self, stack: AsyncExitStack, bar: Any) -> tuple[list[ScanRow], bool]:
-        """Until the jobs have ended, or Ctrl-C: then those that are ours are cancelled."""
+    async def follow(
+        self, stack: AsyncExitStack, bar: Any, *, patience_seconds: float | None = None
+    ) -> tuple[list[ScanRow], bool] | None:
+        """Until the jobs have ended, or Ctrl-C: then those that are ours are cancelled. None when a job that is not
+        paused has not begun for `patience_seconds`."""
+        with self._runtime.connection.hearing(self._heard):
+            return await self._follow(stack, bar, patience_seconds)
+
+    def _heard(self, job_ids: Collection[str]) -> None:
+        if any(scan.job_id in job_ids for scan in self._asked):
+            self._news.set()
+
+    async def _follow(
+        self, stack: AsyncExitStack, bar: Any, patience_seconds: float | None
+    ) -> tuple[list[ScanRow], bool] | None:
         began = time.monotonic()
         looked_for_workers = -1.0
         broker_seen = now = 0.0
         # `first-scan` ends by a signal as any process does: the scan goes on without it.
         with self._signals_caught() if self._may_work else contextlib.nullcontext():
             while True:
+                self._news.clear()
                 rows = await self.rows()
                 now = time.monotonic() - began
                 if bar is not None:
@@ -106,7 +132,9 @@ class Follower:
                     return await self._cancelled(rows), True
                 waits = now >= _PICK_UP_SECONDS and any(row.state == JobState.QUEUED for row in rows)
                 if waits:
-                    await self._mind_pause(told=bar is not None)
+                    await self._mind_pause(told=bar is not None and self._say is None)
+                    if patience_seconds is not None and now >= patience_seconds and not self._paused:
+                        return None
                 if self._may_work and now - looked_for_workers >= _PICK_UP_SECONDS:
                     if waits or not await _somebody_works(self._runtime):
                         await stack.enter_async_context(worker_running(self._runtime, await self._queues()))
@@ -116,7 +144,9 @@ class Follower:
                     # Nobody else would run the scan; its row stands, and whoever works next takes it up.
                     await self._runtime.connection.missing(["nothing"])
                     broker_seen = now
-                await self._pause(_LOOK_AT_FIRST_SECONDS if now < 1.0 and bar is None else _LOOK_SECONDS)
+                # What runs in this process is heard of at once.
+                is_heard = self._works_here or not self._may_work
+                await self._pause(_LOOK_SECONDS if is_heard or now >= 1.0 or bar else _LOOK_AT_FIRST_SECONDS)
 
     def _show(self, bar: Any, rows: Sequence[ScanRow]) -> None:
         at_work = next((row for row in rows if not row.ended and row.stage), rows[0])
@@ -132,7 +162,11 @@ class Follower:
             is_paused = queue in await paused_queues(session)
         said, self._paused = self._paused, f"{queue} is paused: mus queues resume {queue}" if is_paused else ""
         if self._paused and not said and not told:
-            print(f"mus: the scan waits, {self._paused}", file=sys.stderr, flush=True)
+            what = f"the scan waits, {self._paused}"
+            if self._say is not None:
+                self._say(what)
+            else:
+                print(f"mus: {what}", file=sys.stderr, flush=True)
 
     async def _queues(self) -> list[Queue]:
         """The queues to serve: a scan's own, and all where a scan of the background stands in its way."""
@@ -142,7 +176,7 @@ class Follower:
                     Job.task == "scan_library", Job.queue == Queue.LOW, Job.state.not_in(TERMINAL_STATES)
                 )
             )
-            return list(_SCAN_QUEUES if in_the_way.first() is None else Queue)
+            return list(SCAN_QUEUES if in_the_way.first() is None else Queue)
 
     async def _cancelled(self, rows: list[ScanRow]) -> list[ScanRow]:
         ours = [number for number, scan in enumerate(self._asked) if scan.is_ours]
@@ -160,13 +194,13 @@ class Follower:
     async def _pause(self, seconds: float) -> None:
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(seconds):
-                await self._interrupted.wait()
+                await self._news.wait()
 
     @contextmanager
     def _signals_caught(self) -> Iterator[None]:
         loop = asyncio.get_running_loop()
         for number in (signal.SIGINT, signal.SIGTERM):
-            loop.add_signal_handler(number, self._interrupted.set)
+            loop.add_signal_handler(number, self.interrupt)
         try:
             yield
         finally:
@@ -185,7 +219,7 @@ async def _somebody_works(runtime: Runtime) -> bool:
         if worker.beat_at > oldest_beat and _process_exists(worker)
         for queue in worker.queues
     }
-    return served.issuperset(_SCAN_QUEUES)
+    return served.issuperset(SCAN_QUEUES)
 
 
 def _process_exists(worker: WorkerRow) -> bool:

@@ -4,10 +4,8 @@ from __future__ import annotations
 
 import contextlib
 import os
-import time
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -17,9 +15,11 @@ from sqlalchemy import select
 from mus.broker.queues import Queue
 from mus.broker.runtime import opened
 from mus.broker.streaq_broker import broker
-from mus.cli.migrate import library_of
-from mus.cli.options import NO_MUSIC, WrongUsageError
-from mus.cli.scan_follower import AskedScan, Follower, ScanRow
+from mus.cli.given_settings import NO_MUSIC
+from mus.cli.prepared_library import library_of
+from mus.cli.scan_follower import Follower, ScanRow
+from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
 from mus.errors import NotFoundError
 from mus.jobs.scan_requests import scan_job
@@ -36,98 +36,62 @@ from mus.persistence.libraries import (
 from mus.persistence.models import Job, utc_now
 from mus.worker import load_job_modules
 
-_COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanRequest:
-    #: Name or id of the only library to scan.
-    library: str | None = None
-    #: Only the library whose folder the settings name.
-    only_set: bool = False
-    path: str | None = None
-    full: bool = False
-    confirm_missing: bool = False
-    wait: bool = True
-    requested_by: str = "mus scan"
-    #: Follow a scan that is under way instead of asking for another.
-    join: bool = False
-    #: Work in this process when nobody else does.
-    work: bool = True
-
-
-@dataclass(slots=True)
-class ScanEnd:
-    """How a scan ended, or where it stands when nobody waited."""
-
-    job_id: str
-    library: str
-    state: str
-    seconds: float
-    result: dict[str, Any] = field(default_factory=dict)
-    error: dict[str, Any] | None = None
-    interrupted: bool = False
-
-    def counts(self) -> dict[str, int]:
-        return {name: int(self.result.get(name) or 0) for name in _COUNTS}
-
-    def skipped_reasons(self) -> dict[str, int]:
-        return dict(self.result.get("skipped_reasons") or {})
-
-    def as_json(self) -> dict[str, Any]:
-        answer: dict[str, Any] = {
-            **self.counts(),
-            "seconds": round(self.seconds, 3),
-            "state": self.state,
-            "job_id": self.job_id,
-            "library": self.library,
-            "skipped_reasons": self.skipped_reasons(),
-        }
-        return answer if self.error is None else answer | {"error": self.error}
-
 
 def load_scan_jobs() -> None:
     """Import the jobs: those that this process may run, and those that they enqueue for others."""
     load_job_modules([], list(Queue))
 
 
-async def request_scan(settings: Settings, request: ScanRequest, *, on_terminal: bool) -> list[ScanEnd]:
+async def request_scan(
+    settings: Settings, request: ScanRequest, *, on_terminal: bool, asked: Sequence[AskedScan] = ()
+) -> list[ScanEnd]:
     """Enqueue a scan of each library that is meant, and follow them if `request.wait`; how each ended.
 
-    `load_scan_jobs` comes first.
+    `load_scan_jobs` comes first. `asked` are the scans where a worker has enqueued them already.
 
     Raises WrongUsageError for a library that is not there or a path outside, and MusError for what keeps mus from
     working at all.
     """
     async with opened(settings) as runtime, AsyncExitStack() as stack:
-        targets = await _targets(runtime.database, settings, request)
-        began = time.monotonic()
-        asked = await _enqueue(runtime.database, targets, request)
+        targets = await targets_of(runtime.database, settings, request)
+        if len(asked) != len(targets):
+            asked = await ask(runtime.database, targets, request)
         follower = Follower(runtime, asked, work=request.work)
         if request.wait:
             bar = stack.enter_context(_shown_progress([library for library, _ in targets], on_terminal=on_terminal))
-            rows, interrupted = await follower.follow(stack, bar)
+            followed = await follower.follow(stack, bar)
+            assert followed is not None
+            rows, interrupted = followed
         else:
             rows, interrupted = await follower.rows(), False
-        return [
-            ScanEnd(
-                job_id=scan.job_id,
-                library=library.name,
-                state=row.state,
-                seconds=(
-                    time.monotonic() - began
-                    if scan.is_ours and len(asked) == 1
-                    else await _seconds_of(runtime.database, scan.job_id)
-                ),
-                result=row.result or {},
-                error=_error(row),
-                interrupted=interrupted,
-            )
-            for (library, _), scan, row in zip(targets, asked, rows, strict=True)
-        ]
+        return await ends_of(runtime.database, targets, asked, rows, interrupted)
 
 
-async def _targets(database: Database, settings: Settings, request: ScanRequest) -> list[tuple[LocalLibrary, str]]:
+async def ends_of(
+    database: Database,
+    targets: Sequence[tuple[LocalLibrary, str]],
+    asked: Sequence[AskedScan],
+    rows: Sequence[ScanRow],
+    interrupted: bool,
+) -> list[ScanEnd]:
+    """What the command tells of each scan."""
+    return [
+        ScanEnd(
+            job_id=scan.job_id,
+            library=library.name,
+            state=row.state,
+            seconds=await _seconds_of(database, scan.job_id),
+            result=row.result or {},
+            error=_error(row),
+            interrupted=interrupted,
+        )
+        for (library, _), scan, row in zip(targets, asked, rows, strict=True)
+    ]
+
+
+async def targets_of(
+    database: Database, settings: Settings, request: ScanRequest
+) -> list[tuple[LocalLibrary, str]]:
     """The libraries that are meant, each with the path in it, as a job takes it. Raises WrongUsageError."""
     if request.only_set:
         library = await library_of(database, settings)
@@ -159,9 +123,10 @@ async def _targets(database: Database, settings: Settings, request: ScanRequest)
     raise WrongUsageError(f"--path {request.path!r}: say in which library, by --library ({names})")
 
 
-async def _enqueue(
+async def ask(
     database: Database, targets: Sequence[tuple[LocalLibrary, str]], request: ScanRequest
 ) -> list[AskedScan]:
+    """Enqueue the scans, or find those that wait or, for `request.join`, run already."""
     mode = "full" if request.full else "quick"
     if request.join:
         running = [await _newest_scan(database, library) for library, _ in targets]
@@ -187,20 +152,8 @@ async def _enqueue(
     return [AskedScan(job_id, is_ours=job_id in created and created[job_id] >= asked_at) for job_id in job_ids]
 
 
-def together(ends: Sequence[ScanEnd]) -> dict[str, Any]:
-    """Scans of several libraries, JSON-ready: their sums, and each."""
-    states = {end.state for end in ends}
-    return {
-        **{name: sum(end.counts()[name] for end in ends) for name in _COUNTS},
-        "seconds": round(max(end.seconds for end in ends), 3),
-        # The worst of them.
-        "state": next((state for state in ("failed", "cancelled") if state in states), ends[0].state),
-        "libraries": [end.as_json() for end in ends],
-    }
-
-
 async def _seconds_of(database: Database, job_id: str) -> float:
-    """From the request of somebody else's scan to its end, or to now."""
+    """From the request of a scan to its end, or to now."""
     async with database.reading() as session:
         created, finished = (
             await session.execute(select(Job.created_at, Job.finished_at).where(Job.id == job_id))

@@ -13,8 +13,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mus.cli.existing_database import existing_database
-from mus.cli.options import WrongUsageError
 from mus.cli.terminal import local_time, table_console
+from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
 from mus.errors import NotFoundError
 from mus.jobs import JOB_MODULES

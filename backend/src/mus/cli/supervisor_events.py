@@ -12,6 +12,7 @@ from __future__ import annotations
 import logging
 import os
 import signal
+import subprocess
 import sys
 from typing import TYPE_CHECKING, Any
 
@@ -58,7 +59,7 @@ class _Deaths:
         return {info["pid"] for info in self._supervisord.getAllProcessInfo() if info["pid"]}
 
     def hear(self, name: str, event: dict[str, str]) -> None:
-        """Raises what supervisord's interface and the database raise."""
+        """Raises what supervisord's interface raises, and CalledProcessError."""
         if name == "PROCESS_STATE_FATAL":
             logger.error("%s does not start, its last lines say why: everything is stopped", event["processname"])
             os.kill(os.getppid(), signal.SIGTERM)
@@ -73,9 +74,10 @@ class _Deaths:
             self._running |= now
 
     def _report(self, process_id: int) -> None:
-        from mus.cli.event_loop import run
-        from mus.cli.parts import tell_ledger_of_death
-
         logger.info("telling the ledger that process %d is gone", process_id)
-        run(tell_ledger_of_death(self._settings, process_id))
+        # Another process because of what it imports: this one stays small for as long as mus is up.
+        command = [sys.executable, "-P", "-m", "mus", "report-dead", str(process_id)]
+        subprocess.run(
+            [*command, "--data", str(self._settings.data_dir)], stdin=subprocess.DEVNULL, stdout=2, check=True
+        )
         self._running.discard(process_id)

@@ -7,7 +7,8 @@ from typing import Annotated, Any
 
 import typer
 
-from mus.cli.options import DataOption, JsonOption, WrongUsageError, read_settings
+from mus.cli.options import DataOption, JsonOption, read_settings
+from mus.cli.wrong_usage import WrongUsageError
 
 app = typer.Typer(rich_markup_mode=None)
 

@@ -123,22 +123,35 @@ class EventFeed:
         changed = list(islice(self._jobs, MOST_JOBS_AT_ONCE))
         for job_id in changed:
             del self._jobs[job_id]
+        library = self._due_library(now)
+        if not (changed or library):
+            return
         try:
+            heard = await self._heard(changed)
+            if self._all not in heard:
+                # As a rule nobody watches: the rows of a thousand jobs a second need not be read for that.
+                changed, library = [job_id for job_id in changed if job_channel(job_id) in heard], []
             messages: list[JobMessage] = []
             if changed:
                 async with self._database.reading() as session:
                     messages = await job_messages(session, changed)
-            await self._publish(self._due(messages, now), self._due_library(now), await self._heard_parts(messages))
+            await self._publish(self._due(messages, now), library, heard)
         except (RedisError, OSError, SQLAlchemyError) as error:
             logger.debug("events of %d jobs were not told: %r", len(changed), error)
 
+    async def _heard(self, job_ids: list[str]) -> set[str]:
+        """The channels somebody listens to: that of all, and these jobs' own. Who begins later begins with the
+        rows as they stand by then."""
+        listeners = await self._redis.pubsub_numsub(self._all, *map(job_channel, job_ids))
+        return {str(channel) for channel, count in listeners if count}
+
     def _due(self, messages: list[JobMessage], now: float) -> list[JobMessage]:
-        """Those of whole jobs that are to be told now; the others' turn comes."""
+        """Those that are to be told now; the others' turn comes."""
         due: list[JobMessage] = []
         for message in messages:
             if message.parent_id is not None:
-                continue
-            if message.is_last:
+                pass  # of a part, each change is told to those who listen to that very part
+            elif message.is_last:
                 self._told_jobs.pop(message.job_id, None)
             elif now - self._told_jobs.get(message.job_id, 0.0) < _JOB_EVERY_SECONDS:
                 self._jobs[message.job_id] = None
@@ -157,22 +170,12 @@ class EventFeed:
         due, self._library = list(self._library.values()), {}
         return due
 
-    async def _heard_parts(self, messages: list[JobMessage]) -> list[JobMessage]:
-        """Messages of parts of other jobs that somebody listens to."""
-        parts = {job_channel(message.job_id): message for message in messages if message.parent_id is not None}
-        if not parts:
-            return []
-        listeners = await self._redis.pubsub_numsub(*parts)
-        return [parts[str(channel)] for channel, count in listeners if count]
-
-    async def _publish(
-        self, whole: list[JobMessage], library: list[LibraryMessage], parts: list[JobMessage]
-    ) -> None:
-        if not (whole or library or parts):
-            return
+    async def _publish(self, due: list[JobMessage], library: list[LibraryMessage], heard: set[str]) -> None:
+        whole = [message for message in due if message.parent_id is None] if self._all in heard else []
         async with self._redis.pipeline(transaction=False) as pipe:
-            for message in [*whole, *parts]:
-                pipe.publish(job_channel(message.job_id), json.dumps(message.as_json(), separators=(",", ":")))
+            for message in due:
+                if (channel := job_channel(message.job_id)) in heard:
+                    pipe.publish(channel, json.dumps(message.as_json(), separators=(",", ":")))
             if whole or library:
                 pipe.publish(self._all, encode_batch([*whole, *library]))
             await pipe.execute()

@@ -74,7 +74,8 @@ class JobMessage:
         return self.details["attempt"], self.details["delivery"], _RANKS.get(self.state, 3)
 
     def as_json(self) -> dict[str, Any]:
-        return asdict(self)
+        # Not `asdict`, which copies every value below: 150 µs.
+        return {name: getattr(self, name) for name in self.__slots__}
 
     @classmethod
     def from_json(cls, found: dict[str, Any]) -> Self:

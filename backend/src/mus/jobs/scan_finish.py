@@ -38,9 +38,11 @@ from mus.persistence.batch_operations import (
 )
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job
+from mus.persistence.track_identity import newest_id
 from mus.persistence.unit_of_work import UnitOfWork
 
 _VANISHED = "vanished during the scan"
+_NOTHING_LATE = {"read": 0, "added": 0, "updated": 0, "vanished": 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,8 +106,8 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     LibraryOfflineError when too much is gone at once (nothing is marked missing then), and AdminRequiredError
     when a chunk failed.
     """
-    if job.checkpoint is not None and "counts" in job.checkpoint:
-        return _result(job.checkpoint)
+    if (result := earlier_result(job)) is not None:
+        return result
     scan = await _scan_of(job)
     library = await find_library(scan.arguments["library_id"])
     walked = _Walked.of(scan.checkpoint or {})
@@ -134,23 +136,59 @@ async def finish(job: RunningJob) -> dict[str, Any]:
             if not walked.path:
                 await mark_online(work, library, device=device)
             outcome = {
-                "counts": _counts(walked, chunks, late, moved, missing, left)
-                | {"failed": await error_count(work.session, library.id, walked.path)},
+                "counts": _counts(walked, chunks, late, moved, missing, left),
                 "failures": chunks.failures,
                 "chunks": chunks.count,
             }
-            # Nobody waits for a scan that came by itself: it takes the time for what concerns no change.
-            is_unhurried = job.started.queue == Queue.LOW
-            await request_analysis(work.session, with_outdated=is_unhurried)
-            if is_unhurried:
-                await request_listening(work.session)
-            await job.keep(work, outcome)
+            await _close(job, work, library, walked, outcome)
     except LibraryOfflineError as error:
         async with job.effect() as work:
             await request_analysis(work.session)
         await mark_offline(job, library.id, error)
         raise
     return _result(outcome)
+
+
+async def finish_at_once(job: RunningJob, library_id: int, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
+    """End a scan in its own job, where the walk left this checkpoint and nothing to be read, moved or judged.
+
+    Returns the scan's result, or None when it takes a last part all the same.
+    """
+    library = await find_library(library_id)
+    walked = _Walked.of(checkpoint)
+    device = await asyncio.to_thread(device_of, library)
+    async with job.effect(stage="finishing") as work:
+        await hold_tracks(work.session, library.id)
+        if await newest_id(work.session) > walked.newest:
+            # Others stored new tracks meanwhile. One may be a lost one, and to find out takes reading.
+            await job.keep(work, checkpoint)
+            return None
+        await renew_looks(work.session, library.id)
+        if not walked.path:
+            await mark_online(work, library, device=device)
+        counts = _counts(walked, _Chunks(), _NOTHING_LATE, Moved(), 0, {})
+        outcome: dict[str, Any] = {"counts": counts, "failures": [], "chunks": 0}
+        await _close(job, work, library, walked, outcome)
+        await job.needs_no_continuation(work)
+    return _result(outcome)
+
+
+async def _close(
+    job: RunningJob, work: UnitOfWork, library: LocalLibrary, walked: _Walked, outcome: dict[str, Any]
+) -> None:
+    """The last transaction's last part: what is in ERROR by now, work for the slow phase, the outcome."""
+    outcome["counts"]["failed"] = await error_count(work.session, library.id, walked.path)
+    # Nobody waits for a scan that came by itself: it takes the time for what concerns no change.
+    is_unhurried = job.started.queue == Queue.LOW
+    await request_analysis(work.session, with_outdated=is_unhurried)
+    if is_unhurried:
+        await request_listening(work.session)
+    await job.keep(work, outcome)
+
+
+def earlier_result(job: RunningJob) -> dict[str, Any] | None:
+    """The result of an earlier attempt that came to its end, but could not say so. Raises as `finish` does."""
+    return _result(job.checkpoint) if job.checkpoint is not None and "counts" in job.checkpoint else None
 
 
 def _result(outcome: Mapping[str, Any]) -> dict[str, Any]:
@@ -259,7 +297,7 @@ async def _read_late(
     again = [path for path in waiting if path in targets]
     others = [path for path in waiting if path not in targets]
     others += [link.path for link in moved.links if link.path not in others]
-    late: dict[str, int] = {"read": 0, "added": 0, "updated": 0, "vanished": 0}
+    late: dict[str, int] = dict(_NOTHING_LATE)
     late |= left.get("late", {})
     paths = [*again, *others]
     while late["read"] < len(paths):

@@ -5,7 +5,9 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -19,7 +21,7 @@ from mus.jobs.services import find_library, services
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.file_systems import has_stable_inodes
 from mus.library.paths import escaped, shown
-from mus.library.scan_plan import KnownTrack, ScanPlan
+from mus.library.scan_plan import KnownRow, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport, walk
@@ -31,38 +33,49 @@ from mus.persistence.track_identity import newest_id
 CHUNK = 250
 
 
-async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path: bytes, confirm: bool) -> None:
+async def walk_and_enqueue(
+    job: RunningJob, library_id: int, *, mode: str, path: bytes, confirm: bool
+) -> dict[str, Any] | None:
     """Walk the library from `path`, enqueue chunks as files turn up, leave the rest in the job's checkpoint.
+
+    Where all is as it was and nothing was enqueued the checkpoint is returned instead, for `finish_at_once`.
 
     Raises LibraryOfflineError when the root is gone, empty, or another one, and NotFoundError when `path` is
     nowhere in the library.
     """
     left = job.checkpoint or {}
     if "found" in left:
-        return  # an earlier attempt finished the walk; its chunks are enqueued
+        return None  # an earlier attempt finished the walk; its chunks are enqueued
     library = await find_library(library_id)
-    async with services().database.reading() as session:
-        known = await known_tracks(session, library_id)
-        # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
-        newest = left["newest"] if "newest" in left else await newest_id(session)
-    has_live = any(track.status in LIVE_STATES for track in known)
+    walker = _Walker(library.root)
     try:
+        if not path:
+            walker.begin(b"")  # what is known is asked for meanwhile
+        async with services().database.reading() as session:
+            known = await known_tracks(session, library_id)
+            # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
+            newest = left["newest"] if "newest" in left else await newest_id(session)
+        has_live = any(status in LIVE_STATES for *_, status, _ in known)
         await asyncio.to_thread(check_root, library, has_live_tracks=has_live, confirmed=confirm)
-        start = await asyncio.to_thread(_start_of_walk, library.root, path, known)
+        start = await asyncio.to_thread(_start_of_walk, library.root, path, known) if path else b""
         stable = await asyncio.to_thread(has_stable_inodes, library.root)
         # A scan of one folder may find nothing there; the others tell what this machine calls its file systems.
         same = await asyncio.to_thread(SecondLook(library.root).same_devices, reversed(known)) if start else ()
-        plan = ScanPlan(known, full=mode == "full", stable_inodes=stable, same_devices=same)
-        walker = _Walker(library.root, start, plan)
+        walker.compare(lambda: ScanPlan(known, full=mode == "full", stable_inodes=stable, same_devices=same))
+        if path:
+            walker.begin(start)
         chunks = await _Chunks.begun(job, library_id, full=mode == "full")
         async with job.effect(stage="walking") as work:
             await job.keep(work, {"newest": newest})
-        await _walk(walker, chunks)
+        plan = await walker.walked(chunks)
         if has_live and not start and not confirm and not plan.met_known:
             await asyncio.to_thread(check_file_system, library)
     except LibraryOfflineError as error:
         await mark_offline(job, library_id, error)
         raise
+    finally:
+        # The thread ends after the folder it lists; on a disk that hangs nobody waits for that.
+        walker.stop()
     end = await asyncio.to_thread(plan.conclude, walker.report, start, any_device=confirm)
     for batch in range(0, len(end.adopted), ADOPTED_BATCH):
         async with job.effect() as work:
@@ -71,25 +84,27 @@ async def walk_and_enqueue(job: RunningJob, library_id: int, *, mode: str, path:
     doubtful = [change for change in end.changed if end.missing or change.is_suspect]
     sure = set(end.changed).difference(doubtful)
     await chunks.add([*end.to_read, *(change.file for change in end.changed if change in sure)])
-    await chunks.flush(
-        {
-            "newest": newest,
-            "path": escaped(start),
-            "confirm": confirm,
-            "found": plan.found,
-            "moves": [[move.track_id, escaped(move.found.path), *move.found[1:]] for move in end.moves],
-            "missing": end.missing,
-            "doubtful": [[change.track_id, escaped(change.file.path), *change.file[1:]] for change in doubtful],
-            "after_moves": [escaped(file.path) for file in end.to_read_after_moves],
-            "renumbered": [[old, new] for old, new in end.renumbered.items()],
-            "same_devices": [[old, new] for old, new in end.same_devices],
-            "skipped": dict(walker.report.skipped),
-            "unlisted": {shown(folder): why for folder, why in walker.report.unlisted.items()},
-        }
-    )
+    checkpoint = {
+        "newest": newest,
+        "path": escaped(start),
+        "confirm": confirm,
+        "found": plan.found,
+        "moves": [[move.track_id, escaped(move.found.path), *move.found[1:]] for move in end.moves],
+        "missing": end.missing,
+        "doubtful": [[change.track_id, escaped(change.file.path), *change.file[1:]] for change in doubtful],
+        "after_moves": [escaped(file.path) for file in end.to_read_after_moves],
+        "renumbered": [[old, new] for old, new in end.renumbered.items()],
+        "same_devices": [[old, new] for old, new in end.same_devices],
+        "skipped": dict(walker.report.skipped),
+        "unlisted": {shown(folder): why for folder, why in walker.report.unlisted.items()},
+    }
+    if chunks.is_empty and not any((end.moves, end.missing, doubtful, end.to_read_after_moves, end.renumbered)):
+        return checkpoint
+    await chunks.flush(checkpoint)
+    return None
 
 
-def _start_of_walk(root: bytes, path: bytes, known: Iterable[KnownTrack]) -> bytes:
+def _start_of_walk(root: bytes, path: bytes, known: Iterable[KnownRow]) -> bytes:
     """`path`, or what is around it where it vanished or is passed over but has tracks. Raises NotFoundError."""
     look = SecondLook(root)
     folder = path
@@ -99,7 +114,7 @@ def _start_of_walk(root: bytes, path: bytes, known: Iterable[KnownTrack]) -> byt
     except OSError as error:
         raise NotFoundError(f"{shown(path)} cannot be read: {error.strerror}") from None
     if folder != path and not (
-        _has_file(look, path) or any(track.path == path or track.path.startswith(path + b"/") for track in known)
+        _has_file(look, path) or any(at == path or at.startswith(path + b"/") for _, at, *_ in known)
     ):
         raise NotFoundError(f"There is no folder {shown(path)} with music in this library")
     return folder
@@ -114,51 +129,72 @@ def _has_file(look: SecondLook, path: bytes) -> bool:
 
 @dataclass
 class _Walker:
-    """The walk, in a thread; what it finds crosses to the event loop in batches."""
+    """The walk and the comparison, in a thread; what is to be read crosses to the event loop in batches."""
 
     root: bytes
-    start: bytes
-    plan: ScanPlan
-    arrived: asyncio.Event = field(default_factory=asyncio.Event)
     report: WalkReport = field(default_factory=WalkReport)
+    #: Makes the plan in the thread: with many tracks it takes its time.
+    _planning: Future[Callable[[], ScanPlan]] = field(default_factory=Future)
+    _walking: asyncio.Task[ScanPlan] | None = None
+    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _to_read: list[FoundFile] = field(default_factory=list)
 
-    def run(self, wake: Callable[[], Any]) -> None:
-        for files in walk(self.root, self.start, self.report, stopped=self._stopped.is_set):
-            to_read = self.plan.consider(files)
-            if to_read and not self._stopped.is_set():
-                with self._lock:
-                    self._to_read += to_read
-                wake()
+    def begin(self, start: bytes) -> None:
+        """Walk from there, before `compare` or after."""
+        loop = asyncio.get_running_loop()
+        wake = partial(loop.call_soon_threadsafe, self._arrived.set)
+        self._walking = asyncio.create_task(asyncio.to_thread(self._run, start, wake))
+        self._walking.add_done_callback(lambda _: self._arrived.set())
 
-    def take(self) -> list[FoundFile]:
-        with self._lock:
-            taken, self._to_read = self._to_read, []
-        return taken
+    def compare(self, plan: Callable[[], ScanPlan]) -> None:
+        """Compare what is found, and was found so far, with this plan."""
+        self._planning.set_result(plan)
+
+    async def walked(self, chunks: _Chunks) -> ScanPlan:
+        """The plan, when the walk is over and what it found to be read is in `chunks`."""
+        assert self._walking is not None
+        while not self._walking.done():
+            await self._arrived.wait()
+            self._arrived.clear()
+            await chunks.add(self._take())
+        plan = await self._walking
+        await chunks.add(self._take())
+        return plan
 
     def stop(self) -> None:
         self._stopped.set()
+        self._planning.cancel()
+        if self._walking is not None:
+            self._walking.cancel()
 
+    def _run(self, start: bytes, wake: Callable[[], Any]) -> ScanPlan:
+        plan: ScanPlan | None = None
+        early: list[FoundFile] = []
+        for files in walk(self.root, start, self.report, stopped=self._stopped.is_set):
+            if plan is None and not self._planning.done():
+                early += files
+                continue
+            if plan is None:
+                plan = self._planning.result()()
+                self._hand_over(plan.consider(early), wake)
+            self._hand_over(plan.consider(files), wake)
+        if plan is None:
+            plan = self._planning.result()()
+            self._hand_over(plan.consider(early), wake)
+        return plan
 
-async def _walk(walker: _Walker, chunks: _Chunks) -> None:
-    loop = asyncio.get_running_loop()
-    walking = asyncio.create_task(
-        asyncio.to_thread(walker.run, lambda: loop.call_soon_threadsafe(walker.arrived.set))
-    )
-    walking.add_done_callback(lambda _: walker.arrived.set())
-    try:
-        while not walking.done():
-            await walker.arrived.wait()
-            walker.arrived.clear()
-            await chunks.add(walker.take())
-        await walking
-    finally:
-        # The thread ends after the folder it lists; on a disk that hangs nobody waits for that.
-        walker.stop()
-        walking.cancel()
-    await chunks.add(walker.take())
+    def _hand_over(self, to_read: list[FoundFile], wake: Callable[[], Any]) -> None:
+        if to_read and not self._stopped.is_set():
+            with self._lock:
+                self._to_read += to_read
+            wake()
+
+    def _take(self) -> list[FoundFile]:
+        with self._lock:
+            taken, self._to_read = self._to_read, []
+        return taken
 
 
 @dataclass
@@ -192,6 +228,11 @@ class _Chunks:
                 if full or chunk.state not in TERMINAL_STATES:
                     chunks._taken.update(chunk.arguments["paths"])
         return chunks
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether no file is to be read, by an earlier delivery's chunks either."""
+        return not self._total and not self._waiting
 
     async def add(self, files: list[FoundFile]) -> None:
         self._waiting += [path for file in files if (path := escaped(file.path)) not in self._taken]

@@ -100,7 +100,7 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
     named, elsewhere = await _known(library.id, disk)
     stable = await asyncio.to_thread(has_stable_inodes, library.root)
     # Full: whoever names a file wants it read, as a person does who retries an error.
-    plan = ScanPlan((named | elsewhere).values(), full=True, stable_inodes=stable)
+    plan = ScanPlan([*(named | elsewhere).values()], full=True, stable_inodes=stable)
     to_read = plan.consider(disk.files.values())
     end = plan.conclude(WalkReport(), b"")
     moves = end.moves + await _recognised_moves(library, named, disk, end)

@@ -38,9 +38,14 @@ def _after_commit(work: UnitOfWork, counting: Callable[[], None]) -> None:
 
 async def count_end(work: UnitOfWork, job_id: str, task: str, queue: str, state: JobState) -> None:
     """A job has ended for good. Called where a terminal state is written, and so once for each job."""
-    _after_commit(work, lambda: count(JOBS_FINISHED, queue, task, state))
+    _after_commit(work, lambda: counted_end(task, queue, state))
     if task == _SCAN_TASK:
         await _count_scan(work, job_id, state)
+
+
+def counted_end(task: str, queue: str, state: JobState) -> None:
+    """A job has ended for good, and that is committed."""
+    count(JOBS_FINISHED, queue, task, state)
 
 
 async def _count_scan(work: UnitOfWork, job_id: str, state: JobState) -> None:

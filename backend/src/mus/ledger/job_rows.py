@@ -7,17 +7,19 @@ here, with named parameters.
 from __future__ import annotations
 
 import re
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any, cast
 
-from sqlalchemy import Table, and_, bindparam, case, exists, insert, or_, select, update
+from sqlalchemy import ColumnElement, Table, and_, bindparam, case, exists, insert, literal, or_, select, update
 
 import mus
 from mus.errors import ErrorCategory
 from mus.ledger.deliveries import new_id
 from mus.ledger.job_states import STARTABLE_STATES, JobState
-from mus.persistence.models import Job, JobEvent, QueueRow, WorkerRow
+from mus.persistence.models import Job, JobEvent, QueueRow, WorkerRow, utc_now
+from mus.persistence.prepared import Prepared
 
 #: Attempts in all of a job whose failures are `temporary` (DESIGN §6), a worker's death included, unless its task
 #: has a number of its own.
@@ -134,6 +136,12 @@ def new_row(job: NewJob, now: datetime) -> dict[str, Any]:
         "retry_number": job.retry_number,
         "max_attempts": job.max_attempts,
         "version": job.version,
+        "attempt": 1,
+        "delivery": 1,
+        "progress": 0.0,
+        "units_done": 0,
+        "units_total": 0,
+        "children_open": 0,
         "created_at": now,
         # Published right after the commit; if that fails, reconcile finds the message missing.
         "published_at": now,
@@ -144,6 +152,12 @@ def new_row(job: NewJob, now: datetime) -> dict[str, Any]:
 jobs = cast("Table", Job.__table__)
 workers = cast("Table", WorkerRow.__table__)
 queues = cast("Table", QueueRow.__table__)
+
+
+def _one_of(state: ColumnElement[str], states: Iterable[JobState]) -> ColumnElement[bool]:
+    # Each a parameter of its own: the text of the statement is then whole, and can be prepared.
+    return state.in_([literal(one) for one in sorted(states)])
+
 
 #: The fence: this attempt, this delivery, still running.
 OWNED = and_(
@@ -157,16 +171,18 @@ STARTABLE = and_(
     jobs.c.id == bindparam("f_id"),
     jobs.c.attempt == bindparam("f_attempt"),
     jobs.c.delivery == bindparam("f_delivery"),
-    jobs.c.state.in_(STARTABLE_STATES),
+    _one_of(jobs.c.state, STARTABLE_STATES),
     jobs.c.cancel_requested_at.is_(None),
 )
 #: The job's queue is paused.
 PAUSED = exists().where(queues.c.name == jobs.c.queue, queues.c.paused_at.is_not(None))
+#: Write jobs as `new_row` makes them.
+ADD_JOBS = Prepared(insert(jobs), tuple(new_row(NewJob(task="", queue=""), utc_now())))
 ACTIVE_STATES = (JobState.RUNNING, JobState.WAITING)
 _other = jobs.alias()
 
 #: Make a delivery's job the worker's own. No row: a repeat, held back, or its queue is paused.
-START = (
+START = Prepared(
     update(jobs)
     .where(
         STARTABLE,
@@ -174,7 +190,7 @@ START = (
         exists().where(workers.c.id == bindparam("worker"), workers.c.state == "alive"),
         or_(
             jobs.c.exclusive_key.is_(None),
-            ~exists().where(_other.c.exclusive_key == jobs.c.exclusive_key, _other.c.state.in_(ACTIVE_STATES)),
+            ~exists().where(_other.c.exclusive_key == jobs.c.exclusive_key, _one_of(_other.c.state, ACTIVE_STATES)),
         ),
     )
     .values(
@@ -208,10 +224,16 @@ START = (
 DROP_PAUSED = update(jobs).where(STARTABLE, PAUSED).values(published_at=None)
 #: Lock the row and check the fence, changing nothing.
 TOUCH = update(jobs).where(OWNED).values(attempt=jobs.c.attempt).returning(jobs.c.id)
-#: The common end: no children, no continuation, nobody cancelled.
-FINISH_ALONE = (
+#: The common end: no part of another job, no children, no continuation (left), nobody cancelled.
+FINISH_ALONE = Prepared(
     update(jobs)
-    .where(OWNED, jobs.c.children_open == 0, jobs.c.continuation.is_(None), jobs.c.cancel_requested_at.is_(None))
+    .where(
+        OWNED,
+        jobs.c.parent_id.is_(None),
+        jobs.c.children_open == 0,
+        or_(jobs.c.continuation.is_(None), jobs.c.continuation_id == jobs.c.id),
+        jobs.c.cancel_requested_at.is_(None),
+    )
     .values(
         state=JobState.SUCCEEDED,
         finished_at=bindparam("now"),
@@ -219,9 +241,11 @@ FINISH_ALONE = (
         progress=1.0,
         result=bindparam("b_result"),
     )
-    .returning(jobs.c.parent_id)
+    .returning(jobs.c.id)
 )
 KEEP_CHECKPOINT = update(jobs).where(jobs.c.id == bindparam("b_id")).values(checkpoint=bindparam("b_checkpoint"))
+#: A retry by hand has the continuation again, so its name stays.
+SKIP_CONTINUATION = update(jobs).where(jobs.c.id == bindparam("b_id")).values(continuation_id=jobs.c.id)
 CHILD_ENDED = (
     update(jobs)
     .where(jobs.c.id == bindparam("b_parent"))
@@ -244,7 +268,7 @@ ADD_UNITS = (
         ),
     )
 )
-ADD_EVENTS = insert(cast("Table", JobEvent.__table__))
+ADD_EVENTS = Prepared(insert(cast("Table", JobEvent.__table__)), ("job_id", "at", "event", "attempt", "details"))
 #: What `families.settle` decides by.
 SETTLING = select(
     jobs.c.cancel_requested_at,

@@ -16,23 +16,25 @@ from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, bindparam, insert, select, update
+from sqlalchemy import ColumnElement, and_, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
-from mus.errors import BrokerUnavailableError, ErrorCategory, SupersededError
+from mus.errors import ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
-from mus.ledger.families import child_ended, hold_family, settle, stop_family
-from mus.ledger.job_counts import count_end, count_repeat, count_requeue, count_takeover
+from mus.ledger.families import hold_family, settle, stop_family
+from mus.ledger.job_counts import count_repeat, count_requeue, count_takeover, counted_end
 from mus.ledger.job_rows import (
     ADD_EVENTS,
+    ADD_JOBS,
     ADD_UNITS,
     DROP_PAUSED,
     FINISH_ALONE,
     KEEP_CHECKPOINT,
     OWNED,
     PAUSED,
+    SKIP_CONTINUATION,
     START,
     STARTABLE,
     TOUCH,
@@ -44,8 +46,11 @@ from mus.ledger.job_rows import (
     new_row,
 )
 from mus.ledger.job_states import JobState
+from mus.ledger.outgoing_messages import OutgoingMessages
+from mus.ledger.written_together import WrittenTogether
 from mus.persistence.database import Database
 from mus.persistence.models import Job, utc_now
+from mus.persistence.prepared import Prepared, Transaction, Values
 from mus.persistence.unit_of_work import UnitOfWork, current_unit_of_work
 
 logger = logging.getLogger(__name__)
@@ -67,6 +72,22 @@ def backoff_seconds(attempt: int, *, first_seconds: float = _BACKOFF_BASE_SECOND
     return min(first_seconds * float(4 ** (attempt - 1)), _LONGEST_BACKOFF_SECONDS) * jitter
 
 
+def _lines(events: Sequence[Event]) -> list[dict[str, Any]]:
+    now = utc_now()
+    return [
+        {"job_id": job_id, "at": now, "event": event, "attempt": attempt, "details": details}
+        for job_id, event, attempt, details in events
+    ]
+
+
+def _conditionally(transaction: Transaction, update: Prepared, values: Values, event: Event) -> Any | None:
+    """The row that a conditional update changed, with its line of history; None where it changed none."""
+    row = transaction.one(update, values)
+    if row is not None:
+        transaction.insert(ADD_EVENTS, _lines([event]))
+    return row
+
+
 class Ledger:
     """Job rows of one database, with the broker that their messages go to."""
 
@@ -74,6 +95,8 @@ class Ledger:
         self.database = database
         self.publisher = publisher
         self.alert = alert
+        self._outgoing = OutgoingMessages(database, publisher)
+        self._write = WrittenTogether(database)
 
     # ---------------------------------------------------------------- enqueue
 
@@ -101,8 +124,7 @@ class Ledger:
             if job.parent_id is not None:
                 new_children[job.parent_id] = new_children.get(job.parent_id, 0) + 1
             self.hand_over(work, Delivery(row["id"], 1, 1, job.task, job.queue, job.run_after))
-        if plain:
-            await work.session.execute(insert(jobs), plain)
+        await work.insert(ADD_JOBS, plain)
         await self.record(work, written)
         for parent_id, count in new_children.items():
             await work.session.execute(
@@ -122,37 +144,17 @@ class Ledger:
 
     def hand_over(self, work: UnitOfWork, delivery: Delivery) -> None:
         """Publish a delivery after the commit, together with the transaction's others."""
-        if not work.outbox:
-            work.after_commit(lambda: self._publish(work.outbox))
-        work.outbox.append(delivery)
+        self._outgoing.hand_over(work, delivery)
 
-    async def _publish(self, deliveries: list[Delivery]) -> None:
-        try:
-            await self.publisher.publish(deliveries)
-        except BrokerUnavailableError as error:
-            # The rows stand; reconcile publishes them once the broker answers.
-            logger.warning("%d jobs wait for the broker: %s", len(deliveries), error)
-            async with self.database.unit_of_work() as work:
-                connection = await work.session.connection()
-                await connection.execute(
-                    update(Job)
-                    .where(Job.id == bindparam("b_id"), Job.delivery == bindparam("b_delivery"))
-                    .values(published_at=None),
-                    [{"b_id": delivery.job_id, "b_delivery": delivery.number} for delivery in deliveries],
-                )
+    async def publish_rest(self) -> None:
+        """Wait until all that was committed is published, or known not to be."""
+        await self._outgoing.idle()
 
     async def record(self, work: UnitOfWork, events: Sequence[Event]) -> None:
         """Add lines to jobs' histories, and tell after the commit that these jobs have changed."""
         if events:
             self.changed(work, [event[0] for event in events])
-            now = utc_now()
-            await work.session.execute(
-                ADD_EVENTS,
-                [
-                    {"job_id": job_id, "at": now, "event": event, "attempt": attempt, "details": details}
-                    for job_id, event, attempt, details in events
-                ],
-            )
+            await work.insert(ADD_EVENTS, _lines(events))
 
     def changed(self, work: UnitOfWork, job_ids: Iterable[str]) -> None:
         """Tell after the commit that the rows of these jobs have changed."""
@@ -174,24 +176,22 @@ class Ledger:
         """
         job_id, attempt, number = parse_delivery_id(delivery_id)
         fence = {"f_id": job_id, "f_attempt": attempt, "f_delivery": number}
+        taken = {**fence, "worker": worker_id, "now": utc_now()}
+        event: Event = (job_id, "started", attempt, {"worker": worker_id})
         try:
-            async with self.database.unit_of_work() as work:
-                row = (
-                    await work.session.execute(START, {**fence, "worker": worker_id, "now": utc_now()})
-                ).one_or_none()
-                if row is None:
-                    await self._hold_back_if_exclusive(work, fence)
-                    # Published again by the look that follows the resume: one that came just now would be taken
-                    # for one that is still being published, and stand until the next look.
-                    await work.session.execute(DROP_PAUSED, fence)
-                    await count_repeat(work, fence)
-                    return None
-                await self.record(work, [(job_id, "started", attempt, {"worker": worker_id})])
+            row = await self._write(lambda transaction: _conditionally(transaction, START, taken, event))
         except IntegrityError:
             # Two jobs with one exclusive key started in the same instant (PostgreSQL): this one waits.
+            row = None
+        if row is None:
             async with self.database.unit_of_work() as work:
                 await self._hold_back_if_exclusive(work, fence)
+                # Published again by the look that follows the resume: one that came just now would be taken
+                # for one that is still being published, and stand until the next look.
+                await work.session.execute(DROP_PAUSED, fence)
+                await count_repeat(work, fence)
             return None
+        self.publisher.jobs_changed([job_id])
         return StartedJob(
             id=job_id,
             task=row.task,
@@ -258,6 +258,10 @@ class Ledger:
         """Store what an effect leaves for a later attempt of the same job, with the effect."""
         await work.session.execute(KEEP_CHECKPOINT, {"b_id": job.id, "b_checkpoint": checkpoint})
 
+    async def skip_continuation(self, work: UnitOfWork, job: StartedJob) -> None:
+        """Let the job be its own last part, with the effect that makes it so."""
+        await work.session.execute(SKIP_CONTINUATION, {"b_id": job.id})
+
     async def add_parent_progress(self, work: UnitOfWork, job: StartedJob, units: int) -> None:
         """Count `units` of the parent's work as done, in the transaction of the effect that did them."""
         if job.parent_id is not None:
@@ -282,16 +286,9 @@ class Ledger:
 
     async def finish(self, job: StartedJob, *, result: dict[str, Any] | None) -> JobState:
         """The job's function returned. A job with open children or a continuation now waits for them."""
+        if job.parent_id is None and await self._finish_alone(job, result):
+            return JobState.SUCCEEDED
         async with self.database.unit_of_work() as work:
-            alone = (
-                await work.session.execute(FINISH_ALONE, {**job.fence, "now": utc_now(), "b_result": result})
-            ).one_or_none()
-            if alone is not None:
-                await self.record(work, [(job.id, JobState.SUCCEEDED, job.attempt, None)])
-                await count_end(work, job.id, job.task, job.queue, JobState.SUCCEEDED)
-                if alone.parent_id is not None:
-                    await child_ended(self, work, alone.parent_id, job.id)
-                return JobState.SUCCEEDED
             await hold_family(work, job.id)
             row = await self._let_go(work, job, {"result": result})
             if row.cancel_requested_at is not None:
@@ -300,6 +297,17 @@ class Ledger:
                 return await settle(self, work, job.id)
             await self.record(work, [(job.id, "waits for its children", job.attempt, None)])
             return JobState.WAITING
+
+    async def _finish_alone(self, job: StartedJob, result: dict[str, Any] | None) -> bool:
+        """The common end, together with those of others. False: nothing was changed, there is more to do."""
+        ended = {**job.fence, "now": utc_now(), "b_result": result}
+        event: Event = (job.id, JobState.SUCCEEDED, job.attempt, None)
+        row = await self._write(lambda transaction: _conditionally(transaction, FINISH_ALONE, ended, event))
+        if row is None:
+            return False
+        self.publisher.jobs_changed([job.id])
+        counted_end(job.task, job.queue, JobState.SUCCEEDED)
+        return True
 
     async def fail(self, job: StartedJob, failure: Failure, *, wait_seconds: float | None = None) -> JobState:
         """The attempt failed: again later if that may help and attempts are left, else for good.

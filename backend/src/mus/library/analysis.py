@@ -189,7 +189,7 @@ def _cover(
     file: BinaryIO, layout: Layout, root: bytes, path: bytes, thumbnails_dir: Path
 ) -> tuple[str | None, str | None]:
     """The cover's name, and why there is none if a picture was there."""
-    from mus.library.tag_reader import embedded_cover
+    from mus.library.tag_libraries import embedded_cover
 
     notes: list[str] = []
     embedded = embedded_cover(file, layout.kind, MAX_PICTURE_BYTES) if layout.kind else None

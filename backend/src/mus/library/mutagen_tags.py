@@ -1,4 +1,4 @@
-"""mutagen's tag objects brought to raw tags, and the pictures in them. Part of `tag_reader`."""
+"""mutagen's tag objects brought to raw tags, and the pictures in them. Part of `tag_libraries`."""
 
 from __future__ import annotations
 
@@ -29,7 +29,17 @@ import mutagen.wavpack
 from mus.library.reading_rules import ReadingRules
 from mus.library.refused_headers import open_refused
 from mus.library.tag_layout import Layout
-from mus.library.tag_values import RawTags, bounded, dated, raw_name, sane_duration, tag_fields
+from mus.library.tag_values import (
+    ID3_FRAMES,
+    MP4_ATOMS,
+    MUSICBRAINZ_OWNER,
+    RawTags,
+    dated,
+    raw_name,
+    sane_duration,
+    sound_fields,
+    tag_fields,
+)
 
 READERS: dict[str, Any] = {
     "mp3": mutagen.mp3.MP3,
@@ -51,36 +61,6 @@ READERS: dict[str, Any] = {
 _WITH_ID3 = frozenset({"mp3", "wav", "aiff", "dsf"})
 #: mutagen's translation to ID3v2.4 drops a year that is more than a year, and prefers ID3v1's.
 _AS_WRITTEN = {"translate": False}
-_ID3_FRAMES = {
-    "TIT2": "title",
-    "TPE1": "artist",
-    "TPE2": "albumartist",
-    "TALB": "album",
-    "TRCK": "tracknumber",
-    "TPOS": "discnumber",
-    "TCOM": "composer",
-    "TCMP": "compilation",
-    "TSOT": "titlesort",
-    "TSOP": "artistsort",
-    "TSO2": "albumartistsort",
-    "TSOA": "albumsort",
-}
-_MP4_ATOMS = {
-    "\xa9nam": "title",
-    "\xa9ART": "artist",
-    "aART": "albumartist",
-    "\xa9alb": "album",
-    "\xa9day": "date",
-    "\xa9gen": "genre",
-    "\xa9wrt": "composer",
-    "\xa9cmt": "comment",
-    "\xa9lyr": "lyrics",
-    "sonm": "titlesort",
-    "soar": "artistsort",
-    "soaa": "albumartistsort",
-    "soal": "albumsort",
-}
-_MUSICBRAINZ_OWNER = "http://musicbrainz.org"
 _FRONT_COVER = 3
 #: Before the sound of a Musepack file there are five.
 _MAX_PACKETS = 1024
@@ -108,13 +88,11 @@ def read(file: BinaryIO, layout: Layout, rules: ReadingRules) -> dict[str, Any] 
         return None
     fields = tag_fields(raw, rules, is_opus=kind == "opus")
     fields["format"] = _sound_format(kind, info)
-    fields["duration_seconds"] = sane_duration(float(info.length))
+    seconds = sane_duration(float(info.length))
     bitrate = getattr(info, "bitrate", 0) or 0
-    if not bitrate and fields["duration_seconds"]:
-        bitrate = file.seek(0, 2) * 8 / fields["duration_seconds"]
-    fields["bitrate_kbps"] = bounded(bitrate / 1000, 1_000_000)
-    fields["sample_rate_hz"] = bounded(sample_rate, 100_000_000)
-    fields["channels"] = bounded(getattr(info, "channels", None), 255)
+    if not bitrate and seconds:
+        bitrate = file.seek(0, 2) * 8 / seconds
+    fields |= sound_fields(seconds, bitrate / 1000, sample_rate, getattr(info, "channels", None))
     fields["has_embedded_cover"] = has_cover
     return fields
 
@@ -243,13 +221,13 @@ def _from_id3(tags: Any) -> tuple[RawTags, bool]:
             year = str(frame.text[0]) if frame.text else ""
         elif name == "TDAT":
             day = str(frame.text[0]) if frame.text else ""
-        elif name in _ID3_FRAMES:
-            raw.setdefault(_ID3_FRAMES[name], []).extend(str(text) for text in frame.text)
+        elif (field := ID3_FRAMES.get(name.encode())) is not None:
+            raw.setdefault(field, []).extend(str(text) for text in frame.text)
         elif name == "TCON":
             raw.setdefault("genre", []).extend(frame.genres)
         elif name == "TXXX":
             raw.setdefault(raw_name(frame.desc), []).extend(frame.text)
-        elif name == "UFID" and frame.owner == _MUSICBRAINZ_OWNER:
+        elif name == "UFID" and frame.owner.encode() == MUSICBRAINZ_OWNER:
             raw["musicbrainztrackid"] = [frame.data.decode("ascii", "replace")]
         elif name == "COMM":
             comments.append((frame.desc != "", "\n".join(frame.text)))
@@ -273,8 +251,8 @@ def _from_id3(tags: Any) -> tuple[RawTags, bool]:
 def _from_mp4(tags: Any) -> tuple[RawTags, bool]:
     raw: RawTags = {}
     for atom, values in tags.items():
-        if atom in _MP4_ATOMS:
-            raw.setdefault(_MP4_ATOMS[atom], []).extend(str(value) for value in values)
+        if (plain := MP4_ATOMS.get(atom.encode("latin-1", "replace"))) is not None:
+            raw.setdefault(plain, []).extend(str(value) for value in values)
         elif atom.startswith("----:"):
             texts = [bytes(value).decode("utf-8", "replace") for value in values]
             raw.setdefault(raw_name(atom.rpartition(":")[2]), []).extend(texts)

@@ -12,7 +12,6 @@ from __future__ import annotations
 import asyncio
 import base64
 import contextlib
-import json
 import os
 import struct
 import sys
@@ -28,7 +27,7 @@ from mus.library.cover_thumbnails import UsablePicture
 from mus.library.edit_order import EditedCopy, EditOrder
 from mus.library.file_reading import FileReading, failed_reading
 from mus.library.listening import Aspect, Listening
-from mus.library.reader_process import BATCH_SECONDS, encode_frame
+from mus.library.reader_process import BATCH_SECONDS, decode_frame, encode_frame
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.sound import HeardSound
 
@@ -79,7 +78,7 @@ class _Child:
             (length,) = struct.unpack(">I", await self.process.stdout.readexactly(4))
             if length > _MAX_FRAME_BYTES:
                 raise _ChildGoneError
-            message = json.loads(await self.process.stdout.readexactly(length))
+            message = decode_frame(await self.process.stdout.readexactly(length))
         except (OSError, asyncio.IncompleteReadError, ValueError) as error:
             raise _ChildGoneError from error
         return message if isinstance(message, dict) else {}

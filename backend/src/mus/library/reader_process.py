@@ -24,6 +24,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
+import orjson
+
 #: Results are sent when so many wait, or so much time has passed, whichever is first.
 BATCH_RESULTS = 25
 BATCH_SECONDS = 0.1
@@ -42,8 +44,19 @@ def main() -> None:
 
 
 def encode_frame(message: dict[str, Any]) -> bytes:
-    body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode("ascii")
+    try:
+        body = orjson.dumps(message)
+    except TypeError:  # half a surrogate pair, as in the name of a file that is not UTF-8
+        body = json.dumps(message, separators=(",", ":"), allow_nan=False).encode("ascii")
     return struct.pack(">I", len(body)) + body
+
+
+def decode_frame(body: bytes) -> Any:
+    """Raises ValueError."""
+    try:
+        return orjson.loads(body)
+    except orjson.JSONDecodeError:
+        return json.loads(body)
 
 
 def _settle_in(parent: int, nice: int, memory_limit_bytes: int) -> None:
@@ -76,7 +89,8 @@ def _receive(stream: BinaryIO) -> dict[str, Any] | None:
         return None  # the parent closed the pipe, or died
     length = struct.unpack(">I", header)[0]
     body = stream.read(length)
-    return json.loads(body) if len(body) == length else None
+    received: dict[str, Any] | None = decode_frame(body) if len(body) == length else None
+    return received
 
 
 def _send(stream: BinaryIO, message: dict[str, Any]) -> None:

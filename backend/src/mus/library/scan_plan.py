@@ -6,13 +6,16 @@ moved, which may be missing, and what else is to be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from typing import NamedTuple
 
 from mus.errors import ErrorCategory
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.walk import FoundFile, WalkReport
+
+_LIVE = frozenset(state.value for state in LIVE_STATES)
 
 
 class KnownTrack(NamedTuple):
@@ -27,6 +30,10 @@ class KnownTrack(NamedTuple):
     device: int
     status: str
     error_category: str | None
+
+
+#: A KnownTrack as a plain tuple: with many rows, and few that differ, most are never made anything else.
+KnownRow = tuple[int, bytes, int, int, int, int, int, str, str | None]
 
 
 class Move(NamedTuple):
@@ -76,7 +83,7 @@ class ScanPlan:
 
     def __init__(
         self,
-        known: Iterable[KnownTrack],
+        known: Sequence[KnownRow],
         *,
         full: bool,
         stable_inodes: bool,
@@ -87,73 +94,90 @@ class ScanPlan:
         machine's, that are known to mean the same file system."""
         self._full = full
         self._stable_inodes = stable_inodes
-        self._by_path: dict[bytes, KnownTrack] = {}
-        self._by_inode: dict[int, KnownTrack] = {}
-        #: Hard links, and missing tracks whose inode was used again: few.
-        self._more_by_inode: dict[int, list[KnownTrack]] = {}
-        for track in known:
-            self._by_path[track.path] = track
-            if stable_inodes and self._by_inode.setdefault(track.inode, track) is not track:
-                self._more_by_inode.setdefault(track.inode, []).append(track)
+        self._known = known
+        settled = [
+            row for row in known if row[7] in _LIVE and (row[8] is None or self._is_settled(row)) and not full
+        ]
+        #: Of the tracks whose files need no reading unless they changed, those that were not met yet, as the walk
+        #: finds such a file: nearly every file of nearly every scan is taken out of here, and costs no more.
+        self._unmet = {row[1:7] for row in settled}
+        self._are_all_settled = len(settled) == len(known)
         #: Files that may be moved ones, and files that are not as the track in their place was.
         self._set_aside: list[FoundFile] = []
         self._changed: list[tuple[FoundFile, KnownTrack]] = []
-        #: Ids whose file is where it was.
+        #: Ids whose file is where it was, though not as `_unmet` has it.
         self._kept: set[int] = set()
+        #: Devices of unchanged files that are not as `_unmet` had them.
+        self._met_devices: set[int] = set()
         self._renumbered: dict[int, set[int]] = {}
         self._same_devices = set(same_devices)
         self._adopted: list[tuple[int, FoundFile]] = []
-        self._met_devices: set[int] = set()
         self.found = 0
         self.unchanged = 0
+
+    @cached_property
+    def _by_path(self) -> dict[bytes, KnownTrack]:
+        return {row[1]: KnownTrack._make(row) for row in self._known}
+
+    @cached_property
+    def _by_inode(self) -> dict[int, list[KnownTrack]]:
+        """More than one: hard links, and missing tracks whose inode was used again."""
+        tracks: dict[int, list[KnownTrack]] = {}
+        if self._stable_inodes:
+            for track in self._by_path.values():
+                tracks.setdefault(track.inode, []).append(track)
+        return tracks
 
     @property
     def met_known(self) -> bool:
         """Whether any file was found that belongs to a known track, or may."""
-        return bool(self._kept or self._set_aside or self._changed)
+        return bool(self.unchanged or self._kept or self._set_aside or self._changed)
 
-    def consider(self, files: Iterable[FoundFile]) -> list[FoundFile]:
+    def _is_kept(self, track: KnownTrack) -> bool:
+        """Whether the track's file is where it was."""
+        return track.id in self._kept or self._was_met(track)
+
+    def consider(self, files: Collection[FoundFile]) -> list[FoundFile]:
         """Take a folder's files; returns those to be read."""
-        to_read: list[FoundFile] = []
-        for file in files:
-            self.found += 1
-            track = self._by_path.get(file.path)
-            # The same size, times, inode and device: nearly every file of nearly every scan.
-            if track is not None and track[2:7] == file[1:] and self._is_settled(track):
+        self.found += len(files)
+        as_they_are = set(files)
+        others = as_they_are - self._unmet
+        self._unmet -= as_they_are
+        self.unchanged += len(as_they_are) - len(others)
+        return [file for file in files if file in others and self._is_to_be_read(file)] if others else []
+
+    def _is_to_be_read(self, file: FoundFile) -> bool:
+        """Whether a file that is not known as it is must be read at once; what it is else is noted."""
+        track = self._by_path.get(file.path)
+        if track is not None and has_same_content(track, file) and track.device != file.device:
+            self._same_devices.add((track.device, file.device))
+            if self._is_settled(track):
+                self._kept.add(track.id)
+                self.unchanged += 1
+                self._note_numbers(track, file)
+                return False
+        if track is not None and (not self._stable_inodes or track.inode == file.inode):
+            if self._is_unchanged(track, file):
                 self._kept.add(track.id)
                 self._met_devices.add(track.device)
                 self.unchanged += 1
-                continue
-            if track is not None and has_same_content(track, file) and track.device != file.device:
-                self._same_devices.add((track.device, file.device))
-                if self._is_settled(track):
-                    self._kept.add(track.id)
-                    self.unchanged += 1
-                    self._note_numbers(track, file)
-                    continue
-            if track is not None and (not self._stable_inodes or track.inode == file.inode):
-                if self._is_unchanged(track, file):
-                    self._kept.add(track.id)
-                    self.unchanged += 1
-                    self._met_devices.add(track.device)
-                elif has_same_content(track, file):
-                    self._kept.add(track.id)
-                    to_read.append(file)
-                else:
-                    self._changed.append((file, track))
-            elif any(True for _ in self._origins(file)):
-                self._set_aside.append(file)
-            elif track is not None:
-                self._changed.append((file, track))
+            elif has_same_content(track, file):
+                self._kept.add(track.id)
+                return True
             else:
-                to_read.append(file)
-        return to_read
+                self._changed.append((file, track))
+            return False
+        if any(True for _ in self._origins(file)):
+            self._set_aside.append(file)
+            return False
+        if track is not None:
+            self._changed.append((file, track))
+            return False
+        return True
 
     def _origins(self, file: FoundFile) -> Iterator[KnownTrack]:
         """Tracks elsewhere that this file may be: the same inode counts only with equal size and mtime."""
-        if not self._stable_inodes or (first := self._by_inode.get(file.inode)) is None:
-            return
-        for track in (first, *self._more_by_inode.get(file.inode, ())):
+        for track in self._by_inode.get(file.inode, ()):
             if track.path != file.path and has_same_content(track, file):
                 yield track
 
@@ -162,11 +186,12 @@ class ScanPlan:
             return False
         return not self._stable_inodes or track.ctime_ns == file.ctime_ns
 
-    def _is_settled(self, track: KnownTrack) -> bool:
+    def _is_settled(self, track: KnownRow) -> bool:
         """Whether its file needs no reading unless it changed. A passing error may be over by now."""
-        if self._full or track.status not in LIVE_STATES:
+        *_, status, error_category = track
+        if self._full or status not in _LIVE:
             return False
-        return track.status != TrackState.ERROR or track.error_category != ErrorCategory.TEMPORARY
+        return status != TrackState.ERROR or error_category != ErrorCategory.TEMPORARY
 
     def _note_numbers(self, track: KnownTrack, file: FoundFile) -> None:
         """An unchanged file on another device: mounted anew, copied to a new disk, or seen by another machine.
@@ -188,12 +213,7 @@ class ScanPlan:
         end = Conclusion(
             adopted=self._adopted,
             same_devices=self._same_devices,
-            # What one machine takes for a single file system may be two for another.
-            renumbered={
-                old: min(new)
-                for old, new in self._renumbered.items()
-                if old not in self._met_devices and len(new) == 1
-            },
+            renumbered=self._moved_devices() if self._renumbered else {},
         )
         moved: set[int] = set()
         in_place: list[tuple[FoundFile, KnownTrack | None]] = []
@@ -215,7 +235,7 @@ class ScanPlan:
             else:
                 end.changed.append(Changed(file, track.id, self._is_suspect(file, track, moved)))
         self._kept.update(change.track_id for change in end.changed)
-        for track in self._by_path.values():
+        for track in self._unmet_tracks():
             if (
                 track.status in LIVE_STATES
                 and track.id not in self._kept
@@ -225,16 +245,27 @@ class ScanPlan:
                 end.missing.append(track.id)
         return end
 
+    def _unmet_tracks(self) -> Iterable[KnownTrack]:
+        if not self._unmet and self._are_all_settled:
+            return ()
+        return (track for track in self._by_path.values() if not self._was_met(track))
+
+    def _was_met(self, track: KnownTrack) -> bool:
+        return self._is_settled(track) and track[1:7] not in self._unmet
+
+    def _moved_devices(self) -> dict[int, int]:
+        """What one machine takes for a single file system may be two for another."""
+        met = self._met_devices.union(track.device for track in self._by_path.values() if self._was_met(track))
+        return {old: min(new) for old, new in self._renumbered.items() if old not in met and len(new) == 1}
+
     def _is_suspect(self, file: FoundFile, track: KnownTrack, moved: set[int]) -> bool:
-        if not self._stable_inodes or (first := self._by_inode.get(file.inode)) is None:
-            return False
         return any(
             other is not track
-            and other.id not in self._kept
+            and not self._is_kept(other)
             and other.id not in moved
             and other.status in LIVE_STATES
             and self._is_same_device(other.device, file.device)
-            for other in (first, *self._more_by_inode.get(file.inode, ()))
+            for other in self._by_inode.get(file.inode, ())
         )
 
     def _best_origin(self, file: FoundFile, moved: set[int]) -> KnownTrack | None:
@@ -242,7 +273,7 @@ class ScanPlan:
         free = [
             track
             for track in self._origins(file)
-            if track.id not in self._kept
+            if not self._is_kept(track)
             and track.id not in moved
             and self._is_same_device(track.device, file.device)
         ]

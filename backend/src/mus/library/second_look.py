@@ -9,7 +9,7 @@ from collections.abc import Collection, Iterable
 from contextlib import suppress
 
 from mus.library.file_reading import signed_64
-from mus.library.scan_plan import KnownTrack, has_same_content
+from mus.library.scan_plan import KnownRow
 from mus.library.states import LIVE_STATES
 from mus.library.walk import NO_MEDIA, FoundFile, found_file, skip_reason
 
@@ -106,7 +106,7 @@ class SecondLook:
             path = folder
         return True
 
-    def same_devices(self, tracks: Iterable[KnownTrack]) -> set[tuple[int, int]]:
+    def same_devices(self, tracks: Iterable[KnownRow]) -> set[tuple[int, int]]:
         """Pairs of numbers, a track's device and this machine's, that mean the same file system.
 
         Other machines, and this one before its last mount, have other numbers. A few files of each device of the
@@ -114,12 +114,12 @@ class SecondLook:
         """
         asked: Counter[int] = Counter()
         pairs: set[tuple[int, int]] = set()
-        for track in tracks:
-            if track.status not in LIVE_STATES or asked[track.device] == _WITNESSES:
+        for _, path, size, mtime_ns, _, _, device, status, _ in tracks:
+            if asked[device] == _WITNESSES or status not in LIVE_STATES:
                 continue
-            asked[track.device] += 1
+            asked[device] += 1
             with suppress(OSError):
-                found = self.at(track.path)
-                if found is not None and has_same_content(track, found):
-                    pairs.add((track.device, found.device))
+                found = self.at(path)
+                if found is not None and (found.size, found.mtime_ns) == (size, mtime_ns):
+                    pairs.add((device, found.device))
         return pairs

@@ -7,16 +7,22 @@ tinytag is fast because it skips what it does not know; this finds the files who
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from mus.library.audio_formats import mpeg_frame_length, sniff
 
 HEAD_BYTES = 4096
+_LARGEST_BLOCK = 64 * 1024
 _MAX_PARTS = 4096
 #: From "Crossover" on, which tinytag 2.3 leaves out of its list: each number is the next genre to it.
 _MISNUMBERED_GENRES = range(139, 192)
 #: Frames that tinytag does not read: relative volume (ReplayGain's old form) and encrypted or linked ones.
 _ONLY_MUTAGEN = frozenset({b"RVA2", b"XRVA", b"LINK", b"AENC"})
+#: Frames that hold text, beside those that begin with T.
+_TEXT_FRAMES = frozenset({b"COMM", b"USLT", b"SYLT", b"UFID"})
+_LONGEST_TEXT = 1024 * 1024
+#: STREAMINFO and the Vorbis comment.
+_FLAC_BLOCKS = frozenset({0, 4})
 
 
 @dataclass(slots=True)
@@ -35,20 +41,38 @@ class Layout:
     only_mutagen: bool = False
     has_cover: bool = False
     cut_short: bool = False
+    #: What `plain_tags` reads, as the look came by: ID3v2 frames, without pictures and the like,
+    frames: list[tuple[bytes, bytes]] = field(default_factory=list)
+    #: FLAC's first block of each kind that it wants, and where the last block of any kind ends,
+    blocks: dict[int, bytes] = field(default_factory=dict)
+    sound_start: int = 0
+    #: and the atoms in MP4's `moov` and `ilst`: name, start of the content, end.
+    moov: list[tuple[bytes, int, int]] = field(default_factory=list)
+    items: list[tuple[bytes, int, int]] = field(default_factory=list)
 
 
 class Window:
-    """Bytes of a file by position; those of its beginning are read once."""
+    """Bytes of a file by position; those of its beginning, and of the last place, are read once."""
 
     def __init__(self, descriptor: int, size: int) -> None:
         self.descriptor = descriptor
         self.size = size
         self.head = os.pread(descriptor, HEAD_BYTES, 0)
+        self._block, self._block_start = b"", 0
 
     def at(self, position: int, count: int) -> bytes:
         if position + count <= len(self.head):
             return self.head[position : position + count]
-        return os.pread(self.descriptor, count, position) if position < self.size else b""
+        if position >= self.size:
+            return b""
+        offset = position - self._block_start
+        if offset < 0 or offset + count > len(self._block):
+            # Who goes on from one block into the next, as through the pages of an Ogg file, gets larger ones.
+            goes_on = self._block and 0 <= offset <= len(self._block)
+            size = min(2 * len(self._block), _LARGEST_BLOCK) if goes_on else HEAD_BYTES
+            self._block = os.pread(self.descriptor, max(count, size), position)
+            self._block_start, offset = position, 0
+        return self._block[offset : offset + count]
 
 
 def look(window: Window) -> Layout:
@@ -119,7 +143,12 @@ def _walk_id3v2(window: Window, layout: Layout) -> int:
             break
         if name == b"APIC":
             layout.has_cover = True
-        elif name in _ONLY_MUTAGEN or (name == b"TCON" and _is_coded(window.at(position + 10, min(length, 16)))):
+        elif name[0] == 0x54 or name in _TEXT_FRAMES:  # T
+            if length > _LONGEST_TEXT or (name == b"TCON" and _is_coded(window.at(position + 10, min(length, 16)))):
+                break
+            if length:
+                layout.frames.append((name, window.at(position + 10, length)))
+        elif name in _ONLY_MUTAGEN:
             break
         position += 10 + length
     layout.only_mutagen = True
@@ -164,14 +193,18 @@ def _walk_flac(window: Window, start: int, layout: Layout) -> None:
         if kind > 6:  # reserved: a wrong block size before it, which the libraries find their way around
             return
         layout.has_cover |= kind == 6
-        position += 4 + int.from_bytes(header[1:4], "big")
+        length = int.from_bytes(header[1:4], "big")
+        if kind in _FLAC_BLOCKS and length <= _LONGEST_TEXT:
+            layout.blocks.setdefault(kind, window.at(position + 4, length))
+        position += 4 + length
         if header[0] & 0x80:
             break
+    layout.sound_start = position
     layout.cut_short = position >= window.size
 
 
-def _mp4_atoms(window: Window, position: int, end: int) -> list[tuple[bytes, int, int]]:
-    """Name, start of the content and end of each atom between two positions."""
+def mp4_atoms(window: Window, position: int, end: int) -> list[tuple[bytes, int, int]]:
+    """Name, start of the content and end of each atom between two positions of an MP4 file."""
     atoms: list[tuple[bytes, int, int]] = []
     while position + 8 <= end and len(atoms) < _MAX_PARTS:
         header = window.at(position, 16)
@@ -194,16 +227,19 @@ def _walk_mp4(window: Window, layout: Layout) -> None:
         layout.only_mutagen = True
     position, end = 0, window.size
     for name, skipped in ((b"moov", 0), (b"udta", 0), (b"meta", 4), (b"ilst", 0)):
-        atoms = _mp4_atoms(window, position, end)
+        atoms = mp4_atoms(window, position, end)
         if name == b"moov":
             layout.cut_short = any(stop > window.size for _, _, stop in atoms) or all(
                 atom != b"moov" for atom, _, _ in atoms
             )
+        elif name == b"udta":
+            layout.moov = atoms
         inner = next((atom for atom in atoms if atom[0] == name), None)
         if inner is None:
             return
         position, end = inner[1] + skipped, min(inner[2], window.size)
-    names = {name for name, _, _ in _mp4_atoms(window, position, end)}
+    layout.items = mp4_atoms(window, position, end)
+    names = {name for name, _, _ in layout.items}
     layout.has_cover = b"covr" in names
     layout.only_mutagen |= b"gnre" in names  # a genre by its number
 

@@ -22,6 +22,39 @@ DATE_TEXT = 64
 MAX_VALUES = 64
 MAX_NUMBER = 99_999
 
+#: ID3's frames of text, MP4's atoms, and their raw names; both are read by hand and by mutagen.
+ID3_FRAMES = {
+    b"TIT2": "title",
+    b"TPE1": "artist",
+    b"TPE2": "albumartist",
+    b"TALB": "album",
+    b"TRCK": "tracknumber",
+    b"TPOS": "discnumber",
+    b"TCOM": "composer",
+    b"TDRC": "date",
+    b"TCMP": "compilation",
+    b"TSOT": "titlesort",
+    b"TSOP": "artistsort",
+    b"TSO2": "albumartistsort",
+    b"TSOA": "albumsort",
+}
+MP4_ATOMS = {
+    b"\xa9nam": "title",
+    b"\xa9ART": "artist",
+    b"aART": "albumartist",
+    b"\xa9alb": "album",
+    b"\xa9day": "date",
+    b"\xa9gen": "genre",
+    b"\xa9wrt": "composer",
+    b"\xa9cmt": "comment",
+    b"\xa9lyr": "lyrics",
+    b"sonm": "titlesort",
+    b"soar": "artistsort",
+    b"soaa": "albumartistsort",
+    b"soal": "albumsort",
+}
+MUSICBRAINZ_OWNER = b"http://musicbrainz.org"
+
 _SEPARATORS = str.maketrans("", "", " _-/\0")
 _ALIASES = {
     "track": "tracknumber",
@@ -34,6 +67,7 @@ _ALIASES = {
     "ensemble": "albumartist",
     "albumtitle": "album",
     "description": "comment",
+    "comments": "comment",
     "itunescompilation": "compilation",
     "iscompilation": "compilation",
     "cpil": "compilation",
@@ -134,6 +168,18 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
     if replaygain := _replaygain(raw, is_opus=is_opus):
         fields["replaygain"] = replaygain
     return fields
+
+
+def sound_fields(
+    duration: float | None, bitrate_kbps: float | None, sample_rate: float | None, channels: float | None
+) -> dict[str, Any]:
+    """A FileReading's fields about the sound, but its format."""
+    return {
+        "duration_seconds": sane_duration(duration),
+        "bitrate_kbps": bounded(bitrate_kbps, 1_000_000),
+        "sample_rate_hz": bounded(sample_rate, 100_000_000),
+        "channels": bounded(channels, 255),
+    }
 
 
 def dated(year: str, day: str) -> str:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import re
 import unicodedata
-from collections.abc import Iterable
 from functools import lru_cache
 
 #: Letters that no normalisation takes apart, as the transform Latin-ASCII of Unicode CLDR has them; quotes, dashes.
@@ -24,6 +23,9 @@ _JOINED = re.compile(r"\S+")
 _ASCII_WORD = re.compile(r"[a-z0-9]+")
 _APOSTROPHE = re.compile(r"(?<=\w)'(?=\w)")
 _LONGEST_WORD = 500
+#: Scripts written without spaces: Thai to Myanmar, Khmer, kana to CJK ideographs, their compatibility forms, and
+#: the rest.
+_UNSPACED = ((0x0E00, 0x109F), (0x1780, 0x17FF), (0x3040, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
 
 
 @lru_cache(maxsize=4096)  # artists, albums and genres come again and again
@@ -49,34 +51,62 @@ def _is_accent(combining_class: int) -> bool:
     return combining_class in {1, 8} or 10 <= combining_class <= 36 or combining_class >= 200
 
 
-def sort_key(text: str | None, articles: Iterable[str] = ()) -> str:
+def sort_key(text: str | None, articles: tuple[str, ...] = ()) -> str:
     """`folded`, without an article at the beginning: "The Beatles" goes by "beatles"; "The The" by "the".
 
     An article that ends with an apostrophe is part of the word it stands before.
     """
     key = folded(text)
-    for article in articles:
-        begins = article if article.endswith("'") else f"{article} "
-        if key.startswith(begins) and len(key) > len(begins):
-            return key[len(begins) :].lstrip()
-    return key
+    article = _beginning(articles).match(key) if articles else None
+    return key if article is None else key[article.end() :].lstrip()
+
+
+@lru_cache(maxsize=16)
+def _beginning(articles: tuple[str, ...]) -> re.Pattern[str]:
+    begins = (article if article.endswith("'") else f"{article} " for article in articles)
+    return re.compile(f"(?:{'|'.join(map(re.escape, begins))})(?=.)", re.DOTALL)
 
 
 @lru_cache(maxsize=4096)
 def words_of(text: str | None) -> tuple[str, ...]:
-    """The words by which a text is found, in its order: letters and numbers, folded; "don't" is one."""
+    """The words by which a text is found, in its order: letters and numbers, folded; "don't" is one.
+
+    Of a script that is written without spaces each sign is a word: so any part of a text is found, as a phrase.
+    """
     plain = folded(text)
+    if plain.isascii() and plain.replace(" ", "").isalnum():
+        return tuple(word[:_LONGEST_WORD] for word in plain.split())
     if "'" in plain:
         plain = _APOSTROPHE.sub("", plain)
     if plain.isascii():
         return tuple(word[:_LONGEST_WORD] for word in _ASCII_WORD.findall(plain))
     separated = "".join(char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in plain)
+    if any(_is_unspaced(char) for char in separated):
+        separated = _signs_apart(separated)
     return tuple(word[:_LONGEST_WORD] for word in separated.split())
+
+
+def _signs_apart(text: str) -> str:
+    """The text with spaces around each sign of an unspaced script; its vowels and tones stay with it."""
+    apart: list[str] = []
+    after_sign = False
+    for char in text:
+        if unicodedata.category(char)[0] != "M":
+            is_sign = _is_unspaced(char)
+            if is_sign or after_sign:
+                apart.append(" ")
+            after_sign = is_sign
+        apart.append(char)
+    return "".join(apart)
+
+
+def _is_unspaced(char: str) -> bool:
+    return char >= "\u0e00" and any(low <= ord(char) <= high for low, high in _UNSPACED)
 
 
 def joined_words_of(text: str | None) -> list[str]:
     """What people type for words with signs in them: "acdc" for "AC/DC", "rem" for "R.E.M."."""
-    if not text:
+    if not text or text.replace(" ", "").isalnum():
         return []
     return [
         "".join(words)[:_LONGEST_WORD]

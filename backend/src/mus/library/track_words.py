@@ -6,14 +6,14 @@ Made where tags are read, and again when the rules change (`persistence.search` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from typing import Any
+from collections.abc import Mapping
+from functools import lru_cache
+from typing import Any, NamedTuple
 
 from mus.library.text import COLUMN_END, folded, joined_words_of, sort_key, words_of
 
 #: Raised when the same tags give other keys or words: those of all tracks are made again.
-WORDS_VERSION = 1
+WORDS_VERSION = 2
 #: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
 _KEY_LENGTH = 200
 #: Texts whose words a search finds, in the order of columns.
@@ -27,8 +27,7 @@ _SEARCHED_LISTS = ("artists", "album_artists", "genres")
 _ARTIST, _ALBUM = "\ue001", "\ue002"
 
 
-@dataclass(frozen=True, slots=True)
-class TrackWords:
+class TrackWords(NamedTuple):
     """What is derived from a track's tags."""
 
     title_key: str
@@ -37,15 +36,12 @@ class TrackWords:
     #: Words in order, `text.COLUMN_END` between columns, whole names as `artist_name` and `album_name` make them.
     words: str
 
-    def as_fields(self) -> dict[str, Any]:
-        return {name: getattr(self, name) for name in self.__dataclass_fields__}
-
 
 #: Columns that words and keys are derived from.
 SOURCES = (*SEARCHED_COLUMNS, *_SEARCHED_LISTS)
 
 
-def derived(fields: Mapping[str, Any], articles: Sequence[str]) -> TrackWords:
+def derived(fields: Mapping[str, Any], articles: tuple[str, ...]) -> TrackWords:
     """Keys and words of a track with these fields (`SOURCES`; those that are empty may lack)."""
     title, artist, album = fields.get("title"), fields.get("artist"), fields.get("album")
     return TrackWords(
@@ -56,7 +52,7 @@ def derived(fields: Mapping[str, Any], articles: Sequence[str]) -> TrackWords:
     )
 
 
-def _key(sort_name: str | None, name: str | None, articles: Sequence[str]) -> str:
+def _key(sort_name: str | None, name: str | None, articles: tuple[str, ...]) -> str:
     # A sort name says itself where the article goes: "Beatles, The".
     return (folded(sort_name) if sort_name else sort_key(name, articles))[:_KEY_LENGTH]
 
@@ -71,8 +67,9 @@ def _words(fields: Mapping[str, Any]) -> str:
     more: dict[str, None] = {}
     for text in texts:
         if text:
-            seen[" ".join(words_of(text))] = None
-            more.update(dict.fromkeys(joined_words_of(text)))
+            words, joined = _found_by(text)
+            seen[words] = None
+            more.update(joined)
     artists = dict.fromkeys([fields.get("artist"), *(fields.get("artists") or ())])
     names = [artist_name(each) for each in artists if each]
     if album := fields.get("album"):
@@ -80,11 +77,19 @@ def _words(fields: Mapping[str, Any]) -> str:
     return f" {COLUMN_END} ".join([*seen, " ".join([*more, *names])])
 
 
+@lru_cache(maxsize=4096)  # artists, albums and genres come again and again
+def _found_by(text: str) -> tuple[str, dict[str, None]]:
+    """Its words, and what people type in place of some of them."""
+    return " ".join(words_of(text)), dict.fromkeys(joined_words_of(text))
+
+
+@lru_cache(maxsize=1024)
 def artist_name(name: str) -> str:
     """The one word that stands for a track's artist of this name."""
     return _ARTIST + _digest(name)
 
 
+@lru_cache(maxsize=1024)
 def album_name(name: str) -> str:
     """The one word that stands for a track's album of this name."""
     return _ALBUM + _digest(name)

@@ -6,6 +6,7 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from typing import NamedTuple
 
 from mus.library.audio_formats import AUDIO_SUFFIXES
@@ -34,6 +35,11 @@ _PARTIAL_SUFFIXES = (
 )
 
 
+#: Numbers from here on are negative as signed ones (`signed_64`).
+_SIGN = 1 << 63
+_DOT = ord(".")
+
+
 class FoundFile(NamedTuple):
     """An audio file and the version of it. `path` is relative to the root; see `FileStat` for the numbers."""
 
@@ -43,6 +49,10 @@ class FoundFile(NamedTuple):
     ctime_ns: int
     inode: int
     device: int
+
+
+#: A FoundFile of a tuple of its fields, in a third of the time that its own constructor takes.
+_found: Callable[[tuple[bytes, int, int, int, int, int]], FoundFile] = partial(tuple.__new__, FoundFile)
 
 
 @dataclass(slots=True)
@@ -66,7 +76,7 @@ def skip_reason(name: bytes, *, is_dir: bool) -> str | None:
         return "system folder" if lower in _SYSTEM_FOLDERS else None
     if lower.endswith(_PARTIAL_SUFFIXES):
         return "partial download"
-    if os.path.splitext(lower)[1] not in AUDIO_SUFFIXES:
+    if lower[lower.rfind(b".") :] not in AUDIO_SUFFIXES:
         return "not audio"
     return None
 
@@ -82,38 +92,67 @@ def walk(
     pending = [start]
     while pending and not stopped():
         folder = pending.pop()
-        files: list[FoundFile] = []
-        folders: list[bytes] = []
+        place = os.path.join(root, folder)
         try:
-            with os.scandir(os.path.join(root, folder)) as entries:
+            with os.scandir(place) as entries:
                 listed = list(entries)
-            report.folder_devices[folder] = signed_64(os.stat(os.path.join(root, folder)).st_dev)
+            device = report.folder_devices[folder] = signed_64(os.stat(place).st_dev)
         except OSError as error:
             report.unlisted[folder] = error.strerror or str(error)
             continue
-        if any(entry.name == NO_MEDIA for entry in listed):
+        prefix = folder + b"/" if folder else b""
+        room = MAX_PATH_BYTES - len(prefix)
+        files: list[FoundFile] = []
+        others: list[os.DirEntry[bytes]] = []
+        unreadable: list[tuple[bytes, OSError]] = []
+        for entry in listed:
+            name = entry.name
+            try:
+                # Nearly every entry is music: half of a scan without changes is spent in these lines. What ends as
+                # audio files do is no partial download.
+                if (
+                    name[name.rfind(b".") :].lower() not in AUDIO_SUFFIXES
+                    or name[0] == _DOT
+                    or len(name) > room
+                    or not entry.is_file(follow_symlinks=False)
+                ):
+                    others.append(entry)
+                    continue
+                found = entry.stat(follow_symlinks=False)
+            except OSError as error:
+                unreadable.append((name, error))
+                continue
+            inode, on = found.st_ino, found.st_dev
+            files.append(
+                _found(
+                    (
+                        prefix + name,
+                        found.st_size,
+                        found.st_mtime_ns,
+                        found.st_ctime_ns,
+                        inode if inode < _SIGN else signed_64(inode),
+                        on if on == device else signed_64(on),
+                    )
+                )
+            )
+        if any(entry.name == NO_MEDIA for entry in others):
             report.skipped[".nomedia folder"] += 1
             continue
-        prefix = folder + b"/" if folder else b""
-        for entry in listed:
+        for entry in others:
             try:
-                _sort(entry, prefix, files, folders, report)
+                _sort(entry, prefix, pending, report)
             except OSError as error:
-                # Gone since the listing, or on a failing disk: nothing is concluded from it.
-                report.skipped[f"unreadable: {error.strerror}"] += 1
-                report.unlisted[prefix + entry.name] = error.strerror or str(error)
-        pending += folders
+                unreadable.append((entry.name, error))
+        for name, trouble in unreadable:
+            # Gone since the listing, or on a failing disk: nothing is concluded from it.
+            report.skipped[f"unreadable: {trouble.strerror}"] += 1
+            report.unlisted[prefix + name] = trouble.strerror or str(trouble)
         if files:
             yield files
 
 
-def _sort(
-    entry: os.DirEntry[bytes],
-    prefix: bytes,
-    files: list[FoundFile],
-    folders: list[bytes],
-    report: WalkReport,
-) -> None:
+def _sort(entry: os.DirEntry[bytes], prefix: bytes, folders: list[bytes], report: WalkReport) -> None:
+    """What is no audio file: a folder to be walked, or something to be passed over."""
     name = entry.name
     if name == TRASH_FOLDER and not prefix:
         return  # our own: nothing that somebody put there was passed over
@@ -128,10 +167,8 @@ def _sort(
         folders.append(prefix + name)
     elif not entry.is_file(follow_symlinks=False):
         report.skipped["not a regular file"] += 1
-    elif len(prefix) + len(name) > MAX_PATH_BYTES:
-        report.skipped["path too long"] += 1
     else:
-        files.append(found_file(prefix + name, entry.stat(follow_symlinks=False)))
+        report.skipped["path too long"] += 1
 
 
 def found_file(path: bytes, stat: os.stat_result) -> FoundFile:

@@ -12,11 +12,12 @@ import contextlib
 import fcntl
 import logging
 import os
+import sqlite3
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import URL, event, make_url, text
 from sqlalchemy.engine import Connection
@@ -24,19 +25,23 @@ from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.exc import DBAPIError, OperationalError, ProgrammingError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 from sqlalchemy.ext.asyncio import AsyncEngine, AsyncSession, async_sessionmaker, create_async_engine
+from sqlalchemy.pool import QueuePool
+from sqlalchemy.util import greenlet_spawn
 
 import mus
 from mus.errors import AdminRequiredError, TemporaryError
 from mus.persistence import sqlite_copies, sqlite_driver
 from mus.persistence.models import Base
+from mus.persistence.prepared import CoreTransaction, Inserts, SqliteTransaction, Transaction
 from mus.persistence.unit_of_work import UnitOfWork, entered
 
 logger = logging.getLogger(__name__)
+T = TypeVar("T")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
 #: The newest revision in `migrations/versions`; a test compares the two. It spares a process that finds its
 #: schema up to date the import of Alembic, a tenth of a second at each start.
-SCHEMA_REVISION = "0010"
+SCHEMA_REVISION = "0011"
 #: How long a statement waits for another process's write transaction before it gives up as `temporary`.
 BUSY_TIMEOUT_SECONDS = 30.0
 #: How long a PostgreSQL that was started together with mus may take to answer.
@@ -74,7 +79,7 @@ class Database:
             pool_timeout=120,
             connect_args={"timeout": self._busy_timeout_seconds, "async_creator_fn": sqlite_driver.connect},
         )
-        event.listen(engine.sync_engine, "connect", _set_pragmas)
+        event.listen(engine.sync_engine, "connect", _set_pragmas if writes else _set_reader_pragmas)
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)
         return engine
 
@@ -157,6 +162,22 @@ class Database:
                 return None
             raise
 
+    async def rest(self) -> None:
+        """Give back the memory that idle connections of SQLite keep, up to 32 MB of pages in all.
+
+        They are opened again when they are needed, which takes a millisecond each.
+        """
+        if not self.is_sqlite:
+            return
+        for engine in (self._writer.sync_engine, self._reader.sync_engine):
+            pool = engine.pool
+            assert isinstance(pool, QueuePool)
+            # One in use would come back to a pool that is no more, and never be closed. So the new pool is there
+            # before anybody can ask, and only then are the old one's connections closed, which takes a while.
+            if pool.checkedout() == 0:
+                engine.dispose(close=False)
+                await greenlet_spawn(pool.dispose)
+
     async def close(self) -> None:
         await self._writer.dispose()
         if self.is_sqlite:
@@ -188,13 +209,50 @@ class Database:
         `after_commit` runs after the commit, and never after a rollback. Raises TemporaryError when the
         database stayed locked, its disk is full, it cannot be reached, or it rolled this back in another's favour.
         """
+        work = UnitOfWork(self._write_session)
         try:
-            async with self._write_session() as session, session.begin():
-                with entered(UnitOfWork(session)) as work:
+            try:
+                with entered(work):
                     yield work
+                await work.commit(self._insert)
+            finally:
+                await work.close()
         except (DBAPIError, PoolTimeoutError) as error:
             raise as_temporary(error) from error
         await work.committed()
+
+    async def _insert(self, inserts: Inserts) -> None:
+        await self._transact(lambda transaction: transaction.insert_all(), inserts)
+
+    async def transact(self, write: Callable[[Transaction], T]) -> T:
+        """`write` in a transaction of its own, on SQLite in one hop to the driver's thread. Never awaited inside a
+        unit of work, whose transaction it would wait for. Raises as `unit_of_work` does.
+        """
+        return await self._transact(lambda transaction: _with_inserts(transaction, write))
+
+    async def _transact(self, write: Callable[[Transaction], T], inserts: Inserts | None = None) -> T:
+        try:
+            if not self.is_sqlite:
+                async with self._writer.begin() as connection:
+                    return await connection.run_sync(lambda sync: write(CoreTransaction(sync, inserts)))
+            pooled = await self._writer.raw_connection()
+            try:
+                driver = pooled.driver_connection
+                assert isinstance(driver, sqlite_driver.OneHopConnection)
+                return await driver.transact(lambda connection: write(SqliteTransaction(connection, inserts)))
+            except sqlite3.Error as error:
+                raise DBAPIError.instance("", None, error, sqlite3.Error) from error
+            finally:
+                # Whoever is cancelled twice: it is the only one that writes.
+                await asyncio.shield(asyncio.create_task(greenlet_spawn(pooled.close)))
+        except (DBAPIError, PoolTimeoutError) as error:
+            raise as_temporary(error) from error
+
+
+def _with_inserts(transaction: Transaction, write: Callable[[Transaction], T]) -> T:
+    result = write(transaction)
+    transaction.insert_all()
+    return result
 
 
 def as_temporary(error: DBAPIError | PoolTimeoutError) -> Exception:
@@ -229,6 +287,14 @@ def _set_pragmas(connection: DBAPIConnection, _record: Any) -> None:
         "cache_size = -16000",
     ):
         cursor.execute(f"PRAGMA {pragma}")
+    cursor.close()
+
+
+def _set_reader_pragmas(connection: DBAPIConnection, record: Any) -> None:
+    _set_pragmas(connection, record)
+    cursor = connection.cursor()
+    # There are four, and each keeps its own copies of pages; what is not there is in the kernel's cache.
+    cursor.execute("PRAGMA cache_size = -4000")
     cursor.close()
 
 

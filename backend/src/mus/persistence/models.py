@@ -87,6 +87,11 @@ class Library(Base):
     removing_since: Mapped[datetime | None]
 
 
+#: What lists are sorted by that has no index of its own, and a library: an index for each would cost 3 µs for every
+#: new track, all of them together behind another's columns 1.
+_SORTED_BY = ("year", "duration_seconds", "size", "updated_at", "disc_number", "track_number", "library_id")
+
+
 class Track(Base):
     """A file of the library, and what is known of it."""
 
@@ -94,7 +99,7 @@ class Track(Base):
     __table_args__ = (
         UniqueConstraint("library_id", "path"),
         Index("ix_tracks_inode", "inode"),
-        Index("ix_tracks_status", "status", "id"),
+        Index("ix_tracks_status", "status", "id", *_SORTED_BY),
         Index("ix_tracks_title", "title_key", "id"),
         Index("ix_tracks_artist", "artist_key", "id"),
         Index("ix_tracks_album", "album_key", "id"),
@@ -223,6 +228,7 @@ class TrashEntry(Base):
     """The intent row of a deletion: written before the rename, so that a crash between the two is seen."""
 
     __tablename__ = "trash_entries"
+    __table_args__ = (Index("ix_trash_entries_created", "created_at", "track_id"),)
 
     id: Mapped[int] = mapped_column(_Id, primary_key=True, autoincrement=True)
     track_id: Mapped[int] = mapped_column(ForeignKey("tracks.id", ondelete="CASCADE"), unique=True)

@@ -153,8 +153,10 @@ _ADOPT = (
 async def _strange_files(database: Database, library: LocalLibrary) -> tuple[list[dict[str, Any]], int]:
     """Files in their places that have another inode, where most have; and how many are in their places at all."""
     async with database.reading() as session:
-        tracks = [track for track in await known_tracks(session, library.id) if track.status in LIVE_STATES]
-    return await asyncio.to_thread(_compared, library.root, tracks)
+        tracks = [KnownTrack._make(row) for row in await known_tracks(session, library.id)]
+    return await asyncio.to_thread(
+        _compared, library.root, [track for track in tracks if track.status in LIVE_STATES]
+    )
 
 
 def _compared(root: bytes, tracks: Sequence[KnownTrack]) -> tuple[list[dict[str, Any]], int]:

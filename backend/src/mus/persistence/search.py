@@ -10,43 +10,89 @@ What people type is never query syntax: every word is quoted, must match, and ma
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, and_, column, literal, literal_column, or_, select, table
+from sqlalchemy import ColumnElement, Integer, Select, column, func, literal, literal_column, or_, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 
 from mus.library.text import COLUMN_END, words_of
 from mus.library.track_words import SEARCHED_COLUMNS, album_name, artist_name
 from mus.persistence.models import Track
 
-#: Scripts written without spaces: a whole phrase would be one word, so what is typed is looked for inside the
-#: texts instead. Ranges: Thai to Myanmar, Khmer, kana to CJK ideographs, their compatibility forms, the rest.
-_UNSPACED = ((0x0E00, 0x109F), (0x1780, 0x17FF), (0x3040, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+
+@dataclass(frozen=True, slots=True)
+class Search:
+    """What tracks are to be found by."""
+
+    #: Phrases that the index is asked for, all of which must be there.
+    phrases: tuple[Phrase, ...] = ()
+    #: Signs that no index has, to be looked for inside the texts.
+    signs: tuple[str, ...] = ()
 
 
-def matching(query: str, *, is_sqlite: bool) -> ColumnElement[bool] | None:
-    """The condition on tracks for what somebody typed; None when nothing was."""
-    typed = query.replace("\0", " ").split()
-    if not typed:
-        return None
+@dataclass(frozen=True, slots=True)
+class Phrase:
+    words: tuple[str, ...]
+    #: Whether the last word may be the beginning of one.
+    is_prefix: bool
+
+
+def search_for(*, query: str | None = None, artist: str | None = None, album: str | None = None) -> Search:
+    """The search for what somebody typed, for the artist and the album of just this name, alone or among others;
+    case and accents do not matter."""
+    phrases: list[Phrase] = []
+    typed = (query or "").replace("\0", " ").split()
+    if found := [words for word in typed if (words := words_of(word))]:
+        phrases += [Phrase(words, is_prefix=True) for words in found]
+    if artist is not None:
+        phrases.append(Phrase((artist_name(artist),), is_prefix=False))
+    if album is not None:
+        phrases.append(Phrase((album_name(album),), is_prefix=False))
     # What the indexes cannot have, signs, is left out beside other words; but alone, "!!!" is a band.
-    unspaced = [word for word in typed if _is_unspaced(word)]
-    in_index = [word for word in typed if not _is_unspaced(word) and words_of(word)]
-    looked_for = unspaced if unspaced or in_index else typed
-    conditions = [_contains(word, is_sqlite=is_sqlite) for word in looked_for]
-    if in_index:
-        conditions.append(_found([words_of(word) for word in in_index], is_sqlite=is_sqlite, whole=False))
-    return and_(*conditions)
+    return Search(tuple(phrases), () if found else tuple(typed))
 
 
-def by_artist(name: str, *, is_sqlite: bool) -> ColumnElement[bool]:
-    """Tracks of the artist of just this name, alone or among others; case and accents do not matter."""
-    return _found([(artist_name(name),)], is_sqlite=is_sqlite, whole=True)
+def hits(search: Search) -> Select[Any]:
+    """Ids of the tracks with all the phrases, by SQLite's index, in the order of ids."""
+    query = " AND ".join(
+        '"' + " ".join(phrase.words) + '"' + ("*" if phrase.is_prefix else "") for phrase in search.phrases
+    )
+    index = table("tracks_fts", column("rowid", Integer))
+    return select(index.c.rowid).where(literal_column("tracks_fts").op("MATCH")(query))
 
 
-def by_album(name: str, *, is_sqlite: bool) -> ColumnElement[bool]:
-    """Tracks of an album of just this name; case and accents do not matter."""
-    return _found([(album_name(name),)], is_sqlite=is_sqlite, whole=True)
+def is_seen_in_words(search: Search) -> bool:
+    """Whether `in_words` finds what the index does: of some scripts SQLite takes parts of words for words."""
+    return all(word.isascii() for phrase in search.phrases for word in phrase.words)
+
+
+def in_words(phrase: Phrase) -> ColumnElement[bool]:
+    """Whether the phrase is in a track's words, for SQLite and without its index."""
+    end = "" if phrase.is_prefix else " "
+    text = literal(" ").concat(Track.words).concat(end)
+    return func.instr(text, f" {' '.join(phrase.words)}{end}") > 0
+
+
+def has_phrases(search: Search) -> ColumnElement[bool]:
+    """Whether a track has all the phrases, for PostgreSQL."""
+    query = " & ".join(
+        "(" + " <-> ".join(f"'{word}'" for word in phrase.words) + (":*" if phrase.is_prefix else "") + ")"
+        for phrase in search.phrases
+    )
+    return Track.words.op("@@")(literal(query, TSQUERY))
+
+
+def has_sign(sign: str, *, is_sqlite: bool) -> ColumnElement[bool]:
+    """Whether one of a track's texts contains it."""
+    pattern = "%" + re.sub(r"([%_\\])", r"\\\1", sign) + "%"
+    columns = [getattr(Track, name) for name in SEARCHED_COLUMNS]
+    return or_(
+        *(
+            column.like(pattern, escape="\\") if is_sqlite else column.ilike(pattern, escape="\\")
+            for column in columns
+        )
+    )
 
 
 def indexed(words: str) -> str:
@@ -64,31 +110,3 @@ def indexed(words: str) -> str:
 
 #: PostgreSQL's positions end there.
 _LAST_POSITION = 16_383
-
-
-def _found(phrases: list[tuple[str, ...]], *, is_sqlite: bool, whole: bool) -> ColumnElement[bool]:
-    """Tracks with all these phrases: their last words whole, or as the beginning of words."""
-    if is_sqlite:
-        prefix = "" if whole else "*"
-        query = " AND ".join('"' + " ".join(words) + '"' + prefix for words in phrases)
-        index = table("tracks_fts", column("rowid", Integer))
-        hits: Select[Any] = select(index.c.rowid).where(literal_column("tracks_fts").op("MATCH")(query))
-        return Track.id.in_(hits)
-    prefix = "" if whole else ":*"
-    query = " & ".join("(" + " <-> ".join(f"'{word}'" for word in words) + prefix + ")" for words in phrases)
-    return Track.words.op("@@")(literal(query, TSQUERY))
-
-
-def _contains(word: str, *, is_sqlite: bool) -> ColumnElement[bool]:
-    pattern = "%" + re.sub(r"([%_\\])", r"\\\1", word) + "%"
-    columns = [getattr(Track, name) for name in SEARCHED_COLUMNS]
-    return or_(
-        *(
-            column.like(pattern, escape="\\") if is_sqlite else column.ilike(pattern, escape="\\")
-            for column in columns
-        )
-    )
-
-
-def _is_unspaced(word: str) -> bool:
-    return not word.isascii() and any(low <= ord(char) <= high for char in word for low, high in _UNSPACED)

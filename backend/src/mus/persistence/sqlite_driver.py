@@ -11,9 +11,11 @@ from __future__ import annotations
 
 import sqlite3
 from collections.abc import Callable, Iterable, Sequence
-from typing import Any, Self
+from typing import Any, Self, TypeVar
 
 import aiosqlite
+
+T = TypeVar("T")
 
 
 class OneHopConnection(aiosqlite.Connection):
@@ -44,6 +46,25 @@ class OneHopConnection(aiosqlite.Connection):
         """Whether a transaction was to begin that has not."""
         pending, self._begin = self._begin, None
         return pending is not None
+
+    async def transact(self, write: Callable[[sqlite3.Connection], T]) -> T:
+        """A whole write transaction in the connection's thread: begun, `write`, committed, or rolled back where
+        that raises. The connection has none under way."""
+
+        def begin_and_commit(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN IMMEDIATE").close()
+            try:
+                results.append(write(connection))
+                connection.execute("COMMIT").close()
+            except BaseException:
+                # A full disk has rolled it back already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK").close()
+                raise
+
+        results: list[T] = []
+        await self.run(begin_and_commit)
+        return results[0]
 
     async def run(self, statement: Callable[[sqlite3.Connection], None]) -> None:
         """`statement` in the connection's thread, in the transaction that was asked for."""

@@ -13,7 +13,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
-from sqlalchemy import ColumnElement, Table, and_, delete, select, update
+from sqlalchemy import ColumnElement, Table, and_, delete, exists, select, update
 from sqlalchemy.dialects.postgresql import insert as postgresql_insert
 from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -122,9 +122,7 @@ async def forget_unchecked(session: AsyncSession, track_ids: Sequence[int]) -> N
 
 def has_integrity(states: Collection[Integrity]) -> ColumnElement[bool]:
     """Tracks whose sound is in one of these states."""
-    return Track.id.in_(
-        select(TrackSound.track_id).where(TrackSound.integrity.in_(states), OWN_SOUND).correlate(Track)
-    )
+    return exists().where(OWN_SOUND, TrackSound.integrity.in_(states)).correlate(Track)
 
 
 async def sound_of(session: AsyncSession, track: Track) -> TrackSound | None:

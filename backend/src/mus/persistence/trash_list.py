@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 
-from sqlalchemy import and_, func, or_, select
+from sqlalchemy import func, select, tuple_
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.persistence.models import Track, TrashEntry
@@ -31,14 +31,16 @@ async def trash_page(
         select(Track, TrashEntry.original_path, TrashEntry.state, TrashEntry.created_at)
         .join(TrashEntry, TrashEntry.track_id == Track.id)
         .options(LISTED)
-        .order_by(TrashEntry.created_at.desc(), Track.id.desc())
+        .order_by(TrashEntry.created_at.desc(), TrashEntry.track_id.desc())
         .limit(limit + 1)
     )
     if library_id is not None:
-        query = query.where(Track.library_id == library_id)
+        # Not by its own index: the newest entries of all are looked through.
+        query = query.where(func.coalesce(Track.library_id, None) == library_id)
     if after is not None:
         at, track_id = after
-        query = query.where(or_(TrashEntry.created_at < at, and_(TrashEntry.created_at == at, Track.id < track_id)))
+        place = tuple_(at, track_id, types=(TrashEntry.created_at.type, TrashEntry.track_id.type))
+        query = query.where(tuple_(TrashEntry.created_at, TrashEntry.track_id) < place)
     found = [Trashed(*row) for row in (await session.execute(query)).all()]
     page = found[:limit]
     return page, (page[-1].deleted_at, page[-1].track.id) if len(found) > limit else None

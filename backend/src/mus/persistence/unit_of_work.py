@@ -2,28 +2,57 @@
 
 from __future__ import annotations
 
-from collections.abc import Awaitable, Callable, Iterator
+import asyncio
+from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
 from typing import Any
 
+from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
+
+from mus.persistence.prepared import CoreTransaction, Inserts, Prepared, Values
 
 _current: ContextVar[UnitOfWork | None] = ContextVar("mus_unit_of_work", default=None)
 
 
 class UnitOfWork:
-    """A write transaction under way. Code inside it never commits; only the edge that opened it does."""
+    """A write transaction under way. Code inside it never commits; only the edge that opened it does.
 
-    __slots__ = ("_after_commit", "changed_jobs", "outbox", "session")
+    It begins with the first use of `session`. One that only inserts prepared rows never needs a session, and is
+    written in one go at its end.
+    """
 
-    def __init__(self, session: AsyncSession) -> None:
-        self.session = session
+    __slots__ = ("_after_commit", "_inserts", "_open_session", "_session", "changed_jobs", "outbox")
+
+    def __init__(self, open_session: Callable[[], AsyncSession]) -> None:
+        self._open_session = open_session
+        self._session: AsyncSession | None = None
+        self._inserts = Inserts()
         #: Messages gathered in this transaction, for one `after_commit` action to send together.
         self.outbox: list[Any] = []
         #: Jobs whose rows this transaction changed, each once.
         self.changed_jobs: dict[str, None] = {}
         self._after_commit: list[Callable[[], Awaitable[None]]] = []
+
+    @property
+    def session(self) -> AsyncSession:
+        if self._session is None:
+            self._session = self._open_session()
+            if self._inserts.of:
+                event.listen(self._session.sync_session, "after_begin", self._insert_first, once=True)
+        return self._session
+
+    def _insert_first(self, _session: Any, _transaction: Any, connection: Connection) -> None:
+        inserts, self._inserts = self._inserts, Inserts()
+        CoreTransaction(connection, inserts).insert_all()
+
+    async def insert(self, statement: Prepared, rows: Sequence[Values]) -> None:
+        """Insert rows; whatever the session is asked for afterwards sees them."""
+        if self._session is None:
+            self._inserts.many(statement, rows)
+        elif rows:
+            await self._session.execute(statement.statement, [dict(row) for row in rows])
 
     def after_commit(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` once the transaction stands; it is dropped on rollback.
@@ -31,6 +60,20 @@ class UnitOfWork:
         It may be lost if the process dies in between, so it must be something that reconcile makes good.
         """
         self._after_commit.append(action)
+
+    async def commit(self, insert_alone: Callable[[Inserts], Awaitable[None]]) -> None:
+        """`insert_alone` writes what is to be inserted where there is nothing else."""
+        if self._session is not None:
+            if self._inserts.of:
+                await self._session.connection()  # begins, and with that inserts them
+            await self._session.commit()
+        elif self._inserts.of:
+            await insert_alone(self._inserts)
+
+    async def close(self) -> None:
+        """Roll back what was not committed."""
+        if self._session is not None:
+            await asyncio.shield(asyncio.create_task(self._session.close()))
 
     async def committed(self) -> None:
         for action in self._after_commit:

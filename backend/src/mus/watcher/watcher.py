@@ -118,8 +118,7 @@ async def _answered(request: Awaitable[Any]) -> bool:
 async def watch(runtime: Runtime, stopping: asyncio.Event) -> None:
     """Watch every library in the table, also those that are added later, until `stopping` is set.
 
-    While another process watches this one waits, ready to take over. The job modules must have been imported:
-    jobs are checked against their tasks.
+    While another process watches this one waits, ready to take over. `load_jobs` must have been called.
     """
     lease = Lease(
         runtime.database,
@@ -161,10 +160,15 @@ def _stopped_by_signals(stopping: asyncio.Event) -> Iterator[None]:
             loop.remove_signal_handler(number)
 
 
-async def run_watcher(settings: Settings) -> None:
-    """`mus watch`: until SIGTERM or SIGINT."""
+def load_jobs() -> None:
+    """Import the job modules: what is enqueued is checked against their tasks."""
     for module in JOB_MODULES:
         importlib.import_module(module)
+
+
+async def run_watcher(settings: Settings) -> None:
+    """`mus watch`: until SIGTERM or SIGINT."""
+    load_jobs()
     stopping = asyncio.Event()
     with _stopped_by_signals(stopping):
         async with opened(settings) as runtime:

@@ -27,8 +27,9 @@ from mus.ledger.job_rows import NewJob
 from mus.ledger.job_states import JobState
 from mus.library.paths import escaped
 from mus.library.states import TrackState
-from mus.persistence.libraries import library_named, library_names
-from mus.persistence.track_repository import SORT_FIELDS, Position, error_page, paths_in_error, track_named
+from mus.persistence.libraries import library_named
+from mus.persistence.track_list import SORT_FIELDS, Position, error_page
+from mus.persistence.track_repository import paths_in_error, track_named
 
 router = APIRouter(prefix="/errors", tags=["errors"])
 
@@ -51,10 +52,9 @@ async def list_errors(
         kind = SORT_FIELDS["updated_at"].kind
         after = Position(*decoded(cursor, scope, kind)) if cursor is not None else None
         page = await error_page(session, library_id=library_id, category=category, after=after, limit=limit)
-        names = await library_names(session)
     position = page.next_position
     return Page(
-        items=[error_item(track, names) for track in page.tracks],
+        items=[error_item(track) for track in page.tracks],
         next_cursor=encoded(scope, position.value, position.id) if position else None,
     )
 

@@ -21,7 +21,7 @@ from mus.api.field_messages import names_in, names_schema
 from mus.api.problems import problems
 from mus.api.schemas import JobAccepted, Page, TrackDetail, TrackItem
 from mus.api.track_requests import accepted, refuse_if_read_only
-from mus.api.views import track_detail, track_item
+from mus.api.views import track_detail, track_list
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options
@@ -30,7 +30,8 @@ from mus.library.integrity import Integrity
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.libraries import library_named, library_names
 from mus.persistence.models import Library
-from mus.persistence.track_repository import SORT_FIELDS, Order, Position, TrackFilter, track_named, track_page
+from mus.persistence.track_list import SORT_FIELDS, Order, Position, TrackFilter, track_page
+from mus.persistence.track_repository import track_named
 from mus.persistence.track_sounds import loudness_of, sound_of
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
@@ -72,7 +73,7 @@ NameParam = Annotated[
 ]
 
 
-@router.get("", responses=problems(400, 404), summary="List and search tracks")
+@router.get("", response_model=Page[TrackItem], responses=problems(400, 404), summary="List and search tracks")
 async def list_tracks(
     runtime: RuntimeDep,
     status: StatusParam = [],  # noqa: B006 - FastAPI copies it
@@ -91,7 +92,7 @@ async def list_tracks(
     sort: SortParam = "title",
     cursor: CursorParam = None,
     limit: LimitParam = 100,
-) -> Page[TrackItem]:
+) -> Response:
     statuses = tuple(sorted({TrackState(name) for names in status for name in names.split(",")}))
     order = Order(SORT_FIELDS[sort.removeprefix("-")], descending=sort.startswith("-"))
     async with runtime.database.reading() as session:
@@ -107,12 +108,8 @@ async def list_tracks(
         scope = scope_of("tracks", sort, wanted)
         after = Position(*decoded(cursor, scope, order.field.kind)) if cursor is not None else None
         page = await track_page(session, wanted, order, after=after, limit=limit)
-        names = await library_names(session)
     position = page.next_position
-    return Page(
-        items=[track_item(track, names) for track in page.tracks],
-        next_cursor=encoded(scope, position.value, position.id) if position else None,
-    )
+    return track_list(page.tracks, encoded(scope, position.value, position.id) if position else None)
 
 
 @router.get("/{track_id}", responses=problems(404), summary="Everything known of a track")

@@ -1,7 +1,7 @@
-"""mus's side of `priority.py`: a job that notes when it ran, and the processes that enqueue it.
+"""mus's side of `job_measures.py`: a job that notes when it ran, and the processes that enqueue it.
 
-mus worker priority_on_mus mus.jobs.file_system_jobs mus.jobs.metadata_jobs
-python priority_on_mus.py fill|probe|flood|enqueue …        settings come from MUS_*
+mus worker on_mus mus.jobs.file_system_jobs mus.jobs.metadata_jobs
+python on_mus.py fill|probe|flood|enqueue …        settings come from MUS_*
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ import time
 from typing import Any
 
 import marks
-from priority_producers import Producer, main
+from producer import Producer, main
 
 from mus.broker.queues import Queue
 from mus.broker.runtime import opened

@@ -1,4 +1,4 @@
-"""What the producing processes of `priority.py` do, whichever queue they fill.
+"""What the producing processes of `job_measures.py` do, whichever queue they fill.
 
     fill LEVEL KIND COUNT SECONDS    jobs in bulk
     probe COUNT GAP_SECONDS SEED     high-priority jobs, one at a time, at random moments
@@ -25,6 +25,7 @@ import uvloop
 
 LEVELS = ("high", "medium", "low")
 _FLOOD_BATCH = 100
+_AT_ONCE = 100
 
 
 class Producer(ABC):
@@ -35,17 +36,19 @@ class Producer(ABC):
     @abstractmethod
     async def many(self, level: str, kind: str, count: int, seconds: float) -> None: ...
 
-    @abstractmethod
     async def waiting(self, level: str) -> int:
-        """Messages of the level that have not ended."""
+        """Messages of the level that have not ended. Only the floods need it."""
+        raise NotImplementedError
 
     async def run(self, arguments: list[str]) -> None:
         command, *rest = arguments
         print(json.dumps(await getattr(self, command)(*rest)), flush=True)
 
     async def fill(self, level: str, kind: str, count: str, seconds: str) -> dict[str, Any]:
+        await self.one(level, "w", 0)
+        before = time.process_time()
         await self.many(level, kind, int(count), float(seconds))
-        return {}
+        return {"cpu_seconds": time.process_time() - before}
 
     async def probe(self, count: str, gap_seconds: str, seed: str) -> dict[str, Any]:
         times: dict[int, tuple[int, int | None]] = {}
@@ -86,6 +89,12 @@ class Producer(ABC):
             "in_bulk_per_second": int(count) // 3 * 3 / (time.monotonic() - between),
             "enqueued": 1 + int(count) + int(count) // 3 * 3,
         }
+
+
+async def at_once(enqueue: Callable[[int], Awaitable[Any]], count: int) -> None:
+    """In bulk for a queue that enqueues one job in a call: a hundred calls under way at a time."""
+    for begin in range(0, count, _AT_ONCE):
+        await asyncio.gather(*(enqueue(token) for token in range(begin, min(begin + _AT_ONCE, count))))
 
 
 def main(produce: Callable[[list[str]], Awaitable[None]]) -> None:

@@ -1,6 +1,6 @@
-"""Plain streaQ's side of `priority.py`: one worker, three priorities, everything else as it comes.
+"""Plain streaQ's side of `job_measures.py`: one worker, three priorities, everything else as it comes.
 
-python priority_on_streaq.py worker|fill|probe|flood|enqueue …        BENCH_URL, BENCH_QUEUE, BENCH_SLOTS
+python on_streaq.py worker|fill|probe|flood|enqueue …        BENCH_URL, BENCH_QUEUE, BENCH_SLOTS
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import os
 import sys
 
 import marks
-from priority_producers import Producer, main
+from producer import Producer, main
 from streaq import Worker
 
 worker = Worker(

@@ -1,0 +1,45 @@
+"""How a process of mus ends: its status, and one line for people where something went wrong."""
+
+from __future__ import annotations
+
+import os
+import sys
+from collections.abc import Callable
+from typing import NoReturn
+
+from mus.cli.wrong_usage import WrongUsageError
+from mus.errors import BadRequestError, MusError
+
+
+def status_of(command: Callable[[], object]) -> int:
+    """Run it: what it returns where that is a number, else 0; 1 for what went wrong, 2 for wrong usage, 130 after
+    Ctrl-C."""
+    try:
+        status = command()
+    except (WrongUsageError, BadRequestError) as error:
+        complain(error.user_message)
+        return 2
+    except MusError as error:
+        complain(error.user_message)
+        return 1
+    except KeyboardInterrupt:
+        return 130
+    except BrokenPipeError:
+        return 1  # whoever read us has had enough (`mus jobs | head`)
+    return status if isinstance(status, int) else 0
+
+
+def complain(message: str) -> None:
+    print("mus:", " ".join(message.split()), file=sys.stderr)
+
+
+def leave(status: int) -> NoReturn:
+    """End this process, without taking its modules apart: that would cost as much as a scan without changes."""
+    try:
+        sys.stdout.flush()
+        sys.stderr.flush()
+    except (OSError, ValueError):
+        status = status or 1
+    if (logging := sys.modules.get("logging")) is not None:
+        logging.shutdown()
+    os._exit(status)

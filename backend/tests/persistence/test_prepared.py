@@ -1,0 +1,91 @@
+"""Prepared statements, and units of work that need no session: the same rows as in SQLAlchemy's own ways."""
+
+from __future__ import annotations
+
+from datetime import timedelta
+
+import pytest
+from sqlalchemy import func, select
+from sqlalchemy.exc import IntegrityError
+
+from mus.ledger.job_rows import ADD_EVENTS, ADD_JOBS, NewJob, new_row
+from mus.persistence.database import Database
+from mus.persistence.models import Job, JobEvent, utc_now
+from mus.persistence.prepared import Transaction, Values
+
+
+def row() -> Values:
+    now = utc_now()
+    job = NewJob(
+        task="t",
+        queue="low_priority",
+        arguments={"paths": ["Björk/á.flac"], "none": None, "share": 0.5},
+        run_after=now + timedelta(seconds=90),
+        requested_by="me",
+    )
+    return new_row(job, now)
+
+
+def line(job_id: str) -> Values:
+    return {"job_id": job_id, "at": utc_now(), "event": "enqueued", "attempt": 1, "details": None}
+
+
+async def jobs(database: Database) -> list[Job]:
+    async with database.reading() as session:
+        return list((await session.execute(select(Job).order_by(Job.id))).scalars())
+
+
+async def test_rows_inserted_without_a_session_are_read_as_they_were_given(database: Database) -> None:
+    rows = sorted((row() for _ in range(3)), key=lambda one: one["id"])
+    async with database.unit_of_work() as work:
+        await work.insert(ADD_JOBS, rows[:2])
+        await work.insert(ADD_EVENTS, [line(rows[0]["id"])])
+        await work.insert(ADD_JOBS, rows[2:])
+    assert [{name: getattr(job, name) for name in rows[0]} for job in await jobs(database)] == rows
+    async with database.reading() as session:
+        (event,) = (await session.execute(select(JobEvent))).scalars()
+    assert (event.job_id, event.details) == (rows[0]["id"], None)
+
+
+async def test_a_session_that_is_used_afterwards_sees_them(database: Database) -> None:
+    async with database.unit_of_work() as work:
+        await work.insert(ADD_JOBS, [row()])
+        assert (await work.session.execute(select(func.count()).select_from(Job))).scalar_one() == 1
+        await work.insert(ADD_JOBS, [row()])
+        assert (await work.session.execute(select(func.count()).select_from(Job))).scalar_one() == 2
+    assert len(await jobs(database)) == 2
+
+
+async def test_a_session_that_is_asked_for_nothing_does_not_keep_them_out(database: Database) -> None:
+    async with database.unit_of_work() as work:
+        await work.insert(ADD_JOBS, [row()])
+        work.session.get_bind()
+    assert len(await jobs(database)) == 1
+
+
+@pytest.mark.parametrize("with_session", [False, True])
+async def test_a_unit_of_work_that_raises_inserts_nothing(database: Database, with_session: bool) -> None:
+    async def broken_off() -> None:
+        async with database.unit_of_work() as work:
+            await work.insert(ADD_JOBS, [row()])
+            if with_session:
+                await work.session.execute(select(Job.id))
+            raise LookupError
+
+    with pytest.raises(LookupError):
+        await broken_off()
+    assert await jobs(database) == []
+
+
+async def test_a_transaction_that_fails_leaves_nothing_and_is_in_nobodys_way(database: Database) -> None:
+    given = row()
+
+    def twice(transaction: Transaction) -> None:
+        transaction.insert(ADD_EVENTS, [line(given["id"])])
+        transaction.insert(ADD_JOBS, [given, given])
+
+    with pytest.raises(IntegrityError):
+        await database.transact(twice)
+    assert await jobs(database) == []
+    await database.transact(lambda transaction: transaction.insert(ADD_JOBS, [given]))
+    assert [job.id for job in await jobs(database)] == [given["id"]]
