@@ -207,3 +207,17 @@ async def test_an_upload_that_is_broken_off_leaves_nothing(served: httpx.AsyncCl
     writer.transport.abort()
     await until(gone, what="the end of the upload")
     assert [path for path in music.root.rglob("*") if path.is_file()] == []
+
+
+async def test_nothing_is_uploaded_into_the_empty_folder_below_a_disk_that_is_away(
+    served: httpx.AsyncClient, music: MusicLibrary, tmp_path: Path
+) -> None:
+    music.write("1.flac")
+    await music.scan()
+    music.root.rename(tmp_path / "away")
+    music.root.mkdir()
+    made = make_audio(tmp_path / "made.flac", seconds=0.3, tags={"title": "Sinnerman"})
+    answer = await served.post("/tracks/upload", params={"path": "A/01.flac"}, content=made.read_bytes())
+    assert answer.status_code == 409, answer.text
+    assert "Is its disk mounted?" in answer.json()["detail"]
+    assert list(music.root.iterdir()) == []

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 import resource
 import signal
@@ -523,3 +524,34 @@ async def test_a_file_is_carried_to_another_file_system_of_the_library(library: 
         assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
     finally:
         subprocess.run(["umount", library.root / "Disk"], check=True)
+
+
+async def test_a_file_that_may_not_leave_its_folder_gets_no_second_name(library: MusicLibrary) -> None:
+    ids = await scanned(library, "A/1.mp3")
+    subprocess.run(["chattr", "+i", library.root / "A"], check=False, capture_output=True)
+    try:
+        (library.root / "A/x").touch()
+    except PermissionError:
+        refused = await renamed(library, "B/{title}", ids["A/1.mp3"])
+    else:
+        pytest.skip("no folder can be made immutable here")
+    finally:
+        subprocess.run(["chattr", "-i", library.root / "A"], check=False, capture_output=True)
+    assert "mus may not change A/1.mp3: its folder is read-only" in refused["error"]
+    assert sorted(str(path.relative_to(library.root)) for path in library.root.rglob("*")) == ["A", "A/1.mp3"]
+
+
+async def test_a_file_system_that_cannot_sync_folders_loses_no_history(
+    library: MusicLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ids = await scanned(library, "1.mp3")
+    fsync = os.fsync
+
+    def of_files_alone(descriptor: int) -> None:
+        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
+            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
+        fsync(descriptor)
+
+    monkeypatch.setattr(os, "fsync", of_files_alone)
+    assert await edited(library, ids["1.mp3"], "A/{title}", title="Sinnerman") == {"edited": 1, "renamed": 1}
+    assert [edit.state for edit in await history(library)] == ["done", "done"]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
+import stat
 import subprocess
 from collections.abc import Iterator
 from datetime import timedelta
@@ -272,6 +273,9 @@ async def test_a_library_on_another_disk_than_its_trash_goes_there_and_back(
     async with worker_of(runtime):
         ids = await scanned(library, "A/1.mp3", "2.mp3")
         (library.root / ".mus-trash").write_bytes(b"a file in its place")
+        owner = (1234, 5678) if os.geteuid() == 0 else (os.geteuid(), os.getegid())
+        os.chown(library.root / "A/1.mp3", *owner)
+        os.chmod(library.root / "A/1.mp3", 0o640)
         content = (library.root / "A/1.mp3").read_bytes()
         result_of(await deleted(library, ids["A/1.mp3"]))
         [entry] = await entries(library)
@@ -281,6 +285,8 @@ async def test_a_library_on_another_disk_than_its_trash_goes_there_and_back(
         result_of(await restored(library, ids["A/1.mp3"]))
         assert (library.root / "A/1.mp3").read_bytes() == content
         assert os.listdir(library.root / "A") == ["1.mp3"]
+        found = (library.root / "A/1.mp3").stat()
+        assert ((found.st_uid, found.st_gid), stat.S_IMODE(found.st_mode)) == (owner, 0o640)
         assert not os.path.lexists(entry.trash_path)
         assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
 

@@ -9,6 +9,7 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
+from mus.library.beside import NO_LINKS, keep_attributes
 from mus.library.second_look import SecondLook
 from mus.library.walk import TRASH_FOLDER
 
@@ -16,8 +17,6 @@ from mus.library.walk import TRASH_FOLDER
 _NAME_BYTES = 255 - len(b".part")
 #: File systems round times; FAT to two seconds.
 _SAME_TIME_NS = 2_000_000_000
-#: What file systems without hard links say, and kernels that protect others' files.
-_NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS})
 
 
 def place_in_trash(root: bytes, path: bytes, track_id: int, data_trash: Path) -> bytes:
@@ -104,7 +103,7 @@ def move_back(source: bytes, target: bytes, track_id: int) -> None:
         if not os.path.samefile(source, target) and not _is_copy(source, target):
             raise
     except OSError as error:
-        if error.errno not in _NO_LINKS | {errno.EXDEV}:
+        if error.errno not in NO_LINKS | {errno.EXDEV}:
             raise
         if os.path.lexists(target):
             raise _os_error(errno.EEXIST, target) from None
@@ -130,8 +129,9 @@ def _is_copy(one: bytes, other: bytes) -> bool:
 
 def _copy(source: bytes, part: bytes, target: bytes) -> None:
     try:
-        shutil.copy2(source, part, follow_symlinks=False)
-        with open(part, "rb") as copied:
+        shutil.copyfile(source, part, follow_symlinks=False)
+        with open(source, "rb") as original, open(part, "rb") as copied:
+            keep_attributes(original.fileno(), copied.fileno())
             os.fsync(copied.fileno())
         if os.path.lexists(target):  # it appeared while a big file was copied
             raise _os_error(errno.EEXIST, target)

@@ -137,7 +137,7 @@ def replace(root: bytes, path: bytes, part: bytes, expected: FileStat) -> FileSt
         if found is None or FileStat.of(found) != expected:
             raise ChangedMeanwhileError
         os.replace(part, name, src_dir_fd=descriptor, dst_dir_fd=descriptor)
-        os.fsync(descriptor)
+        _bring_to_disk(descriptor)
         return FileStat.of(os.stat(name, dir_fd=descriptor, follow_symlinks=False))
 
 
@@ -148,7 +148,19 @@ def move(root: bytes, source: bytes, target: bytes, expected: FileStat) -> FileS
     systems it is copied. Raises FileExistsError for a place that is taken, ChangedMeanwhileError when the file is
     not the `expected` version any more, and OSError.
     """
-    make_folders(root, os.path.dirname(target))
+    made = make_folders(root, os.path.dirname(target))
+    try:
+        moved = _moved_within(root, source, target, expected)
+    except BaseException:
+        for folder in reversed(made):
+            with suppress(OSError):
+                os.rmdir(os.path.join(root, folder))
+        raise
+    _remove_emptied(root, os.path.dirname(source))
+    return moved
+
+
+def _moved_within(root: bytes, source: bytes, target: bytes, expected: FileStat) -> FileStat:
     old, new = source.rpartition(b"/")[2], target.rpartition(b"/")[2]
     with (
         opened_folder(root, os.path.dirname(source)) as from_folder,
@@ -163,14 +175,13 @@ def move(root: bytes, source: bytes, target: bytes, expected: FileStat) -> FileS
             and os.path.samestat(there, found)
             and not _is_one_name(from_folder, to_folder, old, new)
         ):
-            os.unlink(old, dir_fd=from_folder)  # linked by an attempt that was broken off
+            # Linked by an attempt that was broken off.
+            _take_away(from_folder, old, now_also=(to_folder, new))
         else:
             _move(from_folder, to_folder, old, new)
-        os.fsync(to_folder)
-        os.fsync(from_folder)
-        moved = FileStat.of(os.stat(new, dir_fd=to_folder, follow_symlinks=False))
-    _remove_emptied(root, os.path.dirname(source))
-    return moved
+        _bring_to_disk(to_folder)
+        _bring_to_disk(from_folder)
+        return FileStat.of(os.stat(new, dir_fd=to_folder, follow_symlinks=False))
 
 
 def arrive(root: bytes, part: bytes, target: bytes) -> None:
@@ -185,7 +196,7 @@ def arrive(root: bytes, part: bytes, target: bytes) -> None:
         opened_folder(root, os.path.dirname(target)) as folder,
     ):
         _move(uploads, folder, part, name)
-        os.fsync(folder)
+        _bring_to_disk(folder)
 
 
 def name_in_the_way(root: bytes, target: bytes, *, besides: Container[bytes] = ()) -> bytes | None:
@@ -238,7 +249,25 @@ def _move(from_folder: int, to_folder: int, old: bytes, new: bytes) -> None:
             os.rename(old, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
             return
         _copy_across(from_folder, to_folder, old, new)
-    os.unlink(old, dir_fd=from_folder)
+    _take_away(from_folder, old, now_also=(to_folder, new))
+
+
+def _bring_to_disk(folder: int) -> None:
+    """The names in a folder. Some file systems cannot; and whatever a failing disk says, the files have their names
+    by now: whoever heard an error would take them for not moved, and forget that they were."""
+    with suppress(OSError):
+        os.fsync(folder)
+
+
+def _take_away(folder: int, name: bytes, *, now_also: tuple[int, bytes]) -> None:
+    """The old name of a file that has a new one, which goes instead where the old one must stay. Raises OSError."""
+    try:
+        os.unlink(name, dir_fd=folder)
+    except FileNotFoundError:
+        return  # somebody else removed it meanwhile: the new one is all there is
+    except OSError:
+        os.unlink(now_also[1], dir_fd=now_also[0])
+        raise
 
 
 def lies_at(folder: int, name: bytes) -> bool:
@@ -299,16 +328,21 @@ def put_new(folder: int, part: bytes, name: bytes) -> None:
     os.unlink(part, dir_fd=folder)
 
 
-def make_folders(root: bytes, folder: bytes) -> None:
-    """Make a folder inside the root, and those above it. Raises OSError: also where a link is on the way."""
-    so_far = b""
+def make_folders(root: bytes, folder: bytes) -> list[bytes]:
+    """Make a folder inside the root, and those above it; returns those that were not there, the topmost first.
+
+    Raises OSError: also where a link is on the way.
+    """
+    so_far, made = b"", []
     for name in folder.split(b"/") if folder else ():
         with opened_folder(root, so_far) as above, suppress(FileExistsError):
             os.mkdir(name, dir_fd=above)
-            os.fsync(above)
+            made.append(os.path.join(so_far, name))
+            _bring_to_disk(above)
         so_far = os.path.join(so_far, name)
     with opened_folder(root, so_far):
         pass
+    return made
 
 
 def _remove_emptied(root: bytes, folder: bytes) -> None:

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import AsyncIterator
+from functools import partial
 from typing import Annotated, Any, Literal
 
 import anyio.to_thread
@@ -19,6 +19,7 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options
 from mus.errors import AdminRequiredError, ConflictError, LibraryOfflineError, UserFixableError
 from mus.jobs.edits import not_placed
+from mus.jobs.mount_guard import check_root
 from mus.jobs.renames import NAMING_TAGS
 from mus.jobs.trash_files import free_name
 from mus.library.arrivals import Arrival, refuse_odd_name
@@ -27,7 +28,8 @@ from mus.library.file_names import NamePattern, UnnamableError, safe_path
 from mus.library.file_reading import FileReading
 from mus.library.file_systems import read_only_reason
 from mus.library.paths import escaped, shown
-from mus.persistence.libraries import all_libraries, library_named
+from mus.persistence.batch_operations import live_count
+from mus.persistence.libraries import all_libraries, library_named, on_this_machine
 from mus.persistence.models import Library
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
@@ -137,9 +139,13 @@ async def _library(runtime: Runtime, name: str | None) -> tuple[Library, bytes]:
             if not rows:
                 raise ConflictError("There is no library yet")
             row = rows[0]
-    root = runtime.settings.roots.here(row.root)
-    if not row.online or not await anyio.to_thread.run_sync(os.path.isdir, root):
+        has_live = await live_count(session, row.id) > 0
+    library = on_this_machine(row, runtime.settings.roots)
+    root = library.root
+    if not row.online:
         raise LibraryOfflineError(f"The library {row.name} is offline")
+    # Into the folder below a disk that is away nothing is put: nobody would see it once the disk is back.
+    await anyio.to_thread.run_sync(partial(check_root, library, has_live_tracks=has_live))
     reason = await anyio.to_thread.run_sync(read_only_reason, root)
     if reason is not None:
         raise ConflictError(f"Nothing can be added to the library {row.name}: {reason}")
