@@ -16,8 +16,9 @@ from mus.broker.embedded_server import EmbeddedServer
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(300)]
 
 #: What must be among it, or the run below was no full one: streams, delayed jobs, cancels, events, metrics, limits.
+#: XCLAIM comes too where a job runs at the moment at which its lane renews its messages: in most runs, not in all.
 EXPECTED = {
-    *("XADD", "XACK", "XDEL", "XREADGROUP", "XAUTOCLAIM", "XPENDING", "XCLAIM", "XGROUP CREATE"),
+    *("XADD", "XACK", "XDEL", "XREADGROUP", "XAUTOCLAIM", "XPENDING", "XGROUP CREATE"),
     *("EVALSHA", "SCRIPT LOAD", "MULTI", "EXEC", "ZADD", "ZRANGE", "ZREMRANGEBYSCORE", "EXISTS"),
     *(
         "PUBLISH",
