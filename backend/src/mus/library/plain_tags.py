@@ -335,11 +335,11 @@ def _alac(entry: bytes, codec: bytes) -> tuple[str, int, int, float | None]:
 
 def _ilst(window: Window, layout: Layout) -> RawTags:
     raw: RawTags = {}
-    for name, start, end in layout.items:
-        if name == b"covr":
-            continue
-        if end - start > _MOST_BYTES:
-            raise _OddError
+    items = [item for item in layout.items if item[0] != b"covr"]
+    # All of them together: thousands of large ones would fill a reader's memory.
+    if sum(end - start for _, start, end in items) > _MOST_BYTES:
+        raise _OddError
+    for name, start, end in items:
         item = window.at(start, end - start)
         if name == b"----":
             _add_custom(raw, item)
