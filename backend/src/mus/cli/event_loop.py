@@ -16,7 +16,20 @@ def run(main: Coroutine[Any, Any, T]) -> T:
     gc.freeze()
     gc.enable()
     if sys.platform == "win32":
-        return asyncio.run(main)
+        return asyncio.run(_watched(main))
     import uvloop
 
-    return uvloop.run(main)
+    return uvloop.run(_watched(main))
+
+
+async def _watched(main: Coroutine[Any, Any, T]) -> T:
+    asyncio.get_running_loop().set_exception_handler(_report)
+    return await main
+
+
+def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """As asyncio does, but for one thing: when a wait for a Unix socket is cancelled in the turn in which the socket
+    becomes ready, anyio (4.16) still sets the result that nobody waits for. Seen as a worker stopped."""
+    is_late = isinstance(context.get("exception"), asyncio.InvalidStateError)
+    if not (is_late and "method set_result of _asyncio.Future" in context["message"]):
+        loop.default_exception_handler(context)
