@@ -28,7 +28,7 @@ async def _watched(main: Coroutine[Any, Any, T]) -> T:
 
 
 def _report(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """As asyncio does, but for one thing: when a wait for a Unix socket is cancelled in the turn in which the socket
+    """As asyncio does, but for one thing: when a wait for a Unix socket is cancelled in the turn in which that
     becomes ready, anyio (4.16) still sets the result that nobody waits for. Seen as a worker stopped."""
     is_late = isinstance(context.get("exception"), asyncio.InvalidStateError)
     if not (is_late and "method set_result of _asyncio.Future" in context["message"]):
