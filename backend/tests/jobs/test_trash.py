@@ -411,6 +411,42 @@ async def test_a_worker_killed_between_intent_and_rename_is_succeeded_by_another
     assert (music.root / "1.mp3").exists() is (task == "restore_track_by_id")
 
 
+@pytest.mark.slow
+async def test_a_restored_file_that_was_met_as_a_new_one_leaves_no_missing_track_whatever_the_clock_says(
+    music: MusicLibrary, settings: Settings, tmp_path: Path
+) -> None:
+    async with worker_of(music.runtime):
+        ids = await scanned(music, "1.mp3", "2.mp3")
+        result_of(await deleted(music, ids["1.mp3"]))
+    with worker_process(settings, "effect committed", "SIGKILL", str(tmp_path / "marker")) as doomed:
+        job_id = await music.enqueue("restore_track_by_id", track_id=ids["1.mp3"])
+
+        async def is_dead() -> bool:
+            return doomed.poll() is not None
+
+        await until(is_dead, what="the worker's death")
+    [entry] = await entries(music)
+    os.rename(entry.trash_path, music.path("1.mp3"))
+    met = os.stat(music.path("1.mp3"))
+    async with music.runtime.database.unit_of_work() as work:
+        known = (await work.session.execute(select(Track.__table__).where(Track.id == ids["1.mp3"]))).one()
+        work.session.add(
+            Track(
+                **{name: value for name, value in known._mapping.items() if name not in {"id", "path", "status"}}
+                | {"path": b"1.mp3", "status": "PENDING", "ctime_ns": met.st_ctime_ns, "added_at": utc_now()}
+            )
+        )
+        # Deleted by a machine whose clock was an hour ahead.
+        ahead = utc_now() + timedelta(hours=1)
+        await work.session.execute(update(TrashEntry).values(created_at=ahead))
+    async with worker_of(music.runtime):
+        result_of(await music.ended(job_id))
+    async with music.runtime.database.reading() as session:
+        rows = (await session.execute(select(Track.id, Track.path, Track.status))).all()
+    assert {(row.path, row.id) for row in rows} == {(name.encode(), track_id) for name, track_id in ids.items()}
+    assert {row.status for row in rows} <= {"PENDING", "COMPLETE"}
+
+
 # ------------------------------------------------------------------ for good
 
 

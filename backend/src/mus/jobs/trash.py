@@ -35,6 +35,7 @@ from mus.persistence.batch_operations import hold_tracks, live_count
 from mus.persistence.edit_repository import open_edits
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Track, TrashEntry, utc_now
+from mus.persistence.track_identity import newest_id
 
 
 async def delete_track(job: RunningJob, track_id: int) -> dict[str, Any]:
@@ -124,11 +125,14 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     library = await find_library(track.library_id)
     trash_path = library.local_path(entry.trash_path)
     path = entry.original_path
+    newest: int | None = (job.checkpoint or {}).get("newest")
     if entry.state != "restoring":
         await _check_is_online(library)
         path = await asyncio.to_thread(_free_place, library.root, path)
         async with job.effect() as work:
             await change_state(work.session, entry, "trashed", "restoring", original_path=path)
+            newest = await newest_id(work.session)
+            await job.keep(work, {"newest": newest})
     target = os.path.join(library.root, path)
     try:
         await asyncio.to_thread(move_back, trash_path, target, track.id)
@@ -143,7 +147,7 @@ async def restore_track(job: RunningJob, track_id: int) -> dict[str, Any]:
     async with job.effect() as work:
         await hold_tracks(work.session, library.id)
         await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
-        await _make_way(work.session, track, path, stat, deleted_at=entry.created_at)
+        await _make_way(work.session, track, path, stat, newest=newest, deleted_at=entry.created_at)
         await work.session.execute(
             update(Track)
             .where(Track.id == track.id)
@@ -180,9 +184,13 @@ def _free_place(root: bytes, path: bytes) -> bytes:
 
 
 async def _make_way(
-    session: AsyncSession, track: Track, path: bytes, stat: FileStat, *, deleted_at: datetime
+    session: AsyncSession, track: Track, path: bytes, stat: FileStat, *, newest: int | None, deleted_at: datetime
 ) -> None:
-    """Another track at the path: the watcher met the restored file first, as a new one; or it is long gone."""
+    """Another track at the path: the watcher met the restored file first, as a new one; or it is long gone.
+
+    New are tracks after `newest`, an id; where another job began to restore, those added after the deletion, as far
+    as clocks can be trusted: one that had been an hour ahead left a missing track behind.
+    """
     other = (
         await session.execute(
             select(Track).where(Track.library_id == track.library_id, Track.path == path, Track.id != track.id)
@@ -194,8 +202,9 @@ async def _make_way(
         # Another machine, which has read it, has other numbers for it.
         other.device != stat.device or other.inode == stat.inode
     )
+    is_new = other.id > newest if newest is not None else other.added_at > deleted_at
     # A track from before the deletion that has this file now was missing, and is of the same sound.
-    if other.status in LIVE_STATES and is_same_file and other.added_at > deleted_at:
+    if other.status in LIVE_STATES and is_same_file and is_new:
         await session.execute(delete(Track).where(Track.id == other.id))
         return
     await session.execute(
