@@ -14,10 +14,10 @@ from mus.gathering import Gathering
 class Kitchen:
     """Cooks one group at a time, and only when it may."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, apart_seconds: float = 0.0) -> None:
         self.groups: list[list[str]] = []
         self.may_serve = asyncio.Event()
-        self.order = Gathering[str, str](self._cook)
+        self.order = Gathering[str, str](self._cook, apart_seconds=apart_seconds)
 
     async def _cook(self, dishes: Sequence[str]) -> list[str | BaseException]:
         self.groups.append(list(dishes))
@@ -37,6 +37,17 @@ async def test_what_comes_while_a_group_is_under_way_is_the_next_group() -> None
     assert kitchen.groups == [["soup", "bread"], ["fish", "unknown", "cake"]]
     assert [answer for answer in answers if isinstance(answer, str)] == ["SOUP", "BREAD", "FISH", "CAKE"]
     assert isinstance(answers[3], KeyError)
+
+
+async def test_what_comes_soon_after_a_group_waits_a_moment_for_others() -> None:
+    kitchen = Kitchen(apart_seconds=0.2)
+    kitchen.may_serve.set()
+    assert await kitchen.order("soup") == "SOUP"
+    fish = kitchen.order("fish")
+    for _ in range(3):
+        await asyncio.sleep(0)
+    assert await asyncio.gather(fish, kitchen.order("cake")) == ["FISH", "CAKE"]
+    assert kitchen.groups == [["soup"], ["fish", "cake"]]
 
 
 async def test_a_group_that_fails_fails_for_each_of_it_and_for_no_later_one() -> None:

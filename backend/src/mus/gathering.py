@@ -15,10 +15,17 @@ class Gathering(Generic[Order, Result]):
     """A group is what came while the one before was under way: an idle one keeps nobody waiting, a busy one makes
     its groups larger by itself."""
 
-    def __init__(self, do: Callable[[Sequence[Order]], Awaitable[Sequence[Result | BaseException]]]) -> None:
+    def __init__(
+        self,
+        do: Callable[[Sequence[Order]], Awaitable[Sequence[Result | BaseException]]],
+        *,
+        apart_seconds: float = 0.0,
+    ) -> None:
         """`do` answers each order of a group, in their order, by a result or by what is to be raised for it; what
-        it raises itself is raised for all of them."""
+        it raises itself is raised for all of them. Groups begin at least so far apart."""
         self._do = do
+        self._apart_seconds = apart_seconds
+        self._next_begin = 0.0
         self._waiting: list[tuple[Order, asyncio.Future[Result]]] = []
         self._working: asyncio.Task[None] | None = None
 
@@ -41,8 +48,12 @@ class Gathering(Generic[Order, Result]):
     async def _work(self) -> None:
         group: list[tuple[Order, asyncio.Future[Result]]] = []
         try:
-            while group := [(order, answer) for order, answer in self._waiting if not answer.done()]:
+            while self._waiting:
+                await self._moment()
+                group = [(order, answer) for order, answer in self._waiting if not answer.done()]
                 self._waiting = []
+                if not group:
+                    break
                 try:
                     results = await self._do([order for order, _ in group])
                 except Exception as error:  # noqa: BLE001 - it is raised where they wait for it
@@ -60,3 +71,9 @@ class Gathering(Generic[Order, Result]):
                 answer.cancel()
             self._waiting = []
             self._working = None
+
+    async def _moment(self) -> None:
+        loop = asyncio.get_running_loop()
+        if loop.time() < self._next_begin:
+            await asyncio.sleep(self._next_begin - loop.time())
+        self._next_begin = loop.time() + self._apart_seconds

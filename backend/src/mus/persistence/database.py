@@ -239,12 +239,15 @@ class Database:
             try:
                 driver = pooled.driver_connection
                 assert isinstance(driver, sqlite_driver.OneHopConnection)
-                return await driver.transact(lambda connection: write(SqliteTransaction(connection, inserts)))
-            except sqlite3.Error as error:
-                raise DBAPIError.instance("", None, error, sqlite3.Error) from error
-            finally:
+                result = await driver.transact(lambda connection: write(SqliteTransaction(connection, inserts)))
+            except BaseException as error:
                 # Whoever is cancelled twice: it is the only one that writes.
                 await asyncio.shield(asyncio.create_task(greenlet_spawn(pooled.close)))
+                if isinstance(error, sqlite3.Error):
+                    raise DBAPIError.instance("", None, error, sqlite3.Error) from error
+                raise
+            await greenlet_spawn(pooled.close)  # waits for nothing: the transaction is over
+            return result
         except (DBAPIError, PoolTimeoutError) as error:
             raise as_temporary(error) from error
 
