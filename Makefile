@@ -11,7 +11,7 @@ PORT ?=
 # uv from the PATH, else from PyPI in an environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
-.PHONY: setup run production test check ci format bench bench-check chaos back-lock clean
+.PHONY: setup browser run production test check ci format bench bench-check chaos back-lock clean
 
 setup: $(VENV)/.ready
 
@@ -31,14 +31,21 @@ production: setup
 	@PATH="$(abspath $(BIN)):$$PATH" $(if $(MUSIC),MUS_MUSIC_DIR="$(MUSIC)") $(if $(DATA),MUS_DATA_DIR="$(DATA)") \
 	  $(if $(PORT),MUS_PORT=$(PORT)) exec $(BIN)/python -P docker/production/entrypoint.py
 
-test: setup
+# The browser of the page's tests. It comes by itself only as root on Debian and its kin; without, they are skipped.
+browser:
+	@command -v chromium chromium-browser google-chrome >/dev/null || test -n "$$MUS_TEST_CHROMIUM" || \
+	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
+	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
+	    echo "No Chromium: the page's tests in a browser are skipped (apt install chromium)"; }
+
+test: setup browser
 	$(BIN)/pytest $(TESTS)
 
 format: setup
 	$(BIN)/ruff format .
 	$(BIN)/ruff check --fix .
 
-check: setup
+check: setup browser
 	$(BIN)/ruff format --check .
 	$(BIN)/ruff check .
 	$(BIN)/mypy
@@ -56,7 +63,7 @@ bench: setup
 	$(BIN)/python benchmarks run $(BENCH)
 
 # Whether a few of the ratios to peers still are what benchmarks/ratios.json says; within ten minutes.
-bench-check: setup
+bench-check: setup browser
 	$(BIN)/python benchmarks check $(BENCH)
 
 # Thousands of jobs and scans while everything dies, freezes, forgets; then every promise is checked. A seed repeats it.

@@ -36,6 +36,7 @@ from mus.api.routers import (
     upload_router,
 )
 from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
+from mus.api.web_page import install_web_page
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
@@ -97,6 +98,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     app.include_router(api)
     app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
+    install_web_page(app)
     install_error_handlers(app)
     app.add_middleware(Gatekeeper, settings=settings)
     app.openapi = lambda: _described(app, with_token=settings.api_token is not None)  # type: ignore[method-assign]

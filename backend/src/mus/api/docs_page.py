@@ -9,7 +9,7 @@ from importlib.resources import files
 from pathlib import Path
 
 from fastapi import FastAPI
-from fastapi.responses import HTMLResponse, RedirectResponse
+from fastapi.responses import HTMLResponse
 from starlette.staticfiles import StaticFiles
 
 _ASSETS = "/docs/assets"
@@ -46,14 +46,10 @@ _POLICY = (
 
 
 def install_docs_page(app: FastAPI) -> None:
-    """Serve `/docs`, and lead `/` there."""
+    """Serve `/docs`."""
     # The package carries Swagger UI's files; nothing else of it is used.
     app.mount(_ASSETS, StaticFiles(directory=Path(str(files("fastapi_offline"))) / "static"))
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
         return HTMLResponse(_PAGE, headers={"Content-Security-Policy": _POLICY})
-
-    @app.get("/", include_in_schema=False)
-    async def root() -> RedirectResponse:
-        return RedirectResponse("/docs")

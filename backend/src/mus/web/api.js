@@ -1,0 +1,70 @@
+// Calls of mus' HTTP API. Everything under /api/v1 speaks JSON, its errors are RFC 9457 problem details.
+
+const PREFIX = "/api/v1";
+
+/** What the API answered instead of what was asked for. `message` is for the person who looks at the page. */
+export class Problem extends Error {
+  /** @param {number} status 0 when the server could not be reached @param {object} body the problem details */
+  constructor(status, body = {}) {
+    super(body.detail ?? body.title ?? `HTTP ${status}`);
+    this.status = status;
+    this.category = body.category ?? null;
+    this.actions = body.recovery_actions ?? [];
+    this.fields = body.errors ?? [];
+    this.retryAfter = null;
+  }
+}
+
+/** Called when an answer says that nobody is signed in. */
+let onSignedOut = () => {};
+export function whenSignedOut(callback) {
+  onSignedOut = callback;
+}
+
+/**
+ * Ask for `path` (below /api/v1) and return the JSON of the answer; null for one without a body.
+ * Throws Problem; an aborted request throws the browser's AbortError.
+ */
+export async function call(method, path, { body, query, signal, headers } = {}) {
+  const options = { method, signal, headers: { Accept: "application/json", "X-Mus": "1", ...headers } };
+  if (body instanceof Blob) {
+    options.body = body;
+  } else if (body !== undefined) {
+    options.body = JSON.stringify(body);
+    options.headers["Content-Type"] = "application/json";
+  }
+  let answer;
+  try {
+    answer = await fetch(PREFIX + path + queryString(query), options);
+  } catch (error) {
+    if (error.name === "AbortError") throw error;
+    throw new Problem(0, { detail: "mus cannot be reached" });
+  }
+  if (answer.ok) return answer.status === 204 ? null : answer.json();
+  const problem = new Problem(answer.status, await answer.json().catch(() => ({})));
+  problem.retryAfter = Number(answer.headers.get("Retry-After")) || null;
+  if (answer.status === 401) onSignedOut();
+  throw problem;
+}
+
+export const get = (path, query, options) => call("GET", path, { query, ...options });
+export const post = (path, body, options) => call("POST", path, { body, ...options });
+export const patch = (path, body, options) => call("PATCH", path, { body, ...options });
+export const put = (path, body, options) => call("PUT", path, { body, ...options });
+export const del = (path, options) => call("DELETE", path, options);
+
+/** `?a=1&b=2` of what has a value; a list gives its name several times; empty without any. */
+export function queryString(query) {
+  const pairs = new URLSearchParams();
+  for (const [name, value] of Object.entries(query ?? {})) {
+    if (value === undefined || value === null || value === "") continue;
+    for (const each of Array.isArray(value) ? value : [value]) pairs.append(name, each);
+  }
+  const text = pairs.toString();
+  return text && `?${text}`;
+}
+
+export const streamUrl = (id, format) => `${PREFIX}/tracks/${id}/stream${queryString({ format })}`;
+/** A cover comes in two sizes, of 300 and 1000 pixels. */
+export const coverUrl = (id, size = 300) => `${PREFIX}/tracks/${id}/cover${queryString({ size })}`;
+export const EVENTS_URL = `${PREFIX}/events`;

@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function Edit() {
+  return html`<h1>Edit</h1>`;
+}

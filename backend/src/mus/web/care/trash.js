@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function Trash() {
+  return html`<h1>Trash</h1>`;
+}

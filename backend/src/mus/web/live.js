@@ -1,0 +1,105 @@
+// What happens, as it happens: one stream of server-sent events for the whole page, and what it says of jobs.
+import { computed, signal } from "@preact/signals";
+import { EVENTS_URL } from "./api.js";
+import { refresh } from "./resource.js";
+
+/** "connecting", "open", or "lost" while the browser tries again. */
+export const connection = signal("connecting");
+/** Jobs that wait, run or retry, and the last that ended, by id: what `GET /events` tells. @type {Signal<Map>} */
+export const jobs = signal(new Map());
+/** Those that run now. */
+export const running = computed(() => [...jobs.value.values()].filter((job) => job.state === "running" || job.state === "waiting"));
+const ENDED_KEPT = 50;
+const AGAIN_MS = 3_000;
+const LIBRARY_EVENTS = ["track_added", "track_updated", "track_deleted", "library_offline", "library_online", "library_added", "library_updated", "library_removed"];
+const JOB_EVENTS = ["progress", "completed", "error", "cancelled"];
+
+/** @type {Map<string, Set<Function>>} */
+const listeners = new Map();
+
+/** Call back with each event of a type; returns what ends it. */
+export function on(type, callback) {
+  if (!listeners.has(type)) listeners.set(type, new Set());
+  listeners.get(type).add(callback);
+  return () => listeners.get(type).delete(callback);
+}
+
+let source = null;
+let timer = null;
+let lastEventId = null;
+
+/** Begin, or begin again. */
+export function connect() {
+  disconnect();
+  source = new EventSource(EVENTS_URL);
+  source.onopen = () => {
+    connection.value = "open";
+  };
+  source.onerror = () => {
+    connection.value = "lost";
+    // A browser gives up for good after an answer that is no stream, as while a server starts.
+    if (source?.readyState === EventSource.CLOSED) timer = setTimeout(connect, AGAIN_MS);
+  };
+  source.addEventListener("snapshot", replaceAll);
+  source.addEventListener("reset", replaceAll);
+  for (const type of JOB_EVENTS) source.addEventListener(type, (event) => take(type, JSON.parse(event.data)));
+  for (const type of LIBRARY_EVENTS) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
+}
+
+export function disconnect() {
+  clearTimeout(timer);
+  source?.close();
+  source = null;
+}
+
+function replaceAll(event) {
+  const first = lastEventId === null;
+  lastEventId = event.lastEventId;
+  jobs.value = new Map(JSON.parse(event.data).jobs.map((job) => [job.job_id, job]));
+  // What was said while nobody listened is not said again: look.
+  if (!first) refresh();
+}
+
+function take(type, job) {
+  const known = jobs.value.get(job.job_id);
+  if (known && isOlder(job, known)) return;
+  const next = new Map(jobs.value);
+  next.delete(job.job_id);
+  next.set(job.job_id, job);
+  const ended = [...next.values()].filter((each) => each.type !== "progress");
+  for (const each of ended.slice(0, -ENDED_KEPT)) next.delete(each.job_id);
+  jobs.value = next;
+  tell(type, job);
+  if (type !== "progress") tell("ended", job);
+}
+
+/** Whether a message was long under way: a job is never turned back by one. */
+function isOlder(job, known) {
+  const order = (message) => [message.details.attempt, message.details.delivery, message.type === "progress" ? 0 : 1];
+  const [a, b] = [order(job), order(known)];
+  for (let i = 0; i < a.length; i++) if (a[i] !== b[i]) return a[i] < b[i];
+  return job.timestamp < known.timestamp;
+}
+
+function tell(type, data) {
+  for (const callback of listeners.get(type) ?? []) callback(data);
+}
+
+/** Lists follow what becomes of tracks, at most once a second: a scan tells of thousands. */
+const SOON_MS = 1_000;
+const waiting = new Set();
+let soon = null;
+const PREFIXES = {
+  track_added: ["/tracks", "/albums", "/artists", "/facets"],
+  track_updated: ["/tracks", "/albums", "/artists", "/facets", "/errors"],
+  track_deleted: ["/tracks", "/albums", "/artists", "/facets", "/trash", "/errors"],
+};
+for (const type of LIBRARY_EVENTS)
+  on(type, () => {
+    for (const prefix of PREFIXES[type] ?? ["/libraries"]) waiting.add(prefix);
+    soon ??= setTimeout(() => {
+      soon = null;
+      refresh(...waiting);
+      waiting.clear();
+    }, SOON_MS);
+  });

@@ -1,0 +1,10 @@
+// The page's beginning: who is there, then the page itself.
+import { render } from "preact";
+import { html } from "./html.js";
+import { App } from "./app.js";
+import { checkSession } from "./session.js";
+
+await checkSession();
+const root = document.getElementById("mus");
+root.replaceChildren();
+render(html`<${App} />`, root);

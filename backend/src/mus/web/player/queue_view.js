@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function Queue() {
+  return html`<h1>Queue</h1>`;
+}

@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function Album() {
+  return html`<h1>Album</h1>`;
+}

@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function Artist() {
+  return html`<h1>Artist</h1>`;
+}

@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function Artists() {
+  return html`<h1>Artists</h1>`;
+}

@@ -1,0 +1,5 @@
+import { html } from "../html.js";
+
+export function Workers() {
+  return html`<h1>Workers</h1>`;
+}
