@@ -4,7 +4,7 @@ import { useEffect, useRef } from "preact/hooks";
 import { effect, signal } from "@preact/signals";
 import { html } from "./html.js";
 import { t } from "./text.js";
-import { Link, navigate, route, setQuery } from "./router.js";
+import { Link, navigate, route, setQuery, viewTitle } from "./router.js";
 import { viewOf } from "./routes.js";
 import { connect, connection, disconnect } from "./live.js";
 import { session } from "./session.js";
@@ -125,7 +125,7 @@ function Main() {
   const places = useRef(new Map());
   const before = useRef({ path, entry });
   useEffect(() => {
-    document.title = `${title} · mus`;
+    viewTitle.value = title;
   }, [title]);
   useEffect(() => {
     if (before.current.path !== path) main.current.focus({ preventScroll: true });

@@ -39,7 +39,7 @@ function tell(event, deck) {
 
 /** As the queue says: this entry, sounding or not. */
 function follow(entry, on) {
-  if (entry?.key !== here) change(entry, time.value);
+  if (entry?.key !== here) change(entry);
   if (!entry) return;
   if (!on) {
     handover.takeBack();
@@ -50,7 +50,15 @@ function follow(entry, on) {
   if (active.entry?.key !== entry.key || active.audio.error) active.load(entry, time.value);
   active.entry = entry; // what is known of it may be new
   learn(entry);
+  setLevels();
   active.play({ even: mode.value !== "off" });
+}
+
+function setLevels() {
+  // Loudness is heard as about the square root of what a volume says.
+  const common = { volume: volume.value ** 2, muted: muted.value };
+  active.setLevel({ ...common, factor: level.value.factor });
+  spare.setLevel({ ...common, factor: nextLevel.value.factor });
 }
 
 /** Another entry, or none, is to be heard. */
@@ -161,12 +169,7 @@ effect(() => {
   untracked(() => follow(entry, on));
 });
 
-effect(() => {
-  // Loudness is heard as about the square root of what a volume says.
-  const set = { volume: volume.value ** 2, muted: muted.value };
-  active.setLevel({ ...set, factor: level.value.factor });
-  spare.setLevel({ ...set, factor: nextLevel.value.factor });
-});
+effect(setLevels);
 
 effect(() => {
   const next = queue.value[following.value];

@@ -82,7 +82,7 @@ export class Deck {
   /** Its length and ranges are known: go to the place that was asked for. */
   #arrive() {
     if (this.#wanted === null) return;
-    if (this.#from > 0) this.#wanted = null;
+    if (this.#from > 0 || this.#wanted === 0) this.#wanted = null;
     else if (this.#reaches(this.#wanted)) this.audio.currentTime = this.#wanted;
     else this.#open(Math.min(this.#wanted, this.length - LAST_SECONDS));
   }

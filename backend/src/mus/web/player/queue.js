@@ -18,7 +18,7 @@ export const failed = signal(new Set());
 /** Most tracks in the queue: playing "all" of a large library takes the next of them. */
 export const MOST = 1_000;
 /** What is kept of a track for the next visit. */
-const FIELDS = ["id", "key", "title", "artist", "album_artist", "album", "album_id", "duration", "format", "path", "has_cover"];
+const FIELDS = ["id", "key", "title", "artist", "artist_id", "album_artist", "album", "album_id", "duration", "format", "has_cover"];
 
 let keys = 0;
 /** @type {number[]} keys in the order that the end of shuffling leads back to */

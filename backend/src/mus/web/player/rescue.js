@@ -70,7 +70,7 @@ export class Rescue {
     const code = audio.error?.code;
     const problem = await problemWith(deck.url);
     if (turn !== this.#turn) return;
-    if (problem && isPassing(problem)) this.#wait(problem, time, format);
+    if (problem && isPassing(problem)) this.#wait(problem, deck.url, time, format);
     else if (problem?.category === "admin_required") this.#player.stop(problem.message);
     else if (problem) this.#player.giveUp(entry, problem.message);
     else if (code === MediaError.MEDIA_ERR_NETWORK || code === undefined) {
@@ -87,16 +87,16 @@ export class Rescue {
   }
 
   /** Until the server can be asked again; then on from the same place. */
-  #wait(problem, seconds, format) {
+  #wait(problem, url, seconds, format) {
     const { trouble, reload } = this.#player;
     trouble.value = problem.status === 0 ? t("player.lost") : problem.message;
     const turn = this.#turn;
     this.#again = async () => {
       clearTimeout(this.#timer);
       this.#again = null;
-      const still = await problemWith(`/api/v1/session`);
+      const still = await problemWith(url);
       if (turn !== this.#turn) return;
-      if (still && isPassing(still)) this.#wait(still, seconds, format);
+      if (still && isPassing(still)) this.#wait(still, url, seconds, format);
       else reload(seconds, format);
     };
     this.#timer = setTimeout(this.#again, AGAIN_MS[Math.min(this.#waits++, AGAIN_MS.length - 1)]);
