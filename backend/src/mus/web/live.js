@@ -42,7 +42,8 @@ export function connect() {
   };
   source.addEventListener("snapshot", replaceAll);
   source.addEventListener("reset", replaceAll);
-  for (const type of JOB_EVENTS) source.addEventListener(type, (event) => take(type, JSON.parse(event.data)));
+  // "error" is also what the browser calls a lost connection, without data.
+  for (const type of JOB_EVENTS) source.addEventListener(type, (event) => event.data && take(type, JSON.parse(event.data)));
   for (const type of LIBRARY_EVENTS) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
 }
 

@@ -123,7 +123,7 @@ function List({ entries }) {
 function Row({ entry, index, count, isCurrent, reachable, drag, onKeyDown, takeOut, onFocus }) {
   const { title, artist } = entry;
   const tabindex = reachable ? 0 : -1;
-  const state = isCurrent ? "queue.current" : failed.value.has(entry.key) ? "queue.failed" : null;
+  const isBad = failed.value.has(entry.key);
   return html`
     <div class=${`queue-row ${isCurrent ? "current" : ""} ${index < position.value ? "heard" : ""}`} role="listitem" aria-setsize=${count} aria-posinset=${index + 1}
       aria-current=${isCurrent ? "true" : undefined} data-key=${entry.key} style=${drag.styleOf(index)} onKeyDown=${(event) => onKeyDown(event, index)} onFocusIn=${onFocus}>
@@ -134,9 +134,8 @@ function Row({ entry, index, count, isCurrent, reachable, drag, onKeyDown, takeO
           <${Cover} track=${entry.has_cover ? entry.id : null} name=${entry.album ?? title} />
           <${Icon} name=${isCurrent && playing.value ? "volume" : "play"} />
         </span>
-        <span class="names"><span class="title ellipsis">${title}</span><span class="artist ellipsis">${artist}</span></span>
+        <span class="names"><span class="title ellipsis">${title}</span><span class=${`artist ellipsis ${isBad ? "bad" : ""}`}>${isBad ? t("queue.failed") : artist}</span></span>
       </button>
-      ${state && html`<span class=${state === "queue.failed" ? "chip bad" : "chip busy"}>${t(state)}</span>`}
       <span class="muted album ellipsis">${entry.album}</span>
       <span class="muted number">${duration(entry.duration)}</span>
       <${IconButton} class="remove" icon="close" size=${18} tabindex=${tabindex} label=${t("queue.remove", { title })} onClick=${() => takeOut(index)} />

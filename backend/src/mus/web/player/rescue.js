@@ -5,8 +5,10 @@ import { connection } from "../live.js";
 import { t } from "../text.js";
 import { substitute } from "./formats.js";
 
-/** So long it may wait for sound before the server is asked why; longer when it has to make it first. */
-const PATIENCE_MS = { file: 8_000, made: 30_000 };
+/** So long it may wait for sound before the server is asked why. A browser tries by itself, and tells nothing. */
+const ASKED_AFTER_MS = 1_500;
+/** So often it may have no reason before it begins anew: longer where the server has to make the sound first. */
+const PATIENCE = { file: 6, made: 20 };
 const AGAIN_MS = [1_000, 2_000, 4_000, 8_000];
 /** So often a track may break off in one place before it counts as not playable. */
 const MOST_TRIES = 3;
@@ -49,10 +51,17 @@ export class Rescue {
   }
 
   /** It waits for sound: not for ever. */
-  watch(deck) {
+  watch(deck, patience = deck.format ? PATIENCE.made : PATIENCE.file) {
     if (this.#again) return;
     clearTimeout(this.#timer);
-    this.#timer = setTimeout(() => this.failed(deck), deck.format ? PATIENCE_MS.made : PATIENCE_MS.file);
+    this.#timer = setTimeout(async () => {
+      if (!patience) return this.failed(deck);
+      const turn = this.#turn;
+      const problem = await problemWith(deck.url);
+      if (turn !== this.#turn) return;
+      if (problem) this.failed(deck);
+      else this.watch(deck, patience - 1);
+    }, ASKED_AFTER_MS);
   }
 
   /** Whether what seems to be the end is none; it is tried again from there then. */

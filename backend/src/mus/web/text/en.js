@@ -113,7 +113,6 @@ export default {
       search: "Search",
       help: "This list",
       space: "Space",
-      or: "or",
     },
   },
   queue: {
@@ -126,7 +125,6 @@ export default {
     browse: "Browse albums",
     list: "Tracks of the queue",
     playTitle: "Play {title}",
-    current: "Playing now",
     failed: "Could not be played",
     move: "Move {title}",
     moveHint: "Drag, or press the arrow keys up and down",
