@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     admin_webhook_url: str | None = None
     #: Signs the calls: any text, or `whsec_` and base64.
     admin_webhook_secret: SecretStr | None = None
-    #: Addresses of proxies, comma-separated, that may say who the caller is (`X-Forwarded-For`).
+    #: Addresses of proxies, comma-separated, that may say who the caller is, and whether by https
+    #: (`X-Forwarded-For`, `X-Forwarded-Proto`).
     trusted_proxies: str = ""
 
     #: The version in which ID3v2 tags are written. 2.4 is what most programs write and all read today; it alone

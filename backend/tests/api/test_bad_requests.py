@@ -71,6 +71,14 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/tracks/upload?path=%2Fa.mp3", "x", 422, "path: Must be a path inside the library: '' is no name"),
     ("POST", "/tracks/upload?path=a.mp3&library=no", "x", 404, "There is no library 'no'"),
     ("POST", "/tracks/upload?path=a.mp3", "x", 400, "This file cannot be taken: This is not an mp3 file"),
+    # signing in
+    ("POST", "/session", {"token": "x"}, 409, "There is nothing to sign in with: no token is set"),
+    ("POST", "/session", {}, 422, "token: Is missing"),
+    ("POST", "/session", {"token": ""}, 422, "token: String should have at least 1 character"),
+    ("GET", "/session?token=x", None, 422, "token: There is no such parameter"),
+    ("DELETE", "/session?all=1", None, 422, "all: There is no such parameter"),
+    ("POST", "/session", {"token": "x" * 5000}, 422, "token: Must have 4096 characters at most"),
+    ("POST", "/session", {"password": "x"}, 422, "password: There is no such field"),
     # libraries
     ("GET", "/libraries/no", None, 404, "There is no library 'no'"),
     ("POST", "/libraries", {"name": "New"}, 422, "root: Is missing"),

@@ -31,11 +31,20 @@ from mus.api.routers import (
     queue_router,
     scan_router,
     schedule_router,
+    session_router,
     track_router,
     trash_router,
     upload_router,
 )
-from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
+from mus.api.security import (
+    API_PREFIX,
+    BEARER_SCHEME,
+    HEALTH_PATH,
+    SESSION_PATH,
+    SESSION_SCHEME,
+    Gatekeeper,
+)
+from mus.api.sessions import COOKIE, Sessions, WrongTokens
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
@@ -46,6 +55,7 @@ _INSPECTIONS = 2
 
 _ROUTERS = (
     health_router,
+    session_router,
     library_router,
     upload_router,
     track_router,
@@ -98,7 +108,11 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
     install_error_handlers(app)
-    app.add_middleware(Gatekeeper, settings=settings)
+    app.state.sessions = Sessions(settings.api_token.get_secret_value() if settings.api_token else "")
+    app.state.wrong_tokens = WrongTokens()
+    app.add_middleware(
+        Gatekeeper, settings=settings, sessions=app.state.sessions, wrong_tokens=app.state.wrong_tokens
+    )
     app.openapi = lambda: _described(app, with_token=settings.api_token is not None)  # type: ignore[method-assign]
     return app
 
@@ -134,8 +148,13 @@ def _described(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
                     not_json = [415] if "requestBody" in operation else []
                     operation["responses"].update(described(411, 413, *not_json))
         if with_token:
-            components["securitySchemes"] = {BEARER_SCHEME: {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{BEARER_SCHEME: []}]
-            document["paths"][HEALTH_PATH]["get"]["security"] = [{}, {BEARER_SCHEME: []}]
+            components["securitySchemes"] = {
+                BEARER_SCHEME: {"type": "http", "scheme": "bearer"},
+                SESSION_SCHEME: {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            }
+            document["security"] = [{BEARER_SCHEME: []}, {SESSION_SCHEME: []}]
+            document["paths"][HEALTH_PATH]["get"]["security"] = [{}, *document["security"]]
+            for operation in document["paths"][SESSION_PATH].values():
+                operation["security"] = [{}, {SESSION_SCHEME: []}]
         app.openapi_schema = document
     return app.openapi_schema
