@@ -102,6 +102,8 @@ class Settings(BaseSettings):
     id3_version: Annotated[int, Field(ge=3, le=4)] = 4
     #: Largest file that can be uploaded.
     max_upload_mb: Annotated[int, Field(ge=1)] = 2048
+    #: Room for files that were transcoded for players.
+    transcode_cache_mb: Annotated[int, Field(ge=64)] = 1024
     #: What separates several names in a tag, and which articles do not count in sorting, with blanks between them;
     #: None is what `library.reading_rules` takes for it.
     tag_separators: str | None = None
@@ -228,6 +230,10 @@ class Settings(BaseSettings):
     @property
     def thumbnails_dir(self) -> Path:
         return self.data_dir / "thumbnails"
+
+    @property
+    def transcoded_dir(self) -> Path:
+        return self.data_dir / "transcoded"
 
 
 def load_settings(**overrides: Any) -> Settings:

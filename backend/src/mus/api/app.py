@@ -45,10 +45,12 @@ from mus.api.security import (
     Gatekeeper,
 )
 from mus.api.sessions import COOKIE, Sessions, WrongTokens
+from mus.api.transcoder import Transcoder
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
+from mus.library.transcoded_files import TranscodedFiles
 
 #: Pictures and uploads that are looked at at once: each in a process of its own.
 _INSPECTIONS = 2
@@ -84,6 +86,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
             if runtime is None:
                 _use(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
+            stack.push_async_callback(app.state.transcoder.aclose)
             yield
 
     app = FastAPI(
@@ -120,6 +123,11 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
 def _use(app: FastAPI, runtime: Runtime) -> None:
     app.state.runtime = runtime
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
+    settings = runtime.settings
+    app.state.transcoder = Transcoder(
+        TranscodedFiles(settings.transcoded_dir, settings.transcode_cache_mb * 1_000_000),
+        file_timeout_seconds=settings.file_timeout_seconds,
+    )
     app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 
