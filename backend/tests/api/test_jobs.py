@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -273,3 +273,55 @@ async def test_all_files_in_error_are_tried_again_in_chunks(
     assert (await client.post("/errors/retry")).json() == body
     nothing = (await client.post("/errors/retry", params={"category": "temporary"})).json()
     assert nothing == {"count": 0, "job_ids": []}
+
+
+async def test_the_history_counts_each_step_and_how_long_its_jobs_waited(client: Client, runtime: Runtime) -> None:
+    step = 600
+    # In the middle of the step before the last.
+    now = utc_now()
+    begin = datetime.fromtimestamp(now.timestamp() // step * step - step, UTC)
+    middle = begin + timedelta(seconds=step / 2)
+
+    def job(waited: float, state: JobState, **values: Any) -> Job:
+        ended = state in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        return Job(
+            **{
+                "id": new_id(), "task": "read_files", "queue": "low_priority", "arguments": {}, "state": state,
+                "created_at": middle - timedelta(seconds=waited), "published_at": middle, "started_at": middle,
+                "finished_at": middle + timedelta(seconds=1) if ended else None, **values,
+            }
+        )  # fmt: skip
+
+    await add(
+        runtime,
+        *(job(waited, JobState.SUCCEEDED) for waited in range(1, 21)),
+        job(21, JobState.FAILED),
+        # It waited for its time first, and ran on another attempt before: neither counts.
+        job(9000, JobState.RUNNING, delay_seconds=9000.0, published_at=middle - timedelta(seconds=2)),
+        job(9000, JobState.WAITING, delivery=2, published_at=middle - timedelta(seconds=3)),
+        job(9000, JobState.QUEUED, started_at=None),
+        job(0, JobState.CANCELLED, started_at=None),
+        job(5, JobState.SUCCEEDED, queue="high_priority", finished_at=middle - timedelta(days=2),
+            started_at=middle - timedelta(days=2)),
+        # Started long ago, ended in this step.
+        job(0, JobState.FAILED, queue="high_priority", started_at=middle - timedelta(days=1),
+            created_at=middle - timedelta(days=1)),
+    )  # fmt: skip
+    answer = await client.get("/queues/history", params={"minutes": 60, "step": step})
+    assert answer.status_code == 200
+    history = answer.json()
+    assert (history["steps"], history["step_seconds"]) == (6, step)
+    first = datetime.fromisoformat(history["first"])
+    at = round((begin - first).total_seconds() / step)
+    assert at in {3, 4}  # a new step may have begun meanwhile
+    queues = {queue.pop("name"): queue for queue in history["queues"]}
+    assert list(queues) == ["high_priority", "medium_priority", "low_priority"]
+    assert all(len(numbers) == 6 for queue in queues.values() for numbers in queue.values())
+    low = {name: numbers[at] for name, numbers in queues["low_priority"].items()}
+    # 1, 2, 2, 3, 3, 4 to 21: the twelfth of 23 is 10, the twenty-second 20.
+    assert low == {
+        "started": 23, "succeeded": 20, "failed": 1, "cancelled": 1, "wait_median": 10.0, "wait_p95": 20.0,
+    }  # fmt: skip
+    assert sum(queues["low_priority"]["started"]) == 23
+    assert queues["low_priority"]["wait_median"].count(None) == 5
+    assert [sum(queues["high_priority"][name]) for name in ("started", "succeeded", "failed")] == [0, 0, 1]

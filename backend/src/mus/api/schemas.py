@@ -378,6 +378,29 @@ class QueueItem(BaseModel):
     paused_by: str | None
 
 
+class QueueHistoryItem(BaseModel):
+    """What a queue did: one number for each step, the oldest first."""
+
+    name: str
+    started: list[int] = Field(description="Jobs whose last attempt was started then")
+    succeeded: list[int]
+    failed: list[int]
+    cancelled: list[int]
+    wait_median: list[float | None] = Field(
+        description="Seconds from when a job was due to its start, of those that were started then; null for none"
+    )
+    wait_p95: list[float | None]
+
+
+class QueuesHistory(BaseModel):
+    """What the queues did, for charts."""
+
+    first: datetime = Field(description="When the first step began")
+    step_seconds: int
+    steps: int
+    queues: list[QueueHistoryItem]
+
+
 class WorkerItem(BaseModel):
     id: str
     host: str
