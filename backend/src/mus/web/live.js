@@ -45,7 +45,10 @@ export function connect() {
   };
   source.addEventListener("snapshot", replaceAll);
   source.addEventListener("reset", replaceAll);
-  for (const type of JOB_EVENTS) source.addEventListener(type, (event) => take(type, JSON.parse(event.data)));
+  for (const type of JOB_EVENTS) {
+    // A job's "error" has the name of the browser's own for a connection that broke: that one brings nothing.
+    source.addEventListener(type, (event) => event.data !== undefined && take(type, JSON.parse(event.data)));
+  }
   for (const type of LIBRARY_EVENTS) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
 }
 
