@@ -7,6 +7,8 @@ import { gainNode, wake } from "./loudness.js";
 const EVENTS = ["timeupdate", "playing", "waiting", "ended", "error", "seeked", "canplay"];
 /** Of a sound that is made from a place on, so much is asked for at least: one that ends before it is a fault. */
 const LAST_SECONDS = 0.5;
+/** A key that is held down moves on many times: the server is asked for the last place. */
+const ASKED_AFTER_MS = 200;
 
 export class Deck {
   /** @type {object | null} the queue's entry */
@@ -17,6 +19,7 @@ export class Deck {
   #from = 0;
   /** @type {number | null} the place that is on its way */
   #wanted = null;
+  #asking = null;
   #sounds = false;
   /** @type {GainNode | null} */
   #gain = null;
@@ -74,6 +77,7 @@ export class Deck {
   }
 
   #open(from) {
+    clearTimeout(this.#asking);
     this.#from = from;
     this.audio.src = streamUrl(this.entry.id, this.format, from);
     if (this.#sounds) this.#play();
@@ -97,10 +101,11 @@ export class Deck {
 
   seek(seconds) {
     this.#wanted = seconds;
+    clearTimeout(this.#asking);
     if (this.audio.readyState === HTMLMediaElement.HAVE_NOTHING) return;
     if (this.#reaches(seconds)) this.audio.currentTime = seconds - this.#from;
     // By now all of it may be there, with ranges; where not, it is asked for from the place on.
-    else this.#open(0);
+    else this.#asking = setTimeout(() => this.#open(0), ASKED_AFTER_MS);
   }
 
   play({ even }) {
@@ -125,6 +130,7 @@ export class Deck {
   clear() {
     if (!this.entry) return;
     this.pause();
+    clearTimeout(this.#asking);
     this.entry = this.#wanted = null;
     this.audio.removeAttribute("src");
     this.audio.load();

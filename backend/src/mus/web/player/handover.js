@@ -9,7 +9,7 @@ const TIMED_SECONDS = 1;
 /** An element sounds so long after it was told to: measured in Chromium. */
 const LEAD_MS = 15;
 /** One that goes on for so long after its end had a wrong length. */
-const LATE_MS = 250;
+const LATE_MS = 1_000;
 
 export class Handover {
   #timer = null;
