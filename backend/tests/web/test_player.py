@@ -6,6 +6,7 @@ import os
 import re
 import signal
 from collections.abc import Iterator
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,11 @@ for (const type of ["canplay", "playing", "ended"])
     notes.push([type, Number(target.src.match(/tracks\\/(\\d+)/)?.[1]), target.currentTime]);
   }, true);
 const made = BaseAudioContext.prototype.createGain;
-BaseAudioContext.prototype.createGain = function () { const node = made.call(this); gains.push(node); return node; };
+BaseAudioContext.prototype.createGain = function () {
+  const node = made.call(this);
+  gains.push(node);
+  return node;
+};
 """
 _MODULE = 'import(document.querySelector("script[type=module][src]").src.replace("main.js", "player/queue.js"))'
 _PLAY = f"async ([tracks, start]) => (await {_MODULE}).play(tracks, start)"
@@ -177,7 +182,7 @@ def test_one_track_follows_another_without_one_left_out_or_heard_twice(
     assert [track for event, track, _ in notes if event == "playing"] == ids
     # Each was there to be played before the one in front of it was over.
     order = [(event, track) for event, track, _ in notes]
-    for before, after in zip(ids, ids[1:], strict=False):
+    for before, after in pairwise(ids):
         assert order.index(("canplay", after)) < order.index(("ended", before))
 
 
@@ -239,9 +244,7 @@ def _count(page: Page, event: str, track: int) -> int:
     return sum(note[:2] == [event, track] for note in page.evaluate("notes"))
 
 
-def test_queue_and_place_are_kept_over_a_reload_that_makes_no_sound(
-    listener: Page, tracks: dict[str, Any]
-) -> None:
+def test_queue_and_place_are_kept_over_a_reload_that_makes_no_sound(listener: Page, tracks: dict[str, Any]) -> None:
     play(listener, tracks["Tide 1"], tracks["Long"], start=1)
     sounds(listener)
     place(listener).press("PageUp")
@@ -335,9 +338,7 @@ def test_one_tab_is_heard_at_a_time(listener: Page, tracks: dict[str, Any]) -> N
     expect(player(listener).get_by_role("button", name="Play", exact=True)).to_be_visible()
 
 
-def test_music_goes_on_in_its_place_when_the_server_is_back(
-    listener: Page, up: Up, tracks: dict[str, Any]
-) -> None:
+def test_music_goes_on_in_its_place_when_the_server_is_back(listener: Page, up: Up, tracks: dict[str, Any]) -> None:
     play(listener, tracks["Long"])
     sounds(listener)
     # Further than what a browser has fetched ahead.

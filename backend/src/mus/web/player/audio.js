@@ -1,6 +1,7 @@
 // The sound: it follows the queue's signals, and tells how far it is.
 import { effect, signal, untracked } from "@preact/signals";
 import { t } from "../text.js";
+import { session } from "../session.js";
 import { say } from "../parts/toast.js";
 import { Deck } from "./deck.js";
 import { keep, kept } from "./kept.js";
@@ -179,6 +180,10 @@ effect(() => {
       spare.clear();
     }
   });
+});
+
+effect(() => {
+  if (session.value === "out") playing.value = false;
 });
 
 // One tab sounds at a time.

@@ -5,7 +5,7 @@ import { useEffect, useRef, useState } from "preact/hooks";
 const EDGE = 70;
 const PACE = 14;
 
-/** `drop(from, to)` is called with indexes. Returns `{from, begin, styleOf}`; `from` is null while nothing is dragged. */
+/** `drop(from, to)` is called with indexes. Returns `{from, by, begin, styleOf}`; `from` is null while nothing is dragged, `by` in pixels. */
 export function useDrag({ rowHeight, count, drop }) {
   const [dragged, setDragged] = useState(null);
   const end = useRef(null);
@@ -16,10 +16,12 @@ export function useDrag({ rowHeight, count, drop }) {
     event.preventDefault(); // no selection of text, no scrolling by the finger
     const handle = event.currentTarget;
     const main = handle.closest(".main");
+    // A row that is scrolled out of sight is not drawn any more; the list stays.
+    const list = handle.closest("[role=list]");
     const startsAt = event.clientY + main.scrollTop;
     let pointer = event.clientY;
     let frame = 0;
-    handle.setPointerCapture(event.pointerId);
+    list.setPointerCapture(event.pointerId);
     handle.focus({ preventScroll: true });
     const placed = () => {
       const by = pointer + main.scrollTop - startsAt;
@@ -51,22 +53,22 @@ export function useDrag({ rowHeight, count, drop }) {
     };
     end.current = () => {
       cancelAnimationFrame(frame);
-      for (const [type, listener] of Object.entries(listeners)) handle.removeEventListener(type, listener);
+      for (const [type, listener] of Object.entries(listeners)) removeEventListener(type, listener, true);
       end.current = null;
       setDragged(null);
     };
     const listeners = { pointermove: onMove, pointerup: onUp, pointercancel: () => end.current(), keydown: onKey };
-    for (const [type, listener] of Object.entries(listeners)) handle.addEventListener(type, listener);
+    for (const [type, listener] of Object.entries(listeners)) addEventListener(type, listener, true);
     frame = requestAnimationFrame(scroll);
     setDragged(placed());
   };
 
   const styleOf = (index) => {
     if (!dragged) return undefined;
-    const { from, to, by } = dragged;
-    if (index === from) return { transform: `translateY(${by}px)`, zIndex: 2, transition: "none" };
+    const { from, to } = dragged;
+    if (index === from) return { visibility: "hidden" };
     const shift = from < index && index <= to ? -rowHeight : to <= index && index < from ? rowHeight : 0;
     return shift ? { transform: `translateY(${shift}px)` } : undefined;
   };
-  return { from: dragged?.from ?? null, begin, styleOf };
+  return { from: dragged?.from ?? null, by: dragged?.by ?? 0, begin, styleOf };
 }

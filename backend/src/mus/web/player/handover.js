@@ -7,7 +7,7 @@ const AHEAD_SECONDS = 30;
 /** A timer is set when the end is so near; the closer, the better it hits. */
 const TIMED_SECONDS = 1;
 /** An element sounds so long after it was told to: measured in Chromium. */
-const LEAD_MS = 15;
+const LEAD_MS = 12;
 /** One that goes on for so long after its end had a wrong length. */
 const LATE_MS = 1_000;
 

@@ -19,9 +19,9 @@ const KEPT = 50;
 /** @type {Map<number, {loudness, replaygain}>} */
 const details = signal(new Map());
 
-/** Learn what the server knows of a track. Without an answer it plays as it is. */
+/** Learn what the server knows of a track, until its loudness is. Without an answer it plays as it is. */
 export async function learn(track) {
-  if (details.value.has(track.id)) return;
+  if (details.value.get(track.id)?.loudness) return;
   try {
     const detail = await get(`/tracks/${track.id}`);
     details.value = new Map([...details.value, [track.id, detail]].slice(-KEPT));
@@ -42,7 +42,7 @@ function gainOf(detail, asAlbum) {
   if (!Number.isFinite(decibels)) return { decibels: null, factor: 1, album: false };
   const peak = (album ? found.album_peak : found.track_peak) ?? 0;
   const wanted = 10 ** (decibels / 20);
-  const factor = peak > 0 ? Math.min(wanted, Math.max(1 / peak, 0)) : wanted;
+  const factor = peak > 0 ? Math.min(wanted, 1 / peak) : wanted;
   return { decibels: 20 * Math.log10(factor), factor, album };
 }
 

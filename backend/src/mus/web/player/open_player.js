@@ -36,6 +36,7 @@ export function OpenPlayer({ entry, children }) {
   useEffect(() => {
     const back = document.activeElement;
     dialog.current.showModal();
+    dialog.current.querySelector(".play-button").focus();
     return () => back?.focus?.();
   }, []);
   const onCancel = (event) => {

@@ -115,30 +115,42 @@ function List({ entries }) {
   return html`
     <div ref=${place} class=${`queue moves ${drag.from === null ? "" : "dragging"}`}>
       <${VirtualList} count=${entries.length} rowHeight=${ROW} render=${render} role="list" aria-label=${t("queue.list")} />
+      ${drag.from !== null && html`<div class="queue-row dragged" aria-hidden="true" style=${{ top: `${drag.from * ROW + drag.by}px` }}>
+        <span class="grip"><${Icon} name="grip" /></span><${Shown} entry=${entries[drag.from]} />
+      </div>`}
       <div class="visually-hidden" role="status">${spoken}</div>
     </div>
   `;
 }
 
 function Row({ entry, index, count, isCurrent, reachable, drag, onKeyDown, takeOut, onFocus }) {
-  const { title, artist } = entry;
+  const { title } = entry;
   const tabindex = reachable ? 0 : -1;
-  const isBad = failed.value.has(entry.key);
   return html`
     <div class=${`queue-row ${isCurrent ? "current" : ""} ${index < position.value ? "heard" : ""}`} role="listitem" aria-setsize=${count} aria-posinset=${index + 1}
       aria-current=${isCurrent ? "true" : undefined} data-key=${entry.key} style=${drag.styleOf(index)} onKeyDown=${(event) => onKeyDown(event, index)} onFocusIn=${onFocus}>
       <button type="button" class="grip" tabindex=${tabindex} aria-label=${t("queue.move", { title })} title=${t("queue.moveHint")}
         onPointerDown=${(event) => drag.begin(event, index)}><${Icon} name="grip" /></button>
       <button type="button" class="start" tabindex=${tabindex} aria-label=${t("queue.playTitle", { title })} onClick=${() => jump(index)}>
-        <span class="picture">
-          <${Cover} track=${entry.has_cover ? entry.id : null} name=${entry.album ?? title} />
-          <${Icon} name=${isCurrent && playing.value ? "volume" : "play"} />
-        </span>
-        <span class="names"><span class="title ellipsis">${title}</span><span class=${`artist ellipsis ${isBad ? "bad" : ""}`}>${isBad ? t("queue.failed") : artist}</span></span>
+        <${Shown} entry=${entry} isCurrent=${isCurrent} />
       </button>
       <span class="muted album ellipsis">${entry.album}</span>
       <span class="muted number">${duration(entry.duration)}</span>
       <${IconButton} class="remove" icon="close" size=${18} tabindex=${tabindex} label=${t("queue.remove", { title })} onClick=${() => takeOut(index)} />
     </div>
+  `;
+}
+
+function Shown({ entry, isCurrent = false }) {
+  const isBad = failed.value.has(entry.key);
+  return html`
+    <span class="picture">
+      <${Cover} track=${entry.has_cover ? entry.id : null} name=${entry.album ?? entry.title} />
+      <${Icon} name=${isCurrent && playing.value ? "volume" : "play"} />
+    </span>
+    <span class="names">
+      <span class="title ellipsis">${entry.title}</span>
+      <span class=${`artist ellipsis ${isBad ? "bad" : ""}`}>${isBad ? t("queue.failed") : entry.artist}</span>
+    </span>
   `;
 }
