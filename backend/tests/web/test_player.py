@@ -121,7 +121,9 @@ def test_a_track_plays_pauses_and_is_left_for_the_next_and_the_one_before(
     play(listener, tracks["Long"], tracks["Tide 1"])
     sounds(listener, past=0.2)
     expect(listener).to_have_title("Long · Dora · mus")
-    expect(player(listener).get_by_role("status")).to_have_text("Playing: Long by Dora")
+    expect(listener.locator(".announcement")).to_have_text("Playing: Long by Dora")
+    outside = "[navigator.mediaSession.metadata.title, navigator.mediaSession.playbackState]"
+    assert listener.evaluate(outside) == ["Long", "playing"]
     listener.keyboard.press("Space")
     silent(listener)
     expect(listener).to_have_title("Recently added · mus")
@@ -249,9 +251,11 @@ def test_queue_and_place_are_kept_over_a_reload_that_makes_no_sound(listener: Pa
     sounds(listener)
     place(listener).press("PageUp")
     sounds(listener, past=30)
+    listener.keyboard.press("m")
     listener.reload()
     expect(place(listener)).to_have_attribute("aria-valuetext", re.compile(r"0:3\d of 1:00"))
     expect(player(listener)).to_contain_text("Long")
+    expect(player(listener).get_by_role("button", name="Unmute")).to_be_visible()
     assert listener.evaluate("notes") == []
     silent(listener)
     player(listener).get_by_role("button", name="Play", exact=True).click()
@@ -345,7 +349,7 @@ def test_music_goes_on_in_its_place_when_the_server_is_back(listener: Page, up: 
     os.kill(up.part("serve-and-watch"), signal.SIGKILL)
     for key in ("PageUp", "ArrowRight", "ArrowRight", "ArrowRight"):
         place(listener).press(key)
-    status = player(listener).get_by_role("status")
+    status = listener.locator(".announcement")
     expect(status).to_have_text(re.compile("mus cannot be reached|The music goes on$"))
     sounds(listener, past=45)
     expect(status).to_have_text("The music goes on")

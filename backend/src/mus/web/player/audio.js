@@ -52,12 +52,12 @@ function follow(entry, on) {
   active.entry = entry; // what is known of it may be new
   learn(entry);
   setLevels();
-  active.play({ even: mode.value !== "off" });
+  active.play();
 }
 
 function setLevels() {
   // Loudness is heard as about the square root of what a volume says.
-  const common = { volume: volume.value ** 2, muted: muted.value };
+  const common = { volume: volume.value ** 2, muted: muted.value, even: mode.value !== "off" };
   active.setLevel({ ...common, factor: level.value.factor });
   spare.setLevel({ ...common, factor: nextLevel.value.factor });
 }
@@ -104,7 +104,7 @@ function onEnded() {
   } else if (next === position.value) {
     if (spare.entry?.key === here) swap();
     else active.seek(0);
-    active.play({ even: mode.value !== "off" });
+    active.play();
   } else position.value = next;
 }
 
@@ -118,7 +118,7 @@ function onRefused() {
 
 function reload(seconds, format) {
   active.load(current.value, seconds, format);
-  active.play({ even: mode.value !== "off" });
+  active.play();
 }
 
 /** This one cannot be played: on to the next that can. */

@@ -22,8 +22,8 @@ export function PlayerBar() {
   return html`
     <section class="player" aria-label=${t("player.title")} hidden=${!entry}>
       ${entry && html`<${Bar} entry=${entry} />`}
-      ${!opened.value && html`<${Announcement} />`}
     </section>
+    <${Announcement} />
     ${entry && opened.value && html`<${OpenPlayer} entry=${entry}><${Announcement} /><//>`}
     ${optionsShown.value && html`<${Options} />`}
   `;
@@ -60,6 +60,7 @@ function Line() {
   return html`<div class="line" aria-hidden="true"><i style=${{ "--part": length.value ? Math.min(1, time.value / length.value) : 0 }} /></div>`;
 }
 
+/** It is there before it says something, and in the dialog too: what lies behind one is silent. */
 function Announcement() {
-  return html`<div class="visually-hidden" role="status">${announcement.value}</div>`;
+  return html`<div class="visually-hidden announcement" role="status">${announcement.value}</div>`;
 }

@@ -23,8 +23,7 @@ export class Deck {
   #sounds = false;
   /** @type {GainNode | null} */
   #gain = null;
-  #factor = 1;
-  #volume = 1;
+  #level = { factor: 1, volume: 1, even: false };
 
   /** @param {(event: string, deck: Deck) => void} tell what the element says, and "refused": no sound without a gesture */
   constructor(tell) {
@@ -108,9 +107,8 @@ export class Deck {
     else this.#asking = setTimeout(() => this.#open(0), ASKED_AFTER_MS);
   }
 
-  play({ even }) {
+  play() {
     this.#sounds = true;
-    if (even) this.#gain ??= gainNode(this.audio);
     this.#apply();
     wake();
     this.#play();
@@ -136,21 +134,23 @@ export class Deck {
     this.audio.load();
   }
 
-  /** Samples are multiplied by `factor`; `volume` from 0 to 1 is how loud a person wants it. */
-  setLevel({ factor, volume, muted }) {
-    this.#factor = factor;
-    this.#volume = volume;
+  /** Samples are multiplied by `factor` where loudness is made `even`; `volume` from 0 to 1 is how loud a person wants it. */
+  setLevel({ muted, ...level }) {
+    this.#level = level;
     this.audio.muted = muted;
     this.#apply();
   }
 
   #apply() {
+    const { factor, volume, even } = this.#level;
+    // Not before a person has asked for sound: a browser would keep Web Audio asleep.
+    if (even && this.#sounds) this.#gain ??= gainNode(this.audio);
     // Without Web Audio it can be made quieter, not louder.
-    this.audio.volume = this.#gain ? this.#volume : this.#volume * Math.min(1, this.#factor);
+    this.audio.volume = this.#gain ? volume : volume * Math.min(1, factor);
     if (!this.#gain) return;
     const { gain, context } = this.#gain;
     // While it sounds, in a few hundredths of a second: a jump would click.
-    if (this.audio.paused) gain.value = this.#factor;
-    else gain.setTargetAtTime(this.#factor, context.currentTime, 0.02);
+    if (this.audio.paused) gain.value = factor;
+    else gain.setTargetAtTime(factor, context.currentTime, 0.02);
   }
 }

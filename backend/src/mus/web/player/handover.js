@@ -1,6 +1,6 @@
 // One track ends and the next begins, without a gap where the browser can: a second deck has it ready and is started at
 // the instant. Only the end of the first makes the queue go on, so that nothing is passed over or heard twice.
-import { learn, mode } from "./loudness.js";
+import { learn } from "./loudness.js";
 
 /** The next is fetched so long before the end. */
 const AHEAD_SECONDS = 30;
@@ -35,7 +35,7 @@ export class Handover {
     const { paused, seeking, ended } = active.audio;
     if (paused || seeking || ended || !spare.ready) return;
     this.#started = spare;
-    spare.play({ even: mode.value !== "off" });
+    spare.play();
     this.#guard = setTimeout(() => this.takeBack(), LATE_MS);
   }
 

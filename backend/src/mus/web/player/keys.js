@@ -8,7 +8,7 @@ const SEEK_SECONDS = 5;
 const VOLUME_STEP = 0.05;
 const TYPES = "input:not([type=checkbox], [type=radio], [type=range], [type=button], [type=submit]), textarea, select, [contenteditable]";
 /** Where arrow keys have a meaning of their own. */
-const MOVES = "input, [role=menu], [role=slider], [role=tablist], [role=grid], [role=listbox], [role=radiogroup], .moves";
+const MOVES = "input, [role=menu], [role=slider], [role=tablist], [role=grid], [role=listbox], [role=radiogroup]";
 const PRESSED = "button, input, summary, [role=menuitem], [role=option], [role=checkbox]";
 
 const BY_KEY = {

@@ -113,7 +113,7 @@ function List({ entries }) {
       reachable=${entry.key === reachable} drag=${drag} onKeyDown=${onKeyDown} takeOut=${takeOut} onFocus=${() => setAt(entry.key)} />`;
   };
   return html`
-    <div ref=${place} class=${`queue moves ${drag.from === null ? "" : "dragging"}`}>
+    <div ref=${place} class=${`queue ${drag.from === null ? "" : "dragging"}`}>
       <${VirtualList} count=${entries.length} rowHeight=${ROW} render=${render} role="list" aria-label=${t("queue.list")} />
       ${drag.from !== null && html`<div class="queue-row dragged" aria-hidden="true" style=${{ top: `${drag.from * ROW + drag.by}px` }}>
         <span class="grip"><${Icon} name="grip" /></span><${Shown} entry=${entries[drag.from]} />
