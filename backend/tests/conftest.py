@@ -32,6 +32,27 @@ def pytest_collection_finish() -> None:
     gc.enable()
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """The longest first, where several workers share the tests: one that began last would be waited for alone.
+
+    How long a test may take tells, roughly, how long it does.
+    """
+    if not hasattr(config, "workerinput"):
+        return
+    items.sort(key=_allowed_seconds, reverse=True)
+    workers = config.workerinput["workercount"]
+    if len(items) >= 2 * workers:
+        # Each is handed two tests at first: a long one and a short one.
+        longest, others, shortest = items[:workers], items[workers:-workers], items[-workers:]
+        items[:] = [*(item for pair in zip(longest, shortest, strict=True) for item in pair), *others]
+
+
+def _allowed_seconds(item: pytest.Item) -> float:
+    timeout = item.get_closest_marker("timeout")
+    return float(timeout.args[0]) if timeout else float(item.get_closest_marker("slow") is not None)
+
+
 @pytest.fixture(scope="session")
 def broker_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """The address of a real broker, shared by all tests: use `queue_name` to stay apart, and flush nothing."""
