@@ -42,7 +42,8 @@ from mus.errors import NotFoundError
 from mus.library.states import TrackState
 from mus.persistence.catalogue import ALBUM_SORTS, AlbumFilter, Catalogue, ListedAlbum, ListedArtist, Place
 from mus.persistence.libraries import library_named, library_names
-from mus.persistence.track_list import SORT_FIELDS, Order, Position, tracks_among
+from mus.persistence.track_filter import SORT_FIELDS, Order, Position
+from mus.persistence.track_list import tracks_among
 
 router = APIRouter(tags=["albums and artists"])
 
