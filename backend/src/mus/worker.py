@@ -200,7 +200,7 @@ class WorkerProcess:
         await asyncio.to_thread(_trim_heap)
 
     async def _listen(self) -> None:
-        """Hear of cancels, and of queues that were paused or resumed, at once."""
+        """Hear at once of cancels, of queues that were paused or resumed, and of jobs that are due soon."""
         while True:
             try:
                 async with self._connection.redis.pubsub() as messages:
@@ -219,6 +219,9 @@ class WorkerProcess:
         elif what == "queues":
             # What was resumed is published again by the same look.
             self._look_again.set()
+        elif what == "delayed":
+            for lane in self._lanes:
+                lane.look_for_delayed()
 
 
 def _trim_heap() -> None:

@@ -7,14 +7,17 @@ import contextlib
 import errno
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlunsplit
 
 import uvicorn
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.server import ServerState
 
 from mus.api.app import create_app
 from mus.api.live import PEER
@@ -26,12 +29,46 @@ from mus.errors import ConfigurationError
 GRACE_SECONDS = 5
 
 
+class _State(ServerState):
+    """Knows the date when it is asked for it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._config = config
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Those of every answer."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._headers = [(b"date", formatdate(now, usegmt=True).encode()), *self._config.encoded_headers]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """uvicorn's first, before there are any."""
+
+
 class _Server(uvicorn.Server):
     """Leaves signals to whoever runs it, and tells when it answers."""
 
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.answers = asyncio.Event()
+        self._ending = asyncio.Event()
+        self.server_state = _State(config)
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second whether it is to end, and renews the date once a second."""
+        await self._ending.wait()
+
+    def end(self) -> None:
+        """Have `serve` return, in good order."""
+        self.should_exit = True
+        self._ending.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -83,7 +120,7 @@ async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
         if server.started:
             # Streams without an end would be waited for.
             await app.state.hub.aclose()
-        server.should_exit = True
+        server.end()
         await task
         listener.close()
 
