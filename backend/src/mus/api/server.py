@@ -15,15 +15,17 @@ from typing import Any
 from urllib.parse import urlunsplit
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
 from uvicorn.server import ServerState
 
-from mus.api.app import create_app
+from mus.api.app import create_app, use_runtime
 from mus.api.live import PEER
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.errors import ConfigurationError
+from mus.rest import Rest
 
 #: How long open requests may take once the server stops.
 GRACE_SECONDS = 5
@@ -88,18 +90,22 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
-    """Serve for the block; yields the address, with the real port where port 0 asked for a free one.
+async def serving(settings: Settings, runtime: Runtime, app: FastAPI | None = None) -> AsyncIterator[str]:
+    """Serve for the block; yields the address, with the real port where port 0 asked for a free one. `app` is the
+    application where it was made already.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
-    app = create_app(settings, runtime=runtime)
+    app = app or create_app(settings)
+    use_runtime(app, runtime)
     # Its types and Starlette's for the same thing differ.
     asgi: Any = app
     trusted = [address for address in settings.trusted_proxies.replace(",", " ").split() if address]
     listener = await _listen(settings.host, settings.port)
+    rest = Rest(runtime.database)
+    rest.worked()  # the start
     config = uvicorn.Config(
-        _with_peer(ProxyHeadersMiddleware(asgi, trusted) if trusted else asgi),
+        _noted(ProxyHeadersMiddleware(asgi, trusted) if trusted else asgi, rest),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -115,7 +121,8 @@ async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
         if not server.started:
             await task
             raise RuntimeError("the server ended before it had started")
-        yield _address(settings.host, listener.getsockname()[1])
+        async with rest.kept():
+            yield _address(settings.host, listener.getsockname()[1])
     finally:
         if server.started:
             # Streams without an end would be waited for.
@@ -125,12 +132,16 @@ async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
         listener.close()
 
 
-def _with_peer(app: Any) -> ASGIApp:
-    """Note who is at the other end, before a proxy's word for it takes its place."""
+def _noted(app: Any, rest: Rest) -> ASGIApp:
+    """Note who is at the other end, before a proxy's word for it takes its place, and that there is work."""
 
     async def noted(scope: Scope, receive: Receive, send: Send) -> None:
         scope[PEER] = scope.get("client")
-        await app(scope, receive, send)
+        rest.worked()
+        try:
+            await app(scope, receive, send)
+        finally:
+            rest.worked()
 
     return noted
 
