@@ -63,10 +63,10 @@ class Rest:
     async def _take(self) -> None:
         await self._database.rest()
         gc.collect()
-        await asyncio.to_thread(_trim_heap)
+        await asyncio.to_thread(trim_heap)
 
 
-def _trim_heap() -> None:
+def trim_heap() -> None:
     """Give free memory back to the system: the C library keeps it, wherever something above it is in use."""
     if sys.platform == "linux":
         with suppress(AttributeError):  # not in musl

@@ -113,9 +113,11 @@ class _Start:
         self.say(prepared=prepared)
         # What making it changes of the memory that is shared is not changed in the API's copy then: 6 MiB.
         from mus.api.app import create_app
+        from mus.rest import trim_heap
 
         self._app = create_app(settings)
         gc.collect()
+        trim_heap()
         gc.freeze()
         for part in self._outputs:
             self._fork(part, settings)
