@@ -68,7 +68,8 @@ _PREFIXED_ROUTERS = (*((API_PREFIX, module) for module in _ROUTERS), ("", metric
 
 
 def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI:
-    """The application. It opens database and broker at start-up, unless `runtime` is open already."""
+    """The application. It opens database and broker at start-up, unless it was given a `runtime`, here or by
+    `use_runtime`, which is open already."""
     # Enqueueing checks a task's arguments, so the tasks must be registered here too.
     for name in JOB_MODULES:
         importlib.import_module(name)
@@ -76,8 +77,8 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            if runtime is None:
-                _use(app, await stack.enter_async_context(opened(settings)))
+            if app.state.runtime is None:
+                use_runtime(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
             stack.push_async_callback(app.state.catalogue.aclose)
             yield
@@ -93,8 +94,9 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.runtime = None
     if runtime is not None:
-        _use(app, runtime)
+        use_runtime(app, runtime)
     app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
     for prefix, module in _PREFIXED_ROUTERS:
@@ -107,7 +109,8 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     return app
 
 
-def _use(app: FastAPI, runtime: Runtime) -> None:
+def use_runtime(app: FastAPI, runtime: Runtime) -> None:
+    """Answer from these, open ones."""
     app.state.runtime = runtime
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
     settings = runtime.settings
