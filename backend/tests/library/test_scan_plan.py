@@ -12,7 +12,7 @@ from mus.errors import ErrorCategory
 from mus.library.paths import parked
 from mus.library.scan_plan import Conclusion, KnownTrack, ScanPlan
 from mus.library.states import LIVE_STATES
-from mus.library.walk import FoundFile, WalkReport
+from mus.library.walk import FoundFile, FoundFiles, WalkReport
 
 DEVICE = 7
 
@@ -52,7 +52,7 @@ def compare(
     any_device: bool = False,
 ) -> Outcome:
     plan = ScanPlan(known, full=full, stable_inodes=stable)
-    read = plan.consider(found)
+    read = plan.consider(FoundFiles.of(found))
     if report is None:
         report = WalkReport()
         report.folder_devices[start] = DEVICE

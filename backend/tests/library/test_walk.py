@@ -198,7 +198,7 @@ def test_a_second_look_sees_what_the_walk_sees(tmp_path: Path) -> None:
         for name in names
     ]
     assert {path for path in everything if look.at(path) is not None} == walked(root)[0] == {b"A/1.mp3"}
-    assert look.at(b"A/1.mp3") == next(walk(os.fsencode(root), b"A", WalkReport()))[0]
+    assert look.at(b"A/1.mp3") == next(iter(next(walk(os.fsencode(root), b"A", WalkReport()))))
 
 
 @pytest.mark.parametrize("path", [b"../outside/1.mp3", b"A/../A/1.mp3", b"./A/1.mp3", b"A//1.mp3", b"A/1.mp3\x007"])
