@@ -66,6 +66,18 @@ def test_a_file_as_it_was_is_unchanged() -> None:
     assert (outcome.plan.unchanged, outcome.read, outcome.moves, outcome.end.missing) == (1, [], {}, [])
 
 
+def test_a_file_whose_numbers_are_stored_as_negative_ones_is_unchanged() -> None:
+    known = [track(1, b"a.mp3", inode=-1, device=-2), track(2, b"b.mp3")]
+    plan = ScanPlan(known, full=False, stable_inodes=True)
+    # As the system tells them: unsigned.
+    found = FoundFiles(
+        [b"a.mp3", b"b.mp3"], [(100, 1000, 2000, 2**64 - 1, 2**64 - 2), (100, 1000, 2000, 2, DEVICE)]
+    )
+    assert plan.consider(found) == []
+    assert (plan.found, plan.unchanged) == (2, 2)
+    assert plan.conclude(WalkReport(), b"").missing == []
+
+
 @pytest.mark.parametrize("change", [{"size": 101}, {"mtime_ns": 1001}, {"ctime_ns": 2001}, {"inode": 9}])
 def test_any_change_of_the_version_is_read(change: dict[str, int]) -> None:
     assert compare([track(1, b"a.mp3")], [file(b"a.mp3", 1)._replace(**change)]).read == [b"a.mp3"]
