@@ -9,16 +9,18 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
 import mus
+from mus.api.current_catalogue import CurrentCatalogue
 from mus.api.dependencies import refuse_unknown_query
 from mus.api.docs_page import install_docs_page
 from mus.api.problems import Problem, described, install_error_handlers
 from mus.api.routers import (
+    catalogue_router,
     duplicate_router,
     edit_router,
     errors_router,
@@ -41,6 +43,7 @@ from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
+from mus.library.reading_rules import ReadingRules
 
 #: Pictures and uploads that are looked at at once: each in a process of its own.
 _INSPECTIONS = 2
@@ -50,6 +53,7 @@ _ROUTERS = (
     library_router,
     upload_router,
     track_router,
+    catalogue_router,
     edit_router,
     duplicate_router,
     trash_router,
@@ -61,10 +65,12 @@ _ROUTERS = (
     event_router,
     schedule_router,
 )
+_PREFIXED_ROUTERS = (*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router))
 
 
 def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI:
-    """The application. It opens database and broker at start-up, unless `runtime` is open already."""
+    """The application. It opens database and broker at start-up, unless it was given a `runtime`, here or by
+    `use_runtime`, which is open already."""
     # Enqueueing checks a task's arguments, so the tasks must be registered here too.
     for name in JOB_MODULES:
         importlib.import_module(name)
@@ -72,9 +78,10 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            if runtime is None:
-                _use(app, await stack.enter_async_context(opened(settings)))
+            if app.state.runtime is None:
+                use_runtime(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
+            stack.push_async_callback(app.state.catalogue.aclose)
             yield
 
     app = FastAPI(
@@ -88,15 +95,14 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.runtime = None
     if runtime is not None:
-        _use(app, runtime)
+        use_runtime(app, runtime)
     app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
-    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
-    for module in _ROUTERS:
-        api.include_router(module.router)
-    app.include_router(api)
-    app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
+    for prefix, module in _PREFIXED_ROUTERS:
+        # Each on its own: a router between them and the application would have every route built once more.
+        app.include_router(module.router, prefix=prefix, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
     install_web_page(app)
     install_error_handlers(app)
@@ -105,16 +111,20 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     return app
 
 
-def _use(app: FastAPI, runtime: Runtime) -> None:
+def use_runtime(app: FastAPI, runtime: Runtime) -> None:
+    """Answer from these, open ones."""
     app.state.runtime = runtime
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
+    settings = runtime.settings
+    rules = ReadingRules.of(settings.tag_separators, settings.sort_articles)
+    app.state.catalogue = CurrentCatalogue(runtime.database, rules)
     app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 
 def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     """The methods of every address, for `Allow`: the framework would name those of one route only."""
     methods: dict[str, set[str]] = {}
-    for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
+    for prefix, module in _PREFIXED_ROUTERS:
         for route in module.router.routes:
             if not isinstance(route, APIRoute) or not route.include_in_schema:
                 continue  # a WebSocket, or what is not possible
