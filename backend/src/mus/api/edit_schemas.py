@@ -77,6 +77,9 @@ class TracksEdit(TrackSelection):
 
 class RenamePreviewRequest(TrackSelection):
     rename_pattern: PatternText
+    changes: TagChanges = Field(
+        default_factory=TagChanges, description="Tags that the same edit changes: the names are those after it"
+    )
 
 
 class RenameState(StrEnum):
