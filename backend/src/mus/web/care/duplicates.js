@@ -64,6 +64,7 @@ function Group({ tracks: listed }) {
 
 function Copy({ track, reason, keep }) {
   const { integrity, bitrate } = track;
+  const isKnown = integrity !== undefined; // else its details are under way
   return html`
     <li class=${reason ? "copy suggested" : "copy"}>
       <div class="copy-cover"><${Cover} track=${track.has_cover ? track.id : null} name=${track.album ?? track.title} /></div>
@@ -76,7 +77,7 @@ function Copy({ track, reason, keep }) {
         <div><dt>${t("duplicates.format")}</dt><dd>${track.format?.toUpperCase()}${bitrate ? `, ${bitrate} kbit/s` : ""}</dd></div>
         <div><dt>${t("duplicates.length")}</dt><dd>${duration(track.duration)}</dd></div>
         <div><dt>${t("duplicates.size")}</dt><dd>${bytes(track.size)}</dd></div>
-        <div><dt>${t("duplicates.integrity")}</dt><dd class=${integrity?.state === "damaged" ? "bad" : ""} title=${integrity?.notes.join(", ")}>${t(`duplicates.state.${integrity?.state ?? "unknown"}`)}</dd></div>
+        <div><dt>${t("duplicates.integrity")}</dt><dd class=${integrity?.state === "damaged" ? "bad" : ""} title=${integrity?.notes.join(", ")}>${isKnown ? t(`duplicates.state.${integrity?.state ?? "unknown"}`) : "…"}</dd></div>
       </dl>
       <p class="reason">${reason && html`<${Icon} name="check" size=${16} /> ${reason}`}</p>
       <button class=${reason ? "button" : "button plain"} onClick=${keep} aria-label=${t("duplicates.keepOne", { path: track.path })}>${t("duplicates.keep")}</button>

@@ -18,7 +18,7 @@ export function EditField({ name, texts, touched, touch, problem }) {
   const isTouched = touched !== undefined;
   const isMixed = texts.length > 1;
   const text = isTouched ? touched : isMixed ? "" : texts[0];
-  const placeholder = isTouched ? (isMixed || texts[0] ? t("edit.removed") : "") : isMixed ? t("edit.several", { count: texts.length }) : "";
+  const placeholder = isTouched ? (isMixed || texts[0] ? t("edit.removed") : "") : isMixed ? t(kind === "number" ? "edit.severalShort" : "edit.several", { count: texts.length }) : "";
   const onInput = ({ target }) => touch(!isMixed && target.value === texts[0] ? undefined : target.value);
   const common = { id, value: text, placeholder, onInput, "aria-invalid": Boolean(problem), "aria-describedby": problem || isMixed ? `${id}-note` : undefined };
   const note = problem ?? (isMixed && !isTouched ? t("edit.leftAlone") : isTouched ? t(touched === "" ? "edit.goes" : "edit.changed") : "");

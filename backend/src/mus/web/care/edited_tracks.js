@@ -22,6 +22,7 @@ export function useEditedTracks(search) {
     }
   }, [search]);
   useEffect(() => {
+    setState({ tracks: null, beyond: false, error: null });
     load();
   }, [load]);
   return { ...state, reload: load };

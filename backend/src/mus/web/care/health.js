@@ -1,7 +1,6 @@
 // Whether mus is well: each part, and what is wrong in plain words.
 import { html } from "../html.js";
 import { t } from "../text.js";
-import { span } from "../format.js";
 import { refresh, useResource } from "../resource.js";
 import { Link } from "../router.js";
 import { Fault, Skeleton } from "../parts/empty.js";
@@ -29,7 +28,7 @@ function Part({ name, state, text, link }) {
       <span class=${`chip ${state}`}><${Icon} name=${state === "good" ? "check" : "failures"} size=${16} />${t(`settings.is.${state}`)}</span>
       <strong>${name}</strong>
       <span class="muted">${text}</span>
-      ${link && html`<${Link} class="text-button" href=${link.href}>${link.label}<//>`}
+      ${link && html`<${Link} class="text-button" href=${link.href} aria-label=${`${link.label}: ${name}`}>${link.label}<//>`}
     </li>
   `;
 }
@@ -38,19 +37,19 @@ function Part({ name, state, text, link }) {
 function parts({ database, broker, workers = [], watcher, paused_queues: paused = [], libraries = [] }) {
   const alive = workers.filter((worker) => worker.alive);
   const unserved = QUEUES.filter((queue) => !alive.some((worker) => worker.queues.includes(queue)));
-  const toWorkers = { href: "/workers", label: t("nav.workers") };
-  const toLibraries = { href: "/libraries", label: t("nav.libraries") };
+  const toWorkers = { href: "/workers", label: t("settings.look") };
+  const toLibraries = { href: "/libraries", label: t("settings.look") };
   const watched = libraries.some((library) => library.watch_mode);
   const shown = [
     database && {
       name: t("settings.database"),
       state: database.ok ? "good" : "bad",
-      text: database.ok ? t("settings.answers", { kind: database.kind, time: span(database.latency_ms / 1000) || "0 s" }) : t("settings.databaseDown"),
+      text: database.ok ? t("settings.answers", { kind: database.kind, time: Math.ceil(database.latency_ms) }) : t("settings.databaseDown"),
     },
     broker && {
       name: t("settings.broker"),
       state: broker.ok ? "good" : "bad",
-      text: broker.ok ? t("settings.answers", { kind: `${broker.kind} ${broker.version}`, time: span(broker.latency_ms / 1000) || "0 s" }) : t("settings.brokerDown"),
+      text: broker.ok ? t("settings.answers", { kind: `${broker.kind} ${broker.version}`, time: Math.ceil(broker.latency_ms) }) : t("settings.brokerDown"),
     },
     {
       name: t("nav.workers"),
@@ -73,7 +72,7 @@ function parts({ database, broker, workers = [], watcher, paused_queues: paused 
       text: !library.online ? library.offline_reason : library.writable === false ? t("libraries.readOnly", { reason: library.read_only_reason }) : t("libraries.online"),
       link: toLibraries,
     })),
-    paused.length > 0 && { name: t("settings.queues"), state: "warn", text: t("settings.paused", { queues: paused.map(queueName).join(", ") }), link: { href: "/jobs", label: t("nav.jobs") } },
+    paused.length > 0 && { name: t("settings.queues"), state: "warn", text: t("settings.paused", { queues: paused.map(queueName).join(", ") }), link: { href: "/jobs", label: t("settings.look") } },
   ];
   return shown.filter(Boolean);
 }

@@ -13,8 +13,8 @@ export function Settings() {
     <h1>${t("nav.settings")}</h1>
     <div class="settings">
       <${Appearance} />
-      <${Schedules} />
       <${Health} />
+      <${Schedules} />
       <${About} />
     </div>
   `;
