@@ -46,7 +46,7 @@ def address(tmp_path_factory: pytest.TempPathFactory, music: Path) -> Iterator[s
 def test_many_tracks_are_edited_as_the_preview_says_and_taken_back(page: Page, music: Path) -> None:
     files = [music / f"Many/{number}.mp3" for number in (1, 2, 3)]
     ids = _ids(page, q="Many")
-    page.goto(f"/edit?{'&'.join(f'track={id}' for id in ids)}")
+    page.goto(f"/edit?{'&'.join(f'track={track}' for track in ids)}")
     expect(page.get_by_role("heading", name="Edit 3 tracks")).to_be_visible()
     expect(page.get_by_label("Title", exact=True)).to_have_attribute("placeholder", "3 different values")
     expect(page.get_by_role("button", name="Preview")).to_be_disabled()
@@ -199,7 +199,11 @@ def test_files_dropped_anywhere_are_uploaded_and_leaving_meanwhile_is_asked_abou
     page.get_by_role("button", name="Upload 1 file").click()
     expect(page.get_by_text("0 of 1 file")).to_be_visible()
     until(lambda: page.evaluate("1") and held, what="the upload")
-    asked = "() => { const leaving = new Event('beforeunload', {cancelable: true}); dispatchEvent(leaving); return leaving.defaultPrevented; }"
+    asked = """() => {
+        const leaving = new Event("beforeunload", {cancelable: true});
+        dispatchEvent(leaving);
+        return leaving.defaultPrevented;
+    }"""
     assert page.evaluate(asked)
     page.get_by_role("link", name="Libraries").first.click()  # within the page it goes on
     held[0].continue_()

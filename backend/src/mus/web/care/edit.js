@@ -44,12 +44,13 @@ function Form({ tracks, beyond, job, reload }) {
   const changes = { ...changesOf(touched), ...(cover !== undefined && { cover: cover?.id ?? null }) };
   const isTouched = Object.keys(changes).length > 0 || pattern;
   const wrong = Object.fromEntries((problem?.fields ?? []).map(({ field, message }) => [field.replace(/^changes\./, ""), message]));
-  const touch = (name) => (text) => {
-    const next = { ...touched };
-    if (text === undefined) delete next[name];
-    else next[name] = text;
-    setForm({ ...form, touched: next });
-  };
+  const touch = (name) => (text) =>
+    setForm((before) => {
+      const next = { ...before.touched };
+      if (text === undefined) delete next[name];
+      else next[name] = text;
+      return { ...before, touched: next };
+    });
   const preview = (event) => {
     event.preventDefault();
     setPreview({ isOpen: true, busy: false, problem: null });
@@ -82,7 +83,7 @@ function Form({ tracks, beyond, job, reload }) {
     ${job && html`<${EditDone} id=${job} job=${running} after=${async () => (await reload(), setVersion((before) => before + 1))} />`}
     <form class="edit" onSubmit=${preview}>
       <div class="edit-side">
-        <${EditCover} tracks=${tracks} touched=${cover} version=${version} touch=${(next) => setForm({ ...form, cover: next })} />
+        <${EditCover} tracks=${tracks} touched=${cover} version=${version} touch=${(next) => setForm((before) => ({ ...before, cover: next }))} />
         <${Files} tracks=${tracks} />
       </div>
       <div class="edit-fields">
@@ -91,7 +92,7 @@ function Form({ tracks, beyond, job, reload }) {
           if (group === "main") return html`<div class="edit-grid" key=${group}>${inputs}</div>`;
           return html`<details key=${group} open=${fields.some(([name]) => wrong[name]) || undefined}><summary>${t(`edit.group.${group}`)}</summary><div class="edit-grid">${inputs}</div></details>`;
         })}
-        <${Rename} pattern=${pattern} problem=${wrong.rename_pattern} change=${(next) => setForm({ ...form, pattern: next })} />
+        <${Rename} pattern=${pattern} problem=${wrong.rename_pattern} change=${(next) => setForm((before) => ({ ...before, pattern: next }))} />
       </div>
       <div class="edit-actions">
         <span class="muted" role="status">${isTouched ? t("edit.touched", { count: Object.keys(touched).length + (cover !== undefined) + Boolean(pattern) }) : t("edit.untouched")}</span>

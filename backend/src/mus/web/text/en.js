@@ -273,7 +273,7 @@ export default {
     health: "Health",
     status: { ok: "All is well.", degraded: "Something is down; the rest goes on working.", unavailable: "mus cannot work: its database is not usable." },
     version: "mus {version}",
-    is: { good: "Well", warn: "Look", bad: "Down" },
+    is: { good: "Well", warn: "Note", bad: "Down" },
     database: "Database",
     databaseDown: "It does not answer. Is its disk full, or its server away?",
     broker: "Broker",
