@@ -14,6 +14,13 @@ export function refresh(...prefixes) {
   for (const user of users) user(prefixes);
 }
 
+/** Call back when `refresh` names this address; returns what ends it. */
+export function whileInUse(key, callback) {
+  const user = (prefixes) => matches(key, prefixes) && callback();
+  users.add(user);
+  return () => users.delete(user);
+}
+
 const matches = (key, prefixes) => !prefixes.length || prefixes.some((prefix) => key.startsWith(prefix));
 
 /**
@@ -46,12 +53,11 @@ export function useResource(path, query, { every } = {}) {
       }
       if (!control.signal.aborted) redraw();
     };
-    const user = (prefixes) => matches(key, prefixes) && load();
-    users.add(user);
+    const forget = whileInUse(key, load);
     load();
     const timer = every && setInterval(() => document.hidden || load(), every);
     return () => {
-      users.delete(user);
+      forget();
       clearInterval(timer);
       control.abort();
     };

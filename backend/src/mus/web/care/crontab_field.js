@@ -43,7 +43,7 @@ export function CrontabField({ value, change, problem }) {
       ${rhythm === "own" && html`<label class="field"><span>${t("crontab.text")}</span>
         <input type="text" required maxlength="100" spellcheck=${false} value=${value} aria-invalid=${Boolean(problem)} onInput=${({ target }) => change(target.value)} />
         <small>${t("crontab.hint")}</small></label>`}
-      ${problem && html`<p class="problem" role="alert">${problem}</p>`}
+      ${problem && html`<p class="fault-text" role="alert">${problem}</p>`}
     </div>
   `;
 }

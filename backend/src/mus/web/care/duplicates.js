@@ -3,7 +3,7 @@ import { html } from "../html.js";
 import { t } from "../text.js";
 import { bytes, duration } from "../format.js";
 import { refresh, useResource } from "../resource.js";
-import { usePages } from "../parts/pages.js";
+import { More, usePaged } from "../parts/paged.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
@@ -16,14 +16,16 @@ import { useEffect, useState } from "preact/hooks";
 
 const KINDS = ["sound", "tags"];
 const GROUPS = 20;
+const idOf = (group) => group.tracks.map((track) => track.id).join();
 
 export function Duplicates({ query }) {
   const kind = KINDS.includes(query.kind) ? query.kind : "sound";
-  const { items, error, more } = usePages("/duplicates", { kind }, GROUPS);
+  const list = usePaged("/duplicates", { kind }, { identity: idOf, limit: GROUPS });
+  const { items, error } = list;
   return html`
     <div class="view-head">
       <h1>${t("nav.duplicates")}</h1>
-      <div class="segments" role="group" aria-label=${t("duplicates.kinds")}>
+      <div class="tabs" role="group" aria-label=${t("duplicates.kinds")}>
         ${KINDS.map((name) => html`<button key=${name} aria-pressed=${name === kind} onClick=${() => setQuery({ kind: name === "sound" ? null : name })}>${t(`duplicates.kind.${name}`)}</button>`)}
       </div>
     </div>
@@ -31,8 +33,8 @@ export function Duplicates({ query }) {
     ${error && !items && html`<${Fault} error=${error} retry=${() => refresh("/duplicates")} />`}
     ${!items && !error && html`<${Skeleton} rows=${5} />`}
     ${items?.length === 0 && html`<${Empty} icon="check" title=${t("duplicates.noneTitle")} text=${t(`duplicates.none.${kind}`)} />`}
-    ${items?.map((group) => html`<${Group} key=${group.tracks.map((track) => track.id).join()} tracks=${group.tracks} />`)}
-    ${more}
+    ${items?.map((group) => html`<${Group} key=${idOf(group)} tracks=${group.tracks} />`)}
+    <${More} list=${list} />
   `;
 }
 
@@ -73,13 +75,13 @@ function Copy({ track, reason, keep }) {
         <span class="muted">${[track.artist, track.album, track.year].filter(Boolean).join(" · ")}</span>
         <span class="path">${track.library} / ${track.path}</span>
       </div>
-      <dl class="facts">
+      <dl class="traits">
         <div><dt>${t("duplicates.format")}</dt><dd>${track.format?.toUpperCase()}${bitrate ? `, ${bitrate} kbit/s` : ""}</dd></div>
         <div><dt>${t("duplicates.length")}</dt><dd>${duration(track.duration)}</dd></div>
         <div><dt>${t("duplicates.size")}</dt><dd>${bytes(track.size)}</dd></div>
         <div><dt>${t("duplicates.integrity")}</dt><dd class=${integrity?.state === "damaged" ? "bad" : ""} title=${integrity?.notes.join(", ")}>${isKnown ? t(`duplicates.state.${integrity?.state ?? "unknown"}`) : "…"}</dd></div>
       </dl>
-      <p class="reason">${reason && html`<${Icon} name="check" size=${16} /> ${reason}`}</p>
+      <p class="because">${reason && html`<${Icon} name="check" size=${16} /> ${reason}`}</p>
       <button class=${reason ? "button" : "button plain"} onClick=${keep} aria-label=${t("duplicates.keepOne", { path: track.path })}>${t("duplicates.keep")}</button>
     </li>
   `;

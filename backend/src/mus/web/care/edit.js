@@ -116,7 +116,7 @@ function Rename({ pattern, change, problem }) {
       ${pattern !== null && html`<label class="field"><span>${t("edit.pattern")}</span>
         <input type="text" required maxlength="500" spellcheck=${false} list="edit-patterns" value=${pattern} aria-invalid=${Boolean(problem)} onInput=${({ target }) => change(target.value)} />
         <datalist id="edit-patterns">${NAME_PATTERNS.map((each) => html`<option key=${each} value=${each} />`)}</datalist>
-        ${problem ? html`<small class="problem" role="alert">${problem}</small>` : html`<small>${t("edit.patternHint")}</small>`}</label>`}
+        ${problem ? html`<small class="fault-text" role="alert">${problem}</small>` : html`<small>${t("edit.patternHint")}</small>`}</label>`}
     </fieldset>
   `;
 }

@@ -31,7 +31,7 @@ export function EditField({ name, texts, touched, touch, problem }) {
           ? html`<${IconButton} icon="restore" size=${18} label=${t("edit.leave", { field: labelOf(name) })} onClick=${() => touch(undefined)} />`
           : kind !== "flag" && texts.some(Boolean) && html`<${IconButton} icon="close" size=${18} label=${t("edit.remove", { field: labelOf(name) })} onClick=${() => touch("")} />`}
       </div>
-      <small id=${`${id}-note`} class=${problem ? "problem" : ""} role=${problem ? "alert" : undefined}>${note}</small>
+      <small id=${`${id}-note`} class=${problem ? "fault-text" : ""} role=${problem ? "alert" : undefined}>${note}</small>
     </div>
   `;
 }

@@ -34,7 +34,7 @@ export function EditPreview({ tracks, wanted, apply, busy, problem, close }) {
       <p class="lead">${t("edit.willChange", { count: changed.length })} ${same > 0 && t("edit.stays", { count: same })}</p>
       ${conflicts.length > 0 && html`<p class="note warn"><${Icon} name="failures" size=${18} /> ${t("edit.conflicts", { count: conflicts.length })}</p>`}
       ${pattern && !names.byTrack && !names.error && html`<${Skeleton} rows=${3} />`}
-      ${names.error && html`<p class="problem" role="alert">${names.error.message}</p>`}
+      ${names.error && html`<p class="fault-text" role="alert">${names.error.message}</p>`}
       <div class="table-frame preview" tabindex="0" role="region" aria-label=${t("edit.preview")}>
         <table>
           <thead><tr><th>${t("edit.what")}</th><th>${t("edit.before")}</th><th>${t("edit.after")}</th></tr></thead>
@@ -42,7 +42,7 @@ export function EditPreview({ tracks, wanted, apply, busy, problem, close }) {
         </table>
       </div>
       ${changed.length > SHOWN && html`<p class="muted">${t("edit.further", { count: changed.length - SHOWN })}</p>`}
-      ${problem && html`<p class="problem" role="alert">${problem.message}</p>`}
+      ${problem && html`<p class="fault-text" role="alert">${problem.message}</p>`}
       <div class="actions">
         <button class="button plain" onClick=${close}>${t("edit.back")}</button>
         <button class="button" disabled=${busy || !changed.length || (pattern && !names.byTrack)} onClick=${apply}>${t("edit.apply", { count: changed.length })}</button>

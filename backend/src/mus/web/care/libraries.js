@@ -63,7 +63,7 @@ function Library({ library, schedule, health, change }) {
       </header>
       ${!online && html`<${Offline} library=${library} />`}
       ${health?.writable === false && html`<p class="note warn"><${Icon} name="info" size=${18} />${t("libraries.readOnly", { reason: health.read_only_reason })}</p>`}
-      <dl class="facts">
+      <dl class="traits">
         <div><dt>${t("libraries.tracks")}</dt><dd><${Link} href=${`/tracks?library=${encodeURIComponent(name)}`}>${count(tracks)}<//></dd></div>
         <div><dt>${t("libraries.watched")}</dt><dd>${t(`libraries.watch.${watch_mode ?? "nothing"}`)}${watch_reason && html`<small>${watch_reason}</small>`}</dd></div>
         <div><dt>${t("libraries.schedule")}</dt><dd>${scheduleOf(library, schedule)}</dd></div>

@@ -36,7 +36,7 @@ export function LibraryForm({ library, schedule, close }) {
     }
   };
   const field = (name, input, hint) => html`<label class="field"><span>${t(`libraries.${name}`)}</span>${input}
-    ${wrong[name] ? html`<small class="problem" role="alert">${wrong[name]}</small>` : hint && html`<small>${hint}</small>`}</label>`;
+    ${wrong[name] ? html`<small class="fault-text" role="alert">${wrong[name]}</small>` : hint && html`<small>${hint}</small>`}</label>`;
   return html`
     <${Dialog} title=${library ? t("libraries.changeOf", { name: library.name }) : t("libraries.add")} close=${close}>
       <form class="form" onSubmit=${submit}>
@@ -52,7 +52,7 @@ export function LibraryForm({ library, schedule, close }) {
           ${field("guard_min_tracks", html`<input type="number" min="1" step="1" placeholder=${t("libraries.usual")} value=${form.least} onInput=${set("least")} />`)}
           ${field("guard_fraction", html`<input type="number" min="1" max="100" step="1" placeholder=${t("libraries.usual")} value=${form.percent} onInput=${set("percent")} />`)}
         </fieldset>
-        ${problem && !problem.fields.length && html`<p class="problem" role="alert">${problem.message}</p>`}
+        ${problem && !problem.fields.length && html`<p class="fault-text" role="alert">${problem.message}</p>`}
         <div class="actions">
           <button type="button" class="button plain" onClick=${close}>${t("common.cancel")}</button>
           <button class="button" disabled=${busy}>${t(library ? "libraries.save" : "libraries.add")}</button>

@@ -20,11 +20,10 @@ const OPEN = new Set(["queued", "running", "waiting", "retrying"]);
 export function Scans({ library, disabled }) {
   const { data } = useResource("/scans", { library, limit: SHOWN });
   useEffect(() => {
-    // One that somebody else asked for is not known here before it runs.
-    const look = (job) => job.task === "scan_library" && !data?.items.some((each) => each.job_id === job.job_id && !OPEN.has(each.state)) && refresh("/scans");
-    const stops = [on("ended", look), on("progress", (job) => !data?.items.some((each) => each.job_id === job.job_id) && look(job))];
+    const isScan = (job) => job.task === "scan_library";
+    const stops = [on("begun", (job) => isScan(job) && refresh("/scans")), on("ended", (job) => isScan(job) && refresh("/libraries"))];
     return () => stops.forEach((stop) => stop());
-  }, [data]);
+  }, []);
   const scans = data?.items ?? [];
   // The stream is ahead of what was asked for.
   const open = scans.filter((each) => OPEN.has(jobNow(each.job_id)?.state ?? each.state));
@@ -35,7 +34,7 @@ export function Scans({ library, disabled }) {
       ${!open.length && html`<button class="button plain" disabled=${disabled} onClick=${() => scan({ library })}><${Icon} name="scan" size=${18} />${t("libraries.scan")}</button>`}
       ${!open.length && past[0] && html`<span class="muted" title=${dateTime(past[0].finished_at)}>${t("libraries.lastScan", { when: ago(past[0].finished_at) })} <${Outcome} scan=${past[0]} /></span>`}
     </div>
-    ${past.length > 0 && html`<details class="history">
+    ${past.length > 0 && html`<details class="past-scans">
       <summary>${t("libraries.history")}</summary>
       <div class="table-frame" tabindex="0" role="region" aria-label=${t("libraries.historyOf", { library })}>
         <table>

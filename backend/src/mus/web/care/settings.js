@@ -24,7 +24,7 @@ function Appearance() {
   return html`
     <section aria-labelledby="appearance">
       <h2 id="appearance">${t("settings.appearance")}</h2>
-      <div class="segments" role="group" aria-label=${t("settings.theme")}>
+      <div class="tabs" role="group" aria-label=${t("settings.theme")}>
         ${THEMES.map((name) => html`<button key=${name} aria-pressed=${theme.value === name} onClick=${() => (theme.value = name)}>${t(`app.theme.${name}`)}</button>`)}
       </div>
     </section>

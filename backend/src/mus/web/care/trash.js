@@ -4,7 +4,7 @@ import { html } from "../html.js";
 import { t } from "../text.js";
 import { ago, bytes, count, date, dateTime } from "../format.js";
 import { useResource, refresh } from "../resource.js";
-import { usePages } from "../parts/pages.js";
+import { More, usePaged } from "../parts/paged.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon, IconButton } from "../parts/icon.js";
@@ -12,9 +12,11 @@ import { Link } from "../router.js";
 import { purge, restoreTracks } from "./actions.js";
 
 const DAY_MS = 86_400_000;
+const PAGE = 100;
 
 export function Trash() {
-  const { items, error, more } = usePages("/trash");
+  const list = usePaged("/trash", undefined, { identity: (item) => item.track.id, limit: PAGE });
+  const { items, error, more } = list;
   const { data: schedule } = useResource("/schedules/trash");
   // By id: a restored one leaves the list and the choice with it.
   const [chosen, setChosen] = useState(new Set());
@@ -38,7 +40,7 @@ export function Trash() {
       <button class="button danger" onClick=${() => purge()}><${Icon} name="trash" />${t("trash.empty")}</button>
     </div>
     <p class="lead">${t("trash.holds", { count: items.length, more: more ? "+" : "", size: bytes(size) })} ${keeping(schedule)}</p>
-    <div class="selection" role="group" aria-label=${t("trash.selection")}>
+    <div class="trash-choice" role="group" aria-label=${t("trash.selection")}>
       <label class="check"><input type="checkbox" checked=${picked.length > 0 && picked.length === resting.length}
         indeterminate=${picked.length > 0 && picked.length < resting.length}
         onChange=${({ target }) => choose(resting.map((item) => item.track.id), target.checked)} />
@@ -50,7 +52,7 @@ export function Trash() {
     <ul class="trash-list">
       ${items.map((item) => html`<${Item} key=${item.track.id} item=${item} schedule=${schedule} isChosen=${chosen.has(item.track.id)} choose=${choose} />`)}
     </ul>
-    ${more}
+    <${More} list=${list} />
   `;
 }
 
