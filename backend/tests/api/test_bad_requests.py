@@ -71,6 +71,13 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/tracks/upload?path=%2Fa.mp3", "x", 422, "path: Must be a path inside the library: '' is no name"),
     ("POST", "/tracks/upload?path=a.mp3&library=no", "x", 404, "There is no library 'no'"),
     ("POST", "/tracks/upload?path=a.mp3", "x", 400, "This file cannot be taken: This is not an mp3 file"),
+    ("POST", "/uploads/0123abcd", "x", 422, "path: Is missing"),
+    ("POST", "/uploads/0123abcd?path=a.txt", "x", 422, "path: Must end with the suffix of a sound file"),
+    ("POST", "/uploads/0123abcd?path=a.mp3", "x", 400, "This file cannot be taken: This is not an mp3 file"),
+    ("POST", "/uploads/short?path=a.mp3", "x", 422, "batch: "),
+    ("GET", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),
+    ("POST", "/uploads/0123abcd/place", None, 404, "Nothing waits of this batch"),
+    ("DELETE", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),
     # signing in
     ("POST", "/session", {"token": "x"}, 409, "There is nothing to sign in with: no token is set"),
     ("POST", "/session", {}, 422, "token: Is missing"),

@@ -34,6 +34,7 @@ from mus.api.routers import (
     session_router,
     track_router,
     trash_router,
+    upload_batch_router,
     upload_router,
 )
 from mus.api.security import (
@@ -60,6 +61,7 @@ _ROUTERS = (
     session_router,
     library_router,
     upload_router,
+    upload_batch_router,
     track_router,
     edit_router,
     duplicate_router,
