@@ -130,6 +130,8 @@ class TrackFilter:
     integrity: tuple[Integrity, ...] = ()
     #: Of the error that a track has.
     error_category: str | None = None
+    #: Its message, without what differs from file to file: `…` stands for that.
+    error_reason: str | None = None
 
     @property
     def search(self) -> Search:
@@ -172,10 +174,9 @@ async def track_page(
 
 
 async def error_page(
-    session: AsyncSession, *, library_id: int | None, category: str | None, after: Position | None, limit: int
+    session: AsyncSession, wanted: TrackFilter, *, after: Position | None, limit: int
 ) -> TrackPage:
     """Tracks in ERROR, the latest first."""
-    wanted = TrackFilter(statuses=(TrackState.ERROR,), library_id=library_id, error_category=category)
     return await track_page(
         session, wanted, Order(SORT_FIELDS["updated_at"], descending=True), after=after, limit=limit
     )
@@ -289,6 +290,13 @@ def _costly(wanted: TrackFilter, *, is_sqlite: bool) -> list[Condition]:
     conditions = [has_sign(sign, is_sqlite=is_sqlite) for sign in wanted.search.signs]
     if wanted.error_category is not None:
         conditions.append(Track.error_category == wanted.error_category)
+    if wanted.error_reason is not None:
+        parts = (
+            part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            for part in wanted.error_reason.split("…")
+        )
+        # What was cut off the end of a long one may be anything.
+        conditions.append(Track.error_message.like("%".join(parts) + "%", escape="\\"))
     if wanted.integrity:
         conditions.append(has_integrity(wanted.integrity))
     return conditions
@@ -330,7 +338,8 @@ async def _merged_by_path(
 
 
 def _may_have_many(wanted: TrackFilter, sizes: Mapping[str, int]) -> bool:
-    is_slow_otherwise = _SEARCH in sizes or _INTEGRITY in sizes or wanted.error_category is not None
+    is_about_errors = wanted.error_category is not None or wanted.error_reason is not None
+    is_slow_otherwise = _SEARCH in sizes or _INTEGRITY in sizes or is_about_errors
     return is_slow_otherwise and min(sizes.values()) >= _MANY and is_seen_in_words(wanted.search)
 
 
