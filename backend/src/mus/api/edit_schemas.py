@@ -139,3 +139,19 @@ class UploadAccepted(JobAccepted):
 
     library: str
     path: str
+
+
+class StagedUpload(BaseModel):
+    """A file of a batch, checked, that waits for the others."""
+
+    path: str
+    size: int = Field(description="Bytes")
+    problem: str | None = Field(description="Why it could not go to its place now")
+
+
+class StagedUploads(BaseModel):
+    files: list[StagedUpload]
+
+
+class UploadsDiscarded(BaseModel):
+    count: int
