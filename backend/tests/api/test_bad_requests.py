@@ -78,6 +78,7 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),
     ("POST", "/uploads/0123abcd/place", None, 404, "Nothing waits of this batch"),
     ("DELETE", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),
+    ("DELETE", "/uploads/0123abcd?path=../a.mp3", None, 422, "path: "),
     # signing in
     ("POST", "/session", {"token": "x"}, 409, "There is nothing to sign in with: no token is set"),
     ("POST", "/session", {}, 422, "token: Is missing"),

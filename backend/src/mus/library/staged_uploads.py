@@ -104,6 +104,17 @@ def discard_batch(root: bytes, batch: str) -> None:
         shutil.rmtree(os.path.basename(staged_path(batch)), dir_fd=uploads)
 
 
+def discard_staged(root: bytes, batch: str, place: bytes) -> bool:
+    """Remove one file that waits; whether it did. Raises OSError."""
+    folder, name = os.path.split(staged_path(batch, place))
+    try:
+        with opened_folder(root, folder) as descriptor:
+            os.unlink(name, dir_fd=descriptor)
+    except FileNotFoundError:
+        return False
+    return True
+
+
 def sweep_batches(root: bytes, *, older_than_seconds: float, wanted: Collection[str]) -> int:
     """Remove batches that nothing was added to for so long and that are not `wanted`; returns how many."""
     removed = 0

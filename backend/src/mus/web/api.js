@@ -11,6 +11,7 @@ export class Problem extends Error {
     this.category = body.category ?? null;
     this.actions = body.recovery_actions ?? [];
     this.fields = body.errors ?? [];
+    this.details = body.details ?? {};
     this.retryAfter = null;
   }
 }

@@ -6,7 +6,7 @@ const NAMED = ["artist", "album", "album_artist", "track_number", "year", "genre
 
 /** What speaks for a copy, the weightiest first; the first in which copies differ decides, and is the reason. */
 const POINTS = [
-  ["undamaged", (track) => (track.integrity?.state === "damaged" ? 0 : 1)],
+  ["undamaged", (track) => (track.integrity === "damaged" ? 0 : 1)],
   ["lossless", (track) => (LOSSLESS.has(track.format) ? 1 : 0)],
   ["bitrate", (track) => (LOSSLESS.has(track.format) ? 0 : (track.bitrate ?? 0))],
   ["tags", (track) => NAMED.filter((name) => track[name] !== null && track[name] !== "").length],
@@ -15,7 +15,7 @@ const POINTS = [
   ["first", (track) => -track.id],
 ];
 
-/** `{track, reason}` of details of at least two tracks. */
+/** `{track, reason}` of at least two tracks, as `GET /duplicates` tells them. */
 export function best(tracks) {
   let left = tracks;
   let reason = null;

@@ -2,17 +2,14 @@
 import { html } from "../html.js";
 import { t } from "../text.js";
 import { bytes, duration } from "../format.js";
-import { refresh, useResource } from "../resource.js";
+import { refresh } from "../resource.js";
 import { More, usePaged } from "../parts/paged.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
 import { Link, at, setQuery } from "../router.js";
-import { someAtOnce } from "./some_at_once.js";
 import { trashTracks } from "./actions.js";
 import { best } from "./best_copy.js";
-import { get } from "../api.js";
-import { useEffect, useState } from "preact/hooks";
 
 const KINDS = ["sound", "tags"];
 const GROUPS = 20;
@@ -38,27 +35,15 @@ export function Duplicates({ query }) {
   `;
 }
 
-function Group({ tracks: listed }) {
-  const [tracks, setTracks] = useState(null);
-  useEffect(() => {
-    let isMeant = true;
-    // Bit rate and integrity are told of single tracks alone.
-    someAtOnce(listed, (track) => get(`/tracks/${track.id}`)).then((found) => {
-      if (isMeant) setTracks(found.map(({ value }, index) => value ?? listed[index]));
-    });
-    return () => {
-      isMeant = false;
-    };
-  }, [listed]);
-  const shown = tracks?.length === listed.length ? tracks : listed;
-  const kept = tracks && best(shown);
-  const keep = (track) => trashTracks(shown.filter((other) => other.id !== track.id));
-  const { title, artist } = listed[0];
+function Group({ tracks }) {
+  const kept = best(tracks);
+  const keep = (track) => trashTracks(tracks.filter((other) => other.id !== track.id));
+  const { title, artist } = tracks[0];
   return html`
     <section class="duplicates" aria-label=${title}>
-      <h2>${title} <span class="muted">${artist}</span> <span class="chip">${t("duplicates.copies", { count: listed.length })}</span></h2>
+      <h2>${title} <span class="muted">${artist}</span> <span class="chip">${t("duplicates.copies", { count: tracks.length })}</span></h2>
       <ul class="copies">
-        ${shown.map((track) => html`<${Copy} key=${track.id} track=${track} reason=${kept?.track === track ? kept.reason : null} keep=${() => keep(track)} />`)}
+        ${tracks.map((track) => html`<${Copy} key=${track.id} track=${track} reason=${kept.track === track ? kept.reason : null} keep=${() => keep(track)} />`)}
       </ul>
     </section>
   `;
@@ -66,7 +51,6 @@ function Group({ tracks: listed }) {
 
 function Copy({ track, reason, keep }) {
   const { integrity, bitrate } = track;
-  const isKnown = integrity !== undefined; // else its details are under way
   return html`
     <li class=${reason ? "copy suggested" : "copy"}>
       <div class="copy-cover"><${Cover} track=${track.has_cover ? track.id : null} name=${track.album ?? track.title} /></div>
@@ -79,7 +63,7 @@ function Copy({ track, reason, keep }) {
         <div><dt>${t("duplicates.format")}</dt><dd>${track.format?.toUpperCase()}${bitrate ? `, ${bitrate} kbit/s` : ""}</dd></div>
         <div><dt>${t("duplicates.length")}</dt><dd>${duration(track.duration)}</dd></div>
         <div><dt>${t("duplicates.size")}</dt><dd>${bytes(track.size)}</dd></div>
-        <div><dt>${t("duplicates.integrity")}</dt><dd class=${integrity?.state === "damaged" ? "bad" : ""} title=${integrity?.notes.join(", ")}>${isKnown ? t(`duplicates.state.${integrity?.state ?? "unknown"}`) : "…"}</dd></div>
+        <div><dt>${t("duplicates.integrity")}</dt><dd class=${integrity === "damaged" ? "bad" : ""}>${t(`duplicates.state.${integrity ?? "unknown"}`)}</dd></div>
       </dl>
       <p class="because">${reason && html`<${Icon} name="check" size=${16} /> ${reason}`}</p>
       <button class=${reason ? "button" : "button plain"} onClick=${keep} aria-label=${t("duplicates.keepOne", { path: track.path })}>${t("duplicates.keep")}</button>

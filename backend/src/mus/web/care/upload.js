@@ -9,11 +9,11 @@ import { Icon, IconButton } from "../parts/icon.js";
 import { Progress } from "../parts/progress.js";
 import { filesOfInput } from "./dropped.js";
 import { NAME_PATTERNS } from "./name_patterns.js";
-import { add, again, clear, leftOut, skip, start, stop, target, totals, uploads } from "./uploads.js";
+import { add, again, clear, keepBoth, leftOut, skip, start, stop, target, totals, uploads } from "./uploads.js";
 
 /** Rows drawn: nobody reads more of them. */
 const SHOWN = 300;
-const FIRST = { failed: 0, taken: 1, sending: 2, reading: 3, waiting: 4, chosen: 5, done: 6 };
+const FIRST = { failed: 0, taken: 1, sending: 2, placing: 3, staged: 4, waiting: 5, chosen: 6, done: 7 };
 
 export function Upload() {
   const { data: libraries } = useResource("/libraries");
@@ -84,10 +84,12 @@ function Target({ libraries }) {
 }
 
 function Summary() {
-  const { count: all, size, sent, done, failed, chosen, active } = totals.value;
+  const { count: all, size, sent, done, failed, taken, staged, chosen, active } = totals.value;
   const text = active
-    ? t("upload.going", { done, count: all, sent: bytes(sent), size: bytes(size) })
-    : chosen ? t("upload.chosen", { count: chosen, size: bytes(size - sent) }) : t("upload.over", { count: done });
+    ? t("upload.going", { done: done + staged, count: all, sent: bytes(sent), size: bytes(size) })
+    : chosen
+      ? t("upload.chosen", { count: chosen, size: bytes(size - sent) })
+      : staged || taken ? t("upload.held", { count: taken + failed }) : t("upload.over", { count: done });
   return html`
     <div class="upload-summary">
       <div role="status"><strong>${text}</strong>${failed > 0 && html` <span class="chip bad">${t("upload.failed", { count: failed })}</span>`}</div>
@@ -108,10 +110,10 @@ function Conflicts({ items }) {
   const failed = items.filter(({ state }) => state.value.is === "failed");
   return html`
     ${taken.length > 1 && html`<div class="note warn"><strong>${t("upload.takenCount", { count: taken.length })}</strong><div class="actions">
-      <button class="button plain" onClick=${() => taken.forEach((item) => again(item, "number"))}>${t("upload.bothAll")}</button>
+      <button class="button plain" onClick=${() => taken.forEach(keepBoth)}>${t("upload.bothAll")}</button>
       <button class="button plain" onClick=${() => taken.forEach(skip)}>${t("upload.skipAll")}</button></div></div>`}
     ${failed.length > 1 && html`<div class="note bad"><strong>${t("upload.failed", { count: failed.length })}</strong><div class="actions">
-      <button class="button plain" onClick=${() => failed.forEach((item) => again(item))}>${t("upload.retryAll")}</button></div></div>`}
+      <button class="button plain" onClick=${() => failed.forEach(again)}>${t("upload.retryAll")}</button></div></div>`}
   `;
 }
 
@@ -127,9 +129,9 @@ function Row({ item }) {
         ${message && html`<span class=${is === "taken" ? "warn" : "bad"} role="alert">${message}</span>`}
       </div>
       <span class="muted number">${is === "sending" ? `${bytes(sent)} / ${bytes(file.size)}` : bytes(file.size)}</span>
-      <span class=${`chip ${{ done: "good", failed: "bad", taken: "warn", sending: "busy", reading: "busy" }[is] ?? ""}`}>${is === "sending" && sent >= file.size ? t("upload.is.checking") : t(`upload.is.${is}`)}</span>
+      <span class=${`chip ${{ done: "good", failed: "bad", taken: "warn", sending: "busy", placing: "busy" }[is] ?? ""}`}>${is === "sending" && sent >= file.size ? t("upload.is.checking") : t(`upload.is.${is}`)}</span>
       <div class="row-actions">
-        ${is === "taken" && html`<button class="text-button" onClick=${() => again(item, "number")}>${t("upload.both")}</button>`}
+        ${is === "taken" && html`<button class="text-button" onClick=${() => keepBoth(item)}>${t("upload.both")}</button>`}
         ${is === "failed" && html`<button class="text-button" onClick=${() => again(item)}>${t("common.retry")}</button>`}
         ${["taken", "failed", "chosen", "waiting"].includes(is) && html`<${IconButton} icon="close" size=${16} label=${t("upload.skip", { path })} onClick=${() => skip(item)} />`}
       </div>
