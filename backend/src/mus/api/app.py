@@ -33,25 +33,39 @@ from mus.api.routers import (
     queue_router,
     scan_router,
     schedule_router,
+    session_router,
     track_router,
     trash_router,
+    upload_batch_router,
     upload_router,
 )
-from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
+from mus.api.security import (
+    API_PREFIX,
+    BEARER_SCHEME,
+    HEALTH_PATH,
+    SESSION_PATH,
+    SESSION_SCHEME,
+    Gatekeeper,
+)
+from mus.api.sessions import COOKIE, Sessions, WrongTokens
+from mus.api.transcoder import Transcoder
 from mus.api.web_page import install_web_page
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
 from mus.library.reading_rules import ReadingRules
+from mus.library.transcoded_files import TranscodedFiles
 
 #: Pictures and uploads that are looked at at once: each in a process of its own.
 _INSPECTIONS = 2
 
 _ROUTERS = (
     health_router,
+    session_router,
     library_router,
     upload_router,
+    upload_batch_router,
     track_router,
     catalogue_router,
     edit_router,
@@ -82,6 +96,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
                 use_runtime(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
             stack.push_async_callback(app.state.catalogue.aclose)
+            stack.push_async_callback(app.state.transcoder.aclose)
             yield
 
     app = FastAPI(
@@ -106,7 +121,11 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     install_docs_page(app)
     install_web_page(app)
     install_error_handlers(app)
-    app.add_middleware(Gatekeeper, settings=settings)
+    app.state.sessions = Sessions(settings.api_token.get_secret_value() if settings.api_token else "")
+    app.state.wrong_tokens = WrongTokens()
+    app.add_middleware(
+        Gatekeeper, settings=settings, sessions=app.state.sessions, wrong_tokens=app.state.wrong_tokens
+    )
     app.openapi = lambda: _described(app, with_token=settings.api_token is not None)  # type: ignore[method-assign]
     return app
 
@@ -118,6 +137,10 @@ def use_runtime(app: FastAPI, runtime: Runtime) -> None:
     settings = runtime.settings
     rules = ReadingRules.of(settings.tag_separators, settings.sort_articles)
     app.state.catalogue = CurrentCatalogue(runtime.database, rules)
+    app.state.transcoder = Transcoder(
+        TranscodedFiles(settings.transcoded_dir, settings.transcode_cache_mb * 1_000_000),
+        file_timeout_seconds=settings.file_timeout_seconds,
+    )
     app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 
@@ -146,8 +169,13 @@ def _described(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
                     not_json = [415] if "requestBody" in operation else []
                     operation["responses"].update(described(411, 413, *not_json))
         if with_token:
-            components["securitySchemes"] = {BEARER_SCHEME: {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{BEARER_SCHEME: []}]
-            document["paths"][HEALTH_PATH]["get"]["security"] = [{}, {BEARER_SCHEME: []}]
+            components["securitySchemes"] = {
+                BEARER_SCHEME: {"type": "http", "scheme": "bearer"},
+                SESSION_SCHEME: {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            }
+            document["security"] = [{BEARER_SCHEME: []}, {SESSION_SCHEME: []}]
+            document["paths"][HEALTH_PATH]["get"]["security"] = [{}, *document["security"]]
+            for operation in document["paths"][SESSION_PATH].values():
+                operation["security"] = [{}, {SESSION_SCHEME: []}]
         app.openapi_schema = document
     return app.openapi_schema

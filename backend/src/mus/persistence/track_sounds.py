@@ -137,6 +137,16 @@ async def sound_of(session: AsyncSession, track: Track) -> TrackSound | None:
     return (await session.scalars(query)).one_or_none()
 
 
+async def integrity_of(session: AsyncSession, track_ids: Collection[int]) -> dict[int, str]:
+    """`integrity.Integrity` of those of the tracks whose sound was checked."""
+    rows = await session.execute(
+        select(Track.id, TrackSound.integrity)
+        .join(TrackSound, OWN_SOUND)
+        .where(Track.id.in_(track_ids), TrackSound.integrity.is_not(None))
+    )
+    return {row.id: row.integrity for row in rows}
+
+
 async def waveform_of(session: AsyncSession, track: Track) -> bytes | None:
     """See `waveform.peaks_of`. None while it is not known."""
     query = (
