@@ -26,6 +26,7 @@ from mus.library.staged_uploads import (
     BATCH_PATTERN,
     MOST_FILES,
     discard_batch,
+    discard_staged,
     places_taken,
     staged_files,
     staged_path,
@@ -122,8 +123,21 @@ async def place_uploads(
 
 
 @router.delete("/{batch}", responses=problems(404, 409, 503), summary="Forget what waits of a batch")
-async def discard_uploads(runtime: RuntimeDep, batch: BatchId, library: LibraryParam = None) -> UploadsDiscarded:
+async def discard_uploads(
+    runtime: RuntimeDep,
+    batch: BatchId,
+    path: Annotated[
+        str | None, Query(min_length=1, max_length=8000, description="Only this file, as the batch names it")
+    ] = None,
+    library: LibraryParam = None,
+) -> UploadsDiscarded:
     _, root = await open_library(runtime, library)
     files = await anyio.to_thread.run_sync(staged_files, root, batch)
-    await anyio.to_thread.run_sync(discard_batch, root, batch)
-    return UploadsDiscarded(count=len(files))
+    if path is None:
+        await anyio.to_thread.run_sync(discard_batch, root, batch)
+        return UploadsDiscarded(count=len(files))
+    place = next((file.place for file in files if shown(file.place) == path), None)
+    if place is None:
+        raise NotFoundError(f"No file for {path} waits in this batch")
+    await anyio.to_thread.run_sync(discard_staged, root, batch, place)
+    return UploadsDiscarded(count=1)
