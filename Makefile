@@ -11,6 +11,9 @@ PORT ?=
 # uv from the PATH, else from PyPI in an environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
+# Where this is set, every process compiles mus and every test worker rewrites all tests, each time again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup run production test check ci format bench bench-check chaos back-lock clean
 
 setup: $(VENV)/.ready

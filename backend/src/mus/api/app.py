@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
@@ -74,6 +74,7 @@ _ROUTERS = (
     event_router,
     schedule_router,
 )
+_PREFIXED_ROUTERS = (*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router))
 
 
 def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI:
@@ -106,11 +107,9 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         _use(app, runtime)
     app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
-    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
-    for module in _ROUTERS:
-        api.include_router(module.router)
-    app.include_router(api)
-    app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
+    for prefix, module in _PREFIXED_ROUTERS:
+        # Each on its own: a router between them and the application would have every route built once more.
+        app.include_router(module.router, prefix=prefix, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
     install_error_handlers(app)
     app.state.sessions = Sessions(settings.api_token.get_secret_value() if settings.api_token else "")
@@ -136,7 +135,7 @@ def _use(app: FastAPI, runtime: Runtime) -> None:
 def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     """The methods of every address, for `Allow`: the framework would name those of one route only."""
     methods: dict[str, set[str]] = {}
-    for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
+    for prefix, module in _PREFIXED_ROUTERS:
         for route in module.router.routes:
             if not isinstance(route, APIRoute) or not route.include_in_schema:
                 continue  # a WebSocket, or what is not possible
