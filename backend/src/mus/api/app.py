@@ -15,10 +15,12 @@ from fastapi.routing import APIRoute
 from starlette.routing import compile_path
 
 import mus
+from mus.api.current_catalogue import CurrentCatalogue
 from mus.api.dependencies import refuse_unknown_query
 from mus.api.docs_page import install_docs_page
 from mus.api.problems import Problem, described, install_error_handlers
 from mus.api.routers import (
+    catalogue_router,
     duplicate_router,
     edit_router,
     errors_router,
@@ -41,6 +43,7 @@ from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
+from mus.library.reading_rules import ReadingRules
 
 #: Pictures and uploads that are looked at at once: each in a process of its own.
 _INSPECTIONS = 2
@@ -50,6 +53,7 @@ _ROUTERS = (
     library_router,
     upload_router,
     track_router,
+    catalogue_router,
     edit_router,
     duplicate_router,
     trash_router,
@@ -75,6 +79,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
             if runtime is None:
                 _use(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
+            stack.push_async_callback(app.state.catalogue.aclose)
             yield
 
     app = FastAPI(
@@ -108,6 +113,9 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
 def _use(app: FastAPI, runtime: Runtime) -> None:
     app.state.runtime = runtime
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
+    settings = runtime.settings
+    rules = ReadingRules.of(settings.tag_separators, settings.sort_articles)
+    app.state.catalogue = CurrentCatalogue(runtime.database, rules)
     app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 

@@ -39,6 +39,13 @@ CursorParam = Annotated[
 ]
 LimitParam = Annotated[int, Query(ge=1, le=500, description="Items of a page")]
 LibraryParam = Annotated[str | None, Query(max_length=200, description="Name or id of a library")]
+GenreParam = Annotated[
+    str | None, Query(max_length=1000, description="The whole name of a genre; case and accents do not matter")
+]
+FormatParam = Annotated[
+    str | None, Query(alias="format", max_length=16, description="As `format` in an item, for example `flac`")
+]
+YearParam = Annotated[int | None, Query(ge=-(2**31), le=2**31 - 1, description="Of just this year")]
 TrackId = Annotated[int, Path(ge=1, le=2**63 - 1)]
 JobId = Annotated[str, Path(max_length=200)]
 

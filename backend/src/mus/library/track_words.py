@@ -45,14 +45,15 @@ def derived(fields: Mapping[str, Any], articles: tuple[str, ...]) -> TrackWords:
     """Keys and words of a track with these fields (`SOURCES`; those that are empty may lack)."""
     title, artist, album = fields.get("title"), fields.get("artist"), fields.get("album")
     return TrackWords(
-        title_key=_key(fields.get("title_sort"), title, articles),
-        artist_key=_key(fields.get("artist_sort"), artist, articles),
-        album_key=_key(fields.get("album_sort"), album, articles),
+        title_key=name_key(fields.get("title_sort"), title, articles),
+        artist_key=name_key(fields.get("artist_sort"), artist, articles),
+        album_key=name_key(fields.get("album_sort"), album, articles),
         words=_words(fields),
     )
 
 
-def _key(sort_name: str | None, name: str | None, articles: tuple[str, ...]) -> str:
+def name_key(sort_name: str | None, name: str | None, articles: tuple[str, ...]) -> str:
+    """By what a name is sorted."""
     # A sort name says itself where the article goes: "Beatles, The".
     return (folded(sort_name) if sort_name else sort_key(name, articles))[:_KEY_LENGTH]
 
@@ -67,7 +68,7 @@ def _words(fields: Mapping[str, Any]) -> str:
     more: dict[str, None] = {}
     for text in texts:
         if text:
-            words, joined = _found_by(text)
+            words, joined = found_by(text)
             seen[words] = None
             more.update(joined)
     artists = dict.fromkeys([fields.get("artist"), *(fields.get("artists") or ())])
@@ -78,7 +79,7 @@ def _words(fields: Mapping[str, Any]) -> str:
 
 
 @lru_cache(maxsize=4096)  # artists, albums and genres come again and again
-def _found_by(text: str) -> tuple[str, dict[str, None]]:
+def found_by(text: str) -> tuple[str, dict[str, None]]:
     """Its words, and what people type in place of some of them."""
     return " ".join(words_of(text)), dict.fromkeys(joined_words_of(text))
 

@@ -139,21 +139,31 @@ async def hold_tracks(session: AsyncSession, library_id: int) -> None:
 
     On SQLite whoever writes is alone anyway, and much rests on it: that a place still has the track it had when it
     was compared, that tracks swap their paths unseen. On PostgreSQL two jobs would also wait for each other's rows
-    in a circle. Raises LibraryGoneError for a library that was removed, or is being removed.
+    in a circle. Whoever keeps something made of all tracks sees by `Library.track_changes` that they may have
+    changed. Raises LibraryGoneError for a library that was removed, or is being removed.
     """
-    await hold_tracks_of_removed(session, library_id)
-    found = await session.execute(select(Library.name, Library.removing_since).where(Library.id == library_id))
-    library = found.one_or_none()
+    library = await hold_tracks_of_removed(session, library_id)
     if library is None:
         raise LibraryGoneError(f"There is no library {library_id}")
     if library.removing_since is not None:
         raise LibraryGoneError(f"The library {library.name} is being removed")
 
 
-async def hold_tracks_of_removed(session: AsyncSession, library_id: int) -> None:
-    """As `hold_tracks`, for who removes the library."""
+async def hold_tracks_of_removed(session: AsyncSession, library_id: int) -> Any:
+    """As `hold_tracks`, for who removes the library. Returns its `name` and `removing_since`, None without one."""
     if session.get_bind().dialect.name != "sqlite":
         await session.execute(select(func.pg_advisory_xact_lock(_TRACKS_LOCK, library_id)))
+    held = await session.execute(_HOLD, {"held": library_id})
+    return held.one_or_none()
+
+
+_LIBRARIES = cast("Table", Library.__table__)
+_HOLD = (
+    update(_LIBRARIES)
+    .where(_LIBRARIES.c.id == bindparam("held"))
+    .values(track_changes=_LIBRARIES.c.track_changes + 1)
+    .returning(_LIBRARIES.c.name, _LIBRARIES.c.removing_since)
+)
 
 
 async def store_readings(session: AsyncSession, library_id: int, readings: Sequence[FileReading]) -> Stored:
