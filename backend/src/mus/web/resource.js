@@ -14,7 +14,13 @@ export function refresh(...prefixes) {
   for (const user of users) user(prefixes);
 }
 
-const matches = (key, prefixes) => !prefixes.length || prefixes.some((prefix) => key.startsWith(prefix));
+/** Be told which prefixes are asked for again (none is all); returns what ends it. For lists that fetch themselves. */
+export function whenRefreshed(callback) {
+  users.add(callback);
+  return () => users.delete(callback);
+}
+
+export const matches = (key, prefixes) => !prefixes.length || prefixes.some((prefix) => key.startsWith(prefix));
 
 /**
  * GET `path` with `query`, again whenever they change or `refresh` names it, and each `every` milliseconds.
