@@ -14,6 +14,9 @@ const KEPT_LISTS = 20;
 const SOON_MS = 60;
 /** Most rows of one request of the API. */
 const MOST = 500;
+/** Lists whose answers do not tell how long the whole is, and where that is asked for. */
+const COUNT = "count";
+const COUNTS = { "/tracks": "/tracks/count" };
 
 /** @type {Map<string, WindowedList>} by address; the latest last */
 const kept = new Map();
@@ -42,7 +45,7 @@ class WindowedList {
     const end = Math.max(1, Math.min(last + AHEAD, this.total ?? 1));
     this.#range = [Math.floor(Math.max(0, first - AHEAD) / SIZE), Math.floor((end - 1) / SIZE)];
     for (const [number, control] of this.#asked) {
-      if (this.#inSight(number)) continue;
+      if (number === COUNT || this.#inSight(number)) continue;
       control.abort();
       this.#asked.delete(number);
     }
@@ -93,7 +96,9 @@ class WindowedList {
     this.#fresh.clear();
     for (const control of this.#asked.values()) control.abort();
     this.#asked.clear();
-    if (this.#users.size) this.#fetch();
+    if (!this.#users.size) return;
+    this.#fetch();
+    if (COUNTS[this.path]) this.#count();
   };
 
   #inSight = (number) => number >= this.#range[0] && number <= this.#range[1];
@@ -112,7 +117,7 @@ class WindowedList {
     const control = new AbortController();
     this.#asked.set(number, control);
     try {
-      const { items, total } = await this.#get(number * SIZE, SIZE, control.signal);
+      const { items, total = this.total } = await this.#get(number * SIZE, SIZE, control.signal);
       if (control.signal.aborted) return;
       this.#windows.delete(number);
       this.#windows.set(number, items);
@@ -124,6 +129,21 @@ class WindowedList {
       this.error = error;
     }
     this.#asked.delete(number);
+    for (const redraw of this.#users) redraw();
+  }
+
+  async #count() {
+    const { sort, ...wanted } = this.query;
+    const control = new AbortController();
+    this.#asked.set(COUNT, control);
+    try {
+      const { total } = await get(COUNTS[this.path], wanted, { signal: control.signal });
+      Object.assign(this, { total });
+    } catch (error) {
+      if (control.signal.aborted) return;
+      this.error = error;
+    }
+    this.#asked.delete(COUNT);
     for (const redraw of this.#users) redraw();
   }
 

@@ -22,7 +22,7 @@ export function Albums({ query }) {
   return html`
     ${isHome && html`<${Latest} />`}
     <div class="view-head">
-      <h1>${t("nav.albums")}${list.total !== null && html` <span class="total">${t("library.count", { count: list.total })}</span>`}</h1>
+      <h1>${t("nav.albums")}${list.total !== null && html` <span class="total">${t("library.albumCount", { count: list.total })}</span>`}</h1>
       <${Filters} names=${FILTERS}><${Order} orders=${ORDERS} /><//>
     </div>
     <${Content} list=${list} />
