@@ -71,6 +71,10 @@ class TrackItem(BaseModel):
     has_cover: bool
 
 
+class TrackCount(BaseModel):
+    total: int
+
+
 class TrashItem(BaseModel):
     track: TrackItem
     path: str = Field(description="Where it was, and where it is restored to unless something is there again")

@@ -21,7 +21,7 @@ from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import URL
 
-from mus.library.text import folded, words_of
+from mus.library.text import folded
 from mus.library.track_words import found_by
 from mus.persistence.catalogue_rows import (
     AlbumRow,
@@ -33,6 +33,7 @@ from mus.persistence.catalogue_rows import (
     rows_of_sqlite,
 )
 from mus.persistence.database import Database
+from mus.persistence.search import search_for
 
 T = TypeVar("T")
 
@@ -44,12 +45,12 @@ _ALL = 0
 _TABLES = """
 CREATE TABLE albums (
     number INTEGER PRIMARY KEY, id TEXT, library INTEGER, title TEXT, artist TEXT, artist_id TEXT, year INTEGER,
-    tracks INTEGER, seconds REAL, added INTEGER, cover INTEGER, words TEXT, texts TEXT, genres TEXT, formats TEXT,
+    tracks INTEGER, seconds REAL, added INTEGER, cover INTEGER, words TEXT, genres TEXT, formats TEXT,
     years TEXT, by_title TEXT, by_artist TEXT, by_year TEXT, track_ids TEXT
 );
 CREATE TABLE artists (
     number INTEGER PRIMARY KEY, id TEXT, library INTEGER, name TEXT, key TEXT, albums INTEGER, tracks INTEGER,
-    cover INTEGER, words TEXT, texts TEXT
+    cover INTEGER, words TEXT
 );
 CREATE TABLE artist_albums (artist TEXT, album INTEGER, PRIMARY KEY (artist, album)) WITHOUT ROWID;
 CREATE TABLE counts (library INTEGER, kind TEXT, name, tracks INTEGER);
@@ -306,12 +307,9 @@ def built(url: URL, articles: tuple[str, ...]) -> Catalogue:
 
 
 def _search(query: str | None) -> tuple[list[str], list[Any]]:
-    """As `persistence.search` finds tracks: each word, or the beginning of one; signs alone inside the texts."""
-    typed = (query or "").replace("\0", " ").split()
-    found = [words for word in typed if (words := words_of(word))]
-    if found:
-        return ["instr(words, ?) > 0"] * len(found), [f" {' '.join(words)}" for words in found]
-    return ["instr(texts, ?) > 0"] * len(typed), list(typed)
+    """As tracks are found (`search.hits`)."""
+    found = [f" {' '.join(phrase.words)}" for phrase in search_for(query=query).phrases]
+    return ["instr(words, ?) > 0"] * len(found), list(found)
 
 
 # ------------------------------------------------------------------------------------------------ what is stored
@@ -336,7 +334,7 @@ def _album_values(
         year = None if album.year is None else f"{album.year:010}"
         yield (
             number, id_, album.library_id, title, artist, album.artist_id, album.year, album.tracks,
-            album.seconds, album.added, album.cover, found, f"{title} {artist or ''}",
+            album.seconds, album.added, album.cover, found,
             _marked(sorted(album.genres)), _marked(sorted(album.formats)), _marked(sorted(album.years)), by_title,
             f"{artist_key}{_MARK}{year or _MARK}{_MARK}{title_key}", year and f"{year}{_MARK}{by_title}",
             ",".join(album.ids),
@@ -358,7 +356,7 @@ def _artist_fields(parts: Sequence[ArtistRow], words: Mapping[str, str]) -> tupl
     cover = min((part.cover for part in parts if part.cover is not None), default=None)
     # An album is of one library.
     albums = sum(len(part.albums) for part in parts)
-    return name, key, albums, sum(part.tracks for part in parts), cover, words[name], name
+    return name, key, albums, sum(part.tracks for part in parts), cover, words[name]
 
 
 def _count_values(rows: CatalogueRows) -> Iterator[tuple[Any, ...]]:

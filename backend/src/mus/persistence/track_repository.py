@@ -11,7 +11,8 @@ from sqlalchemy.orm import load_only
 from mus.errors import NotFoundError
 from mus.library.states import TrackState
 from mus.persistence.models import Track
-from mus.persistence.track_list import TrackFilter, conditions_of
+from mus.persistence.track_filter import TrackFilter
+from mus.persistence.track_ids import conditions_of
 
 #: What lists show of a track that are not `track_list`'s.
 LISTED = load_only(

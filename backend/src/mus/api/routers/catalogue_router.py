@@ -50,7 +50,8 @@ from mus.persistence.catalogue import (
     Place,
 )
 from mus.persistence.libraries import library_named, library_names
-from mus.persistence.track_list import SORT_FIELDS, Order, Position, tracks_among
+from mus.persistence.track_filter import SORT_FIELDS, Order, Position
+from mus.persistence.track_list import tracks_among
 
 router = APIRouter(tags=["albums and artists"])
 

@@ -28,7 +28,8 @@ from mus.ledger.job_states import JobState
 from mus.library.paths import escaped
 from mus.library.states import TrackState
 from mus.persistence.libraries import library_named
-from mus.persistence.track_list import SORT_FIELDS, Position, error_page
+from mus.persistence.track_filter import SORT_FIELDS, Position
+from mus.persistence.track_list import error_page
 from mus.persistence.track_repository import paths_in_error, track_named
 
 router = APIRouter(prefix="/errors", tags=["errors"])
