@@ -1,6 +1,7 @@
 // Lists of any length of which only the parts in sight are fetched, wherever one scrolls to. What was fetched is kept:
 // a list that is come back to has its height and its rows at once, and asks for them again behind.
-import { useEffect, useMemo, useReducer, useRef } from "preact/hooks";
+import { useEffect, useMemo, useRef } from "preact/hooks";
+import { signal } from "@preact/signals";
 import { get, queryString } from "./api.js";
 import { matches, whenRefreshed } from "./resource.js";
 
@@ -27,18 +28,25 @@ class WindowedList {
   #asked = new Map();
   #range = [0, 0];
   #timer = null;
-  #users = new Set();
-  /** Rows there are; null before the first answer. */
-  total = null;
-  error = null;
+  #users = 0;
+  #known = signal({ total: null, error: null });
 
   constructor(path, query) {
     this.path = path;
     this.query = query;
   }
 
+  /** Rows there are; null before the first answer. Who draws these is drawn again when there is more to show. */
+  get total() {
+    return this.#known.value.total;
+  }
+
+  get error() {
+    return this.#known.value.error;
+  }
+
   /** The row at `index`; null while it is fetched. */
-  at = (index) => this.#windows.get(Math.floor(index / SIZE))?.[index % SIZE] ?? null;
+  at = (index) => this.#known.value && (this.#windows.get(Math.floor(index / SIZE))?.[index % SIZE] ?? null);
 
   /** Rows from `first` to before `last` are in sight: fetch what lacks, and no longer what is out of sight. */
   show = (first, last) => {
@@ -77,13 +85,12 @@ class WindowedList {
     return shuffled([...new Map(parts.flatMap(({ items }) => items).map((item) => [item.id, item])).values()]);
   }
 
-  /** Be in use, with `redraw` called when there is more to show; returns what ends it. */
-  use = (redraw) => {
-    this.#users.add(redraw);
+  /** Be in use; returns what ends it. */
+  use = () => {
+    this.#users++;
     this.again();
     return () => {
-      this.#users.delete(redraw);
-      if (this.#users.size) return;
+      if (--this.#users) return;
       clearTimeout(this.#timer);
       this.#timer = null;
       for (const control of this.#asked.values()) control.abort();
@@ -96,7 +103,7 @@ class WindowedList {
     this.#fresh.clear();
     for (const control of this.#asked.values()) control.abort();
     this.#asked.clear();
-    if (!this.#users.size) return;
+    if (!this.#users) return;
     this.#fetch();
     if (COUNTS[this.path]) this.#count();
   };
@@ -113,38 +120,36 @@ class WindowedList {
     }
   };
 
-  async #fetchOne(number) {
-    const control = new AbortController();
-    this.#asked.set(number, control);
-    try {
-      const { items, total = this.total } = await this.#get(number * SIZE, SIZE, control.signal);
-      if (control.signal.aborted) return;
+  #fetchOne = (number) =>
+    this.#ask(number, async (signal) => {
+      const { items, total = this.total } = await this.#get(number * SIZE, SIZE, signal);
+      if (signal.aborted) return {};
       this.#windows.delete(number);
       this.#windows.set(number, items);
       this.#fresh.add(number);
       this.#forget();
-      Object.assign(this, { total, error: null });
-    } catch (error) {
-      if (control.signal.aborted) return;
-      this.error = error;
-    }
-    this.#asked.delete(number);
-    for (const redraw of this.#users) redraw();
-  }
+      return { total };
+    });
 
-  async #count() {
+  #count = () => {
     const { sort, ...wanted } = this.query;
+    return this.#ask(COUNT, (signal) => get(COUNTS[this.path], wanted, { signal }));
+  };
+
+  /** Ask for one thing, and tell who draws the list what is known by then. */
+  async #ask(what, ask) {
     const control = new AbortController();
-    this.#asked.set(COUNT, control);
+    this.#asked.set(what, control);
+    let known;
     try {
-      const { total } = await get(COUNTS[this.path], wanted, { signal: control.signal });
-      Object.assign(this, { total });
+      const { total } = await ask(control.signal);
+      known = { total, error: null };
     } catch (error) {
-      if (control.signal.aborted) return;
-      this.error = error;
+      known = { total: this.total, error };
     }
-    this.#asked.delete(COUNT);
-    for (const redraw of this.#users) redraw();
+    if (control.signal.aborted) return;
+    this.#asked.delete(what);
+    this.#known.value = known;
   }
 
   #forget() {
@@ -177,9 +182,8 @@ function listOf(path, query) {
  */
 export function useWindows(path, query) {
   const list = useMemo(() => listOf(path, query), [path + queryString(query)]);
-  const [, redraw] = useReducer((count) => count + 1, 0);
   const shown = useRef(list);
-  useEffect(() => list.use(redraw), [list]);
+  useEffect(list.use, [list]);
   if (list.total !== null || list.error || shown.current.path !== list.path) shown.current = list;
   return { list: shown.current, loading: shown.current !== list || (list.total === null && !list.error) };
 }

@@ -21,6 +21,8 @@ const COLUMNS = { title: "title", artist: "artist", album: "album", year: "year"
 const LATEST_FIRST = new Set(["year", "duration", "added_at"]);
 /** Pixels; style/library.css has the same. */
 const [ROW, PHONE_ROW, HEAD] = [44, 60, 38];
+/** Rows that are kept as they were drawn. */
+const DRAWN = 500;
 /** Most tracks that one row plays on to. */
 const PLAYED = 1_000;
 
@@ -41,9 +43,17 @@ export function TrackTable({ list, sort, selection, label }) {
   const active = selection.active.value;
   const playing = current.value?.id;
   const range = useRef([0, 0]);
+  /** Say which row the keys are at, while it exists. */
+  const point = () => {
+    const row = rowAt(selection.active.value);
+    if (row) grid.current.setAttribute("aria-activedescendant", row.id);
+    else grid.current.removeAttribute("aria-activedescendant");
+  };
+  useEffect(point);
   const show = (first, last) => {
     range.current = [first, last];
     list.show(first, last);
+    point();
   };
   const showing = useRef(show);
   showing.current = show;
@@ -51,12 +61,11 @@ export function TrackTable({ list, sort, selection, label }) {
   useEffect(() => list.show(...range.current), [list]);
 
   // A row that is as it was is not drawn again: scrolling moves hundreds of them.
-  const before = drawn.current;
-  drawn.current = new Map();
+  if (drawn.current.size > DRAWN) drawn.current.clear();
   const render = (index) => {
     const track = list.at(index);
     const looks = [track, list, selection.has(track), index === active, track !== null && track.id === playing];
-    const known = before.get(index);
+    const known = drawn.current.get(index);
     const same = known && looks.every((look, i) => look === known.looks[i]);
     const entry = same ? known : { looks, row: html`<${Row} key=${index} index=${index} track=${track} chosen=${looks[2]} active=${looks[3]} playing=${looks[4]} />` };
     drawn.current.set(index, entry);
@@ -118,10 +127,9 @@ export function TrackTable({ list, sort, selection, label }) {
     const rows = grid.current.querySelector(".virtual");
     return Math.ceil((grid.current.closest(".main").getBoundingClientRect().top - rows.getBoundingClientRect().top) / rowHeight);
   };
-  const isDrawn = active >= range.current[0] && active < range.current[1];
   return html`
     <div class="track-table" role="grid" tabindex="0" ref=${grid} aria-label=${label} aria-multiselectable="true" aria-rowcount=${list.total + 1}
-      aria-colcount=${Object.keys(COLUMNS).length + 2} aria-activedescendant=${isDrawn ? rowId(active) : undefined}
+      aria-colcount=${Object.keys(COLUMNS).length + 2}
       onKeyDown=${onKeyDown} onClick=${onClick} onDblClick=${onDblClick} onFocus=${onFocus}>
       <${Head} sort=${sort} selection=${selection} list=${list} />
       <${VirtualList} count=${list.total} rowHeight=${rowHeight} render=${render} onRange=${onRange} role="rowgroup" />
