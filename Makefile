@@ -11,7 +11,7 @@ PORT ?=
 # uv from the PATH, else from PyPI in an environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
-.PHONY: setup browser run production test check ci format bench bench-check chaos back-lock clean
+.PHONY: setup browser run production test check ci format bench bench-check chaos screenshots back-lock clean
 
 setup: $(VENV)/.ready
 
@@ -73,6 +73,10 @@ chaos: setup
 
 back-lock:
 	$(UV) lock --upgrade
+
+# Pictures of the page for the README, of music made up for them.
+screenshots: setup browser
+	cd backend/tests && ../../$(BIN)/python -m web.screenshots ../../docs/screenshots
 
 clean:
 	rm -rf $(VENV) $(VENV)-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis

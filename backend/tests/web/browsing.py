@@ -26,8 +26,8 @@ _ARGUMENTS = [
 ]
 PHONE = {"width": 390, "height": 800}
 WIDE = {"width": 1280, "height": 800}
-#: The browser reports each answer with an error status as an error of its own.
-_ANSWERS = re.compile(r"Failed to load resource")
+#: The browser reports each answer with an error status, and a connection that broke, as an error of its own.
+_ANSWERS = re.compile(r"Failed to load resource|net::ERR_")
 
 
 def chromium() -> str | None:

@@ -1,4 +1,4 @@
-"""A browser for each process of tests, and for each test a page that must not complain."""
+"""A browser for each module, and for each test a page that must not complain."""
 
 from __future__ import annotations
 
@@ -16,7 +16,8 @@ from web.browsing import CHROMIUM_VARIABLE, WIDE, Faults, chromium, started_brow
 expect.set_options(timeout=15_000)
 
 
-@pytest.fixture(scope="session")
+# Its driver's event loop runs in this thread while it lives: no test with a loop of its own may come between.
+@pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:
     if chromium() is None:
         pytest.skip(f"no Chromium: `apt install chromium` as root, or name one in {CHROMIUM_VARIABLE}")

@@ -28,9 +28,10 @@ export function duration(seconds) {
   return h ? `${h}:${two(m)}:${two(s)}` : `${m}:${two(s)}`;
 }
 
-/** A length of waiting or working: 0.4 s, 12 s, 3 min, 2.5 h. */
+/** A length of waiting or working: 40 ms, 1.4 s, 12 s, 3 min, 2.5 h. */
 export function span(seconds) {
   if (seconds === null || seconds === undefined) return "";
+  if (seconds < 1) return `${Math.round(seconds * 1000)} ms`;
   if (seconds < 10) return `${Math.round(seconds * 10) / 10} s`;
   if (seconds < 100) return `${Math.round(seconds)} s`;
   if (seconds < 5_400) return `${Math.round(seconds / 60)} min`;

@@ -17,7 +17,10 @@ const JOB_EVENTS = ["progress", "completed", "error", "cancelled"];
 /** @type {Map<string, Set<Function>>} */
 const listeners = new Map();
 
-/** Call back with each event of a type; returns what ends it. */
+/**
+ * Call back with each event of a type; returns what ends it. Besides those of the stream: "begun" (a job is new, or
+ * in another state) and "ended" (a job's last message, whichever).
+ */
 export function on(type, callback) {
   if (!listeners.has(type)) listeners.set(type, new Set());
   listeners.get(type).add(callback);
@@ -42,7 +45,10 @@ export function connect() {
   };
   source.addEventListener("snapshot", replaceAll);
   source.addEventListener("reset", replaceAll);
-  for (const type of JOB_EVENTS) source.addEventListener(type, (event) => take(type, JSON.parse(event.data)));
+  for (const type of JOB_EVENTS) {
+    // A job's "error" has the name of the browser's own for a connection that broke: that one brings nothing.
+    source.addEventListener(type, (event) => event.data !== undefined && take(type, JSON.parse(event.data)));
+  }
   for (const type of LIBRARY_EVENTS) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
 }
 
@@ -71,6 +77,7 @@ function take(type, job) {
   jobs.value = next;
   tell(type, job);
   if (type !== "progress") tell("ended", job);
+  else if (known?.state !== job.state) tell("begun", job);
 }
 
 /** Whether a message was long under way: a job is never turned back by one. */
@@ -85,21 +92,28 @@ function tell(type, data) {
   for (const callback of listeners.get(type) ?? []) callback(data);
 }
 
-/** Lists follow what becomes of tracks, at most once a second: a scan tells of thousands. */
+/** Lists follow what happens, at most once a second: a scan tells of thousands. */
 const SOON_MS = 1_000;
 const waiting = new Set();
 let soon = null;
-const PREFIXES = {
-  track_added: ["/tracks", "/albums", "/artists", "/facets"],
-  track_updated: ["/tracks", "/albums", "/artists", "/facets", "/errors"],
-  track_deleted: ["/tracks", "/albums", "/artists", "/facets", "/trash", "/errors"],
+const MUSIC = ["/tracks", "/albums", "/artists", "/facets"];
+const FOLLOWERS = {
+  track_added: MUSIC,
+  track_updated: [...MUSIC, "/errors"],
+  track_deleted: [...MUSIC, "/trash", "/errors"],
+  ended: ["/jobs", "/queues", "/failures", "/scans", "/trash"],
 };
-for (const type of LIBRARY_EVENTS)
-  on(type, () => {
-    for (const prefix of PREFIXES[type] ?? ["/libraries"]) waiting.add(prefix);
-    soon ??= setTimeout(() => {
-      soon = null;
-      refresh(...waiting);
-      waiting.clear();
-    }, SOON_MS);
-  });
+
+function refreshSoon(prefixes) {
+  for (const prefix of prefixes) waiting.add(prefix);
+  soon ??= setTimeout(() => {
+    soon = null;
+    const named = [...waiting];
+    waiting.clear();
+    refresh(...named);
+  }, SOON_MS);
+}
+
+for (const type of LIBRARY_EVENTS) on(type, () => refreshSoon(FOLLOWERS[type] ?? ["/libraries"]));
+on("ended", () => refreshSoon(FOLLOWERS.ended));
+on("begun", () => refreshSoon(["/jobs", "/queues"]));

@@ -14,13 +14,14 @@ export function refresh(...prefixes) {
   for (const user of users) user(prefixes);
 }
 
-/** Be told which prefixes are asked for again (none is all); returns what ends it. For lists that fetch themselves. */
-export function whenRefreshed(callback) {
-  users.add(callback);
-  return () => users.delete(callback);
+/** Call back when `refresh` names this address; returns what ends it. */
+export function whileInUse(key, callback) {
+  const user = (prefixes) => matches(key, prefixes) && callback();
+  users.add(user);
+  return () => users.delete(user);
 }
 
-export const matches = (key, prefixes) => !prefixes.length || prefixes.some((prefix) => key.startsWith(prefix));
+const matches = (key, prefixes) => !prefixes.length || prefixes.some((prefix) => key.startsWith(prefix));
 
 /**
  * GET `path` with `query`, again whenever they change or `refresh` names it, and each `every` milliseconds.
@@ -52,12 +53,11 @@ export function useResource(path, query, { every } = {}) {
       }
       if (!control.signal.aborted) redraw();
     };
-    const user = (prefixes) => matches(key, prefixes) && load();
-    users.add(user);
+    const forget = whileInUse(key, load);
     load();
     const timer = every && setInterval(() => document.hidden || load(), every);
     return () => {
-      users.delete(user);
+      forget();
       clearInterval(timer);
       control.abort();
     };

@@ -3,7 +3,7 @@
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { get, queryString } from "./api.js";
-import { matches, whenRefreshed } from "./resource.js";
+import { whileInUse } from "./resource.js";
 
 /** Rows of one request. */
 const SIZE = 100;
@@ -88,8 +88,10 @@ class WindowedList {
   /** Be in use; returns what ends it. */
   use = () => {
     this.#users++;
+    const forget = whileInUse(this.path, this.again);
     this.again();
     return () => {
+      forget();
       if (--this.#users) return;
       clearTimeout(this.#timer);
       this.#timer = null;
@@ -161,10 +163,6 @@ class WindowedList {
     }
   }
 }
-
-whenRefreshed((prefixes) => {
-  for (const list of kept.values()) if (matches(list.path, prefixes)) list.again();
-});
 
 function listOf(path, query) {
   const key = path + queryString(query);
