@@ -26,6 +26,7 @@ class WindowedList {
   #windows = new Map();
   #fresh = new Set();
   #asked = new Map();
+  #stale = new Set();
   #range = [0, 0];
   #timer = null;
   #users = 0;
@@ -56,6 +57,7 @@ class WindowedList {
       if (number === COUNT || this.#inSight(number)) continue;
       control.abort();
       this.#asked.delete(number);
+      this.#stale.delete(number);
     }
     this.#timer ??= setTimeout(this.#fetch, SOON_MS);
   };
@@ -100,14 +102,11 @@ class WindowedList {
     };
   };
 
-  /** What is known may be old: ask for what is in sight. */
+  /** What is known may be old: ask for what is in sight. What is being answered just now is asked once more then. */
   again = () => {
     this.#fresh.clear();
-    for (const control of this.#asked.values()) control.abort();
-    this.#asked.clear();
-    if (!this.#users) return;
-    this.#fetch();
-    if (COUNTS[this.path]) this.#count();
+    this.#stale = new Set(this.#asked.keys());
+    if (this.#users) this.#fetch();
   };
 
   #inSight = (number) => number >= this.#range[0] && number <= this.#range[1];
@@ -120,6 +119,7 @@ class WindowedList {
     for (let number = this.#range[0]; number <= this.#range[1]; number++) {
       if (!this.#fresh.has(number) && !this.#asked.has(number)) this.#fetchOne(number);
     }
+    if (COUNTS[this.path] && !this.#fresh.has(COUNT) && !this.#asked.has(COUNT)) this.#count();
   };
 
   #fetchOne = (number) =>
@@ -128,7 +128,6 @@ class WindowedList {
       if (signal.aborted) return {};
       this.#windows.delete(number);
       this.#windows.set(number, items);
-      this.#fresh.add(number);
       this.#forget();
       return { total };
     });
@@ -152,6 +151,8 @@ class WindowedList {
     if (control.signal.aborted) return;
     this.#asked.delete(what);
     this.#known.value = known;
+    if (this.#stale.delete(what)) this.#fetch();
+    else if (!known.error) this.#fresh.add(what);
   }
 
   #forget() {
