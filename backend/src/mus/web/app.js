@@ -131,10 +131,13 @@ function Main() {
   useEffect(() => {
     const last = before.current;
     before.current = { place, path, entry };
+    if (last.entry === entry && last.path === path) return undefined; // at the page's beginning
     // What opens and closes in front of a view leaves it where it was.
     if (last.place === place && last.path !== path) return onScroll();
-    if (last.place !== place) main.current.focus({ preventScroll: true });
+    // Who types a search goes on typing, whatever view the first letter opened.
+    if (last.place !== place && !document.activeElement.closest(".search")) main.current.focus({ preventScroll: true });
     main.current.scrollTop = places.current.get(entry) ?? 0;
+    return undefined;
   }, [path, entry]);
   return html`
     <main class="main" id="main" tabindex="-1" ref=${main} onScroll=${onScroll}>

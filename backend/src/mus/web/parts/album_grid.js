@@ -1,8 +1,9 @@
 // Albums as a grid of covers, of any number. Arrow keys go from cover to cover.
-import { useCallback, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useCallback, useRef } from "preact/hooks";
 import { html } from "../html.js";
 import { AlbumCard } from "./album_card.js";
 import { VirtualList } from "./virtual_list.js";
+import { useWidth } from "./width.js";
 
 const GAP = 20;
 /** What the narrowest cover may have, on a phone and elsewhere, in pixels. */
@@ -13,14 +14,7 @@ const TEXT = 52;
 /** `list` is one of useWindows, of albums. */
 export function AlbumGrid({ list, label }) {
   const place = useRef(null);
-  const [width, setWidth] = useState(0);
-  useLayoutEffect(() => {
-    const measure = () => setWidth(place.current.clientWidth);
-    const watched = new ResizeObserver(measure);
-    watched.observe(place.current);
-    measure();
-    return () => watched.disconnect();
-  }, []);
+  const width = useWidth(place);
   const gap = width < 500 ? GAP / 2 + 4 : GAP;
   const columns = Math.max(2, Math.floor((width + gap) / ((width < 500 ? NARROW : WIDE) + gap)));
   const cover = (width - gap * (columns - 1)) / columns;

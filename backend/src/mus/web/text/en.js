@@ -150,7 +150,7 @@ export default {
     folderOffline: "This folder cannot be reached",
     whereSet: "The folder is what mus was started with: mus up --music, or MUS_MUSIC_DIR. More can be added under Libraries.",
     scanNow: "Scan now",
-    scanning: { one: "Scanning: {count} file so far", other: "Scanning: {count} files so far" },
+    scanning: "Scanning: {count} files found, {done} read",
     searchTitle: "What would you like to hear?",
     searchText: "Type a part of a title, an album, an artist, a genre or a composer. The beginnings of words are enough.",
     resultsFor: "Results for “{q}”",

@@ -32,7 +32,7 @@ export function Album({ id }) {
           <p class="kind">${t("library.album")}</p>
           <h1>${album.title}</h1>
           <p class="by"><${ArtistLink} id=${album.artist_id} name=${album.album_artist} /></p>
-          <p class="muted facts">${factsOf(album).map((fact) => html`<span key=${fact}>${fact}</span>`)}</p>
+          <p class="muted album-facts">${factsOf(album).map((fact) => html`<span key=${fact}>${fact}</span>`)}</p>
           <div class="actions">
             <button type="button" class="button" onClick=${() => playFrom(tracks)}><${Icon} name="play" /> ${t("library.play")}</button>
             <button type="button" class="button plain" onClick=${() => playFrom(shuffled(tracks))}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>
@@ -41,7 +41,7 @@ export function Album({ id }) {
         </div>
       </header>
       <${Discs} album=${album} />
-      ${album.next_cursor && html`<p class="rest"><${Link} class="button plain" href=${`/tracks${queryString({ album: album.title, sort: "path" })}`}>${t("library.allTracks", { count: album.tracks })}<//></p>`}
+      ${album.next_cursor && html`<p class="list-rest"><${Link} class="button plain" href=${`/tracks${queryString({ album: album.title, sort: "path" })}`}>${t("library.allTracks", { count: album.tracks })}<//></p>`}
     </article>
   `;
 }

@@ -31,11 +31,11 @@ export function Artist({ id }) {
   return html`
     <article>
       <header class="hero artist">
-        <${Cover} track=${artist.cover_track_id} name=${artist.name} size=${1000} lazy=${false} />
+        <${Cover} track=${artist.cover_track_id} name=${artist.name} icon="artists" size=${1000} lazy=${false} />
         <div>
           <p class="kind">${t("library.artist")}</p>
           <h1>${artist.name}</h1>
-          <p class="muted facts">
+          <p class="muted album-facts">
             <span>${t("library.albumCount", { count: artist.albums })}</span>
             <${Link} href=${`/tracks${queryString({ artist: artist.name, sort: "album" })}`}>${t("library.count", { count: artist.tracks })}<//>
           </p>

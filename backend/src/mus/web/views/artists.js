@@ -1,5 +1,5 @@
 // Everybody who made the music, as a grid of round pictures.
-import { useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useRef } from "preact/hooks";
 import { html } from "../html.js";
 import { t } from "../text.js";
 import { Link, at } from "../router.js";
@@ -8,6 +8,7 @@ import { Cover } from "../parts/cover.js";
 import { Empty, Fault } from "../parts/empty.js";
 import { Filters, Order, clearFilters, filtersOf } from "../parts/filters.js";
 import { VirtualList } from "../parts/virtual_list.js";
+import { useWidth } from "../parts/width.js";
 import { FirstRun } from "./first_run.js";
 import { Waiting } from "./albums.js";
 
@@ -41,16 +42,10 @@ export function Artists({ query }) {
 
 function ArtistGrid({ list }) {
   const place = useRef(null);
-  const [columns, setColumns] = useState(0);
-  useLayoutEffect(() => {
-    const measure = () => setColumns(Math.max(1, Math.floor(place.current.clientWidth / WIDTH)));
-    const watched = new ResizeObserver(measure);
-    watched.observe(place.current);
-    measure();
-    return () => watched.disconnect();
-  }, []);
+  const width = useWidth(place);
+  const columns = Math.max(1, Math.floor(width / WIDTH));
   return html`<div class="artist-grid" ref=${place} style=${{ "--columns": columns }}>
-    ${columns > 0 && html`<${VirtualList} count=${list.total} rowHeight=${ROW} columns=${columns} onRange=${list.show}
+    ${width > 0 && html`<${VirtualList} count=${list.total} rowHeight=${ROW} columns=${columns} onRange=${list.show}
       role="list" aria-label=${t("nav.artists")} render=${(index) => html`<div class="artist-cell" role="listitem" key=${index}
         aria-posinset=${index + 1} aria-setsize=${list.total}><${ArtistCard} artist=${list.at(index)} /></div>`} />`}
   </div>`;
@@ -60,7 +55,7 @@ function ArtistGrid({ list }) {
 export function ArtistCard({ artist }) {
   if (!artist) return html`<div class="artist-card waiting"><div class="cover"></div><i></i></div>`;
   return html`<${Link} class="artist-card" href=${at("artists", artist.id)}>
-    <${Cover} track=${artist.cover_track_id} name=${artist.name} />
+    <${Cover} track=${artist.cover_track_id} name=${artist.name} icon="artists" />
     <span class="names"><span class="title ellipsis">${artist.name}</span>
     <span class="muted ellipsis">${t("library.albumCount", { count: artist.albums })} · ${t("library.count", { count: artist.tracks })}</span></span>
   <//>`;

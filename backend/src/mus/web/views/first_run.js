@@ -52,7 +52,7 @@ function Folder({ library }) {
 /** How far a scan is, while one runs. */
 function ScanState() {
   const job = running.value.find(({ task }) => task === SCAN);
-  const text = job ? t("library.scanning", { count: job.details.units_done ?? 0 }) : "";
+  const text = job ? t("library.scanning", { count: job.details.units_total ?? 0, done: job.details.units_done ?? 0 }) : "";
   return html`<div class="scan-state" role="status">
     ${job && html`<p>${text}</p><${Progress} value=${job.progress > 0 ? job.progress : null} label=${text} />`}
   </div>`;

@@ -18,7 +18,7 @@ export function Recent() {
   return html`
     <h1>${t("nav.recent")}</h1>
     ${data ? html`<${Days} albums=${data.items} />` : error ? html`<${Fault} error=${error} />` : html`<${Waiting} />`}
-    ${data?.next_cursor && html`<p class="rest"><${Link} class="button plain" href="/albums?sort=-added_at">${t("library.allAlbums")}<//></p>`}
+    ${data?.next_cursor && html`<p class="list-rest"><${Link} class="button plain" href="/albums?sort=-added_at">${t("library.allAlbums")}<//></p>`}
   `;
 }
 
@@ -29,9 +29,9 @@ function Days({ albums }) {
     days.set(day, [...(days.get(day) ?? []), album]);
   }
   return [...days].map(([day, found]) => html`
-    <section key=${day} class="day">
+    <section key=${day} class="added-day">
       <h2>${nameOf(day)} <span class="total">${t("library.albumCount", { count: found.length })}</span></h2>
-      <div class="covers" role="list">${found.map((album) => html`<${AlbumCard} key=${album.id} album=${album} />`)}</div>
+      <div class="album-covers" role="list">${found.map((album) => html`<${AlbumCard} key=${album.id} album=${album} />`)}</div>
     </section>`);
 }
 

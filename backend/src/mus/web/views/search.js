@@ -35,12 +35,12 @@ export function Search({ query }) {
           ? waiting
             ? html`<${Skeleton} />`
             : html`<${Nothing} q=${q} />`
-          : html`<div class=${waiting ? "results stale" : "results"} aria-busy=${waiting}>
+          : html`<div class=${waiting ? "is-stale" : ""} aria-busy=${waiting}>
               <${Part} name="artists" q=${q} data=${artists.data}>
                 <ul class="artist-row">${artists.data?.items.map((artist) => html`<li key=${artist.id}><${ArtistCard} artist=${artist} /></li>`)}</ul>
               <//>
               <${Part} name="albums" q=${q} data=${albums.data}>
-                <div class="covers" role="list">${albums.data?.items.map((album) => html`<${AlbumCard} key=${album.id} album=${album} />`)}</div>
+                <div class="album-covers" role="list">${albums.data?.items.map((album) => html`<${AlbumCard} key=${album.id} album=${album} />`)}</div>
               <//>
               <${Part} name="tracks" q=${q} data=${tracks.data}>
                 <${TrackList} tracks=${tracks.data?.items ?? []} label=${t("nav.tracks")} />

@@ -110,7 +110,7 @@ export function TrackTable({ list, sort, selection, label }) {
     const index = indexOf(event);
     if (Number.isNaN(index)) return;
     if (event.shiftKey) selection.range(list, index).catch(sayFault);
-    else if (event.ctrlKey || event.metaKey || event.target.closest(".check")) selection.toggle(list, index);
+    else if (event.ctrlKey || event.metaKey || event.target.closest(".pick")) selection.toggle(list, index);
     else if (!matchMedia("(hover: none)").matches) selection.only(list, index);
     // A finger has no second button and no double click: it plays, or goes on choosing.
     else if (selection.tracks.value.size) selection.toggle(list, index);
@@ -118,7 +118,7 @@ export function TrackTable({ list, sort, selection, label }) {
   };
   const onDblClick = (event) => {
     const index = indexOf(event);
-    if (!Number.isNaN(index) && !event.target.closest(".check")) playList(list, index).catch(sayFault);
+    if (!Number.isNaN(index) && !event.target.closest(".pick")) playList(list, index).catch(sayFault);
   };
   const onFocus = (event) => {
     if (event.target === grid.current && active < 0) selection.active.value = Math.max(0, firstInSight());
@@ -142,8 +142,8 @@ const rowId = (index) => `row-${index}`;
 function Head({ sort, selection, list }) {
   const size = selection.tracks.value.size;
   const all = size > 0 && size >= Math.min(list.total, PLAYED);
-  return html`<div class="head" role="rowgroup"><div class="row" role="row" aria-rowindex="1">
-    <span role="columnheader" class="check"><${IconButton} icon="check" size=${16} label=${t(all ? "library.chooseNone" : "library.chooseAll")}
+  return html`<div class="head" role="rowgroup"><div class="track-row" role="row" aria-rowindex="1">
+    <span role="columnheader" class="pick"><${IconButton} icon="check" size=${16} label=${t(all ? "library.chooseNone" : "library.chooseAll")}
       aria-pressed=${all} onClick=${all ? selection.clear : () => selection.all(list).catch(sayFault)} /></span>
     ${Object.entries(COLUMNS).map(([name, field]) => html`<${Header} key=${name} name=${name} field=${field} sort=${sort} />`)}
     <span role="columnheader" class="dots"><span class="visually-hidden">${t("library.actions")}</span></span>
@@ -163,11 +163,11 @@ function Header({ name, field, sort }) {
 
 function Row({ index, track, chosen, active, playing }) {
   const attributes = { id: rowId(index), role: "row", "aria-rowindex": index + 2, "data-index": index };
-  if (!track) return html`<div class=${active ? "row waiting active" : "row waiting"} ...${attributes} aria-busy="true"><span role="gridcell"></span><i role="gridcell"></i><i role="gridcell"></i><i role="gridcell"></i></div>`;
+  if (!track) return html`<div class=${active ? "track-row waiting active" : "track-row waiting"} ...${attributes} aria-busy="true"><span role="gridcell"></span><i role="gridcell"></i><i role="gridcell"></i><i role="gridcell"></i></div>`;
   const tabindex = active ? 0 : -1;
-  const name = `row ${chosen ? "chosen" : ""} ${active ? "active" : ""} ${playing ? "current" : ""} ${track.status === "MISSING" ? "gone" : ""}`;
-  return html`<div class=${name} ...${attributes} aria-selected=${chosen}>
-    <span role="gridcell" class="check"><i><${Icon} name=${playing && !chosen ? "volume" : "check"} size=${14} /></i></span>
+  const name = `track-row ${chosen ? "chosen" : ""} ${active ? "active" : ""} ${playing ? "current" : ""} ${track.status === "MISSING" ? "gone" : ""}`;
+  return html`<div class=${name} ...${attributes} aria-selected=${chosen} aria-current=${playing ? "true" : undefined}>
+    <span role="gridcell" class="pick"><i><${Icon} name=${playing && !chosen ? "volume" : "check"} size=${14} /></i></span>
     <span role="gridcell" class="title"><span class="ellipsis" title=${track.title}>${track.title}</span><${TrackState} track=${track} />
       <span class="sub muted ellipsis">${[track.artist, track.album].filter(Boolean).join(" · ")}</span></span>
     <span role="gridcell" class="artist"><${ArtistLink} id=${track.artist_id} name=${track.artist} tabindex=${tabindex} /></span>

@@ -39,7 +39,7 @@ export function Tracks({ id, query }) {
           ? html`<${Empty} icon="search" title=${t("library.noTracks")} text=${t("library.noneFits")}>
               <button type="button" class="button" onClick=${() => clearFilters(FILTERS)}>${t("library.clear")}</button>
             <//>`
-          : html`<div class=${loading ? "stale" : ""}><${TrackTable} list=${list} sort=${sort} selection=${selection} label=${t("nav.tracks")} /></div>`}
+          : html`<div class=${loading ? "is-stale" : ""}><${TrackTable} list=${list} sort=${sort} selection=${selection} label=${t("nav.tracks")} /></div>`}
     <${SelectionBar} selection=${selection} />
     ${id && html`<${TrackDetails} key=${id} id=${id} />`}
   `;
