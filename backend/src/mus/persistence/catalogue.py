@@ -13,6 +13,7 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -27,10 +28,11 @@ from mus.persistence.catalogue_rows import (
     AlbumRow,
     ArtistRow,
     CatalogueRows,
-    Spelling,
+    Spellings,
     Version,
     rows_of_server,
     rows_of_sqlite,
+    spelt,
 )
 from mus.persistence.database import Database
 from mus.persistence.search import search_for
@@ -155,7 +157,7 @@ class Catalogue:
         self._tables = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._tables.executescript(_TABLES)
         self._tables.execute("BEGIN")
-        words = {spelt: _words(spelt) for spelt in {artist.name[1] for artist in rows.artists.values()}}
+        words = {name: _words(name) for artist in rows.artists.values() for name, _ in artist.name}
         # By their ids, which are in no order that lists have: SQLite keeps the first of an order so far while it
         # goes through the rows, and in the reverse order would exchange them with each one, 10 ms in place of 1.
         numbers = {id_: number for number, id_ in enumerate(sorted(rows.albums), 1)}
@@ -169,6 +171,7 @@ class Catalogue:
         _insert(self._tables, "counts", _count_values(rows))
         self._tables.execute("COMMIT")
         self._tables.executescript(_INDEXES)
+        weakref.finalize(self, self._tables.close)
 
     def albums(
         self,
@@ -327,9 +330,9 @@ def _album_values(
 ) -> Iterator[tuple[Any, ...]]:
     for id_, number in numbers.items():
         album = albums[id_]
-        _, title, title_key = album.title
-        _, artist, artist_key = album.artist or (0, None, "")
-        found = _words(title) + ("" if artist is None else words.get(artist) or _words(artist))
+        title, title_key = spelt(album.title)
+        artist, artist_key = spelt(album.artist) if album.artist else (None, "")
+        found = _words(title) + ("" if artist is None else words[artist])
         by_title = f"{title_key}{_MARK}{artist_key}"
         year = None if album.year is None else f"{album.year:010}"
         yield (
@@ -352,7 +355,7 @@ def _artist_values(rows: CatalogueRows, words: Mapping[str, str]) -> Iterator[tu
 
 
 def _artist_fields(parts: Sequence[ArtistRow], words: Mapping[str, str]) -> tuple[Any, ...]:
-    _, name, key = min(part.name for part in parts)
+    name, key = spelt(*(part.name for part in parts))
     cover = min((part.cover for part in parts if part.cover is not None), default=None)
     # An album is of one library.
     albums = sum(len(part.albums) for part in parts)
@@ -361,11 +364,14 @@ def _artist_fields(parts: Sequence[ArtistRow], words: Mapping[str, str]) -> tupl
 
 def _count_values(rows: CatalogueRows) -> Iterator[tuple[Any, ...]]:
     counted: dict[tuple[int, str, Any], int] = defaultdict(int)
-    spelt: dict[str, Spelling] = {}
-    for (_, key), (spelling, _) in rows.genres.items():
-        spelt[key] = min(spelt.get(key, spelling), spelling)
+    genres: dict[str, list[Spellings]] = defaultdict(list)
+    for (_, key), spellings in rows.genres.items():
+        genres[key].append(spellings)
     found: list[tuple[str, int, Any, int]] = [
-        *(("genre", library, spelt[key][1], tracks) for (library, key), (_, tracks) in rows.genres.items()),
+        *(
+            ("genre", library, spelt(*genres[key])[0], sum(spellings.values()))
+            for (library, key), spellings in rows.genres.items()
+        ),
         *(("format", library, name, tracks) for (library, name), tracks in rows.formats.items()),
         *(("year", library, year, tracks) for (library, year), tracks in rows.years.items()),
         *(("status", library, status, tracks) for (library, status), tracks in rows.statuses.items()),

@@ -136,7 +136,7 @@ async def get_album(
     cursor: CursorParam = None,
     limit: LimitParam = 500,
 ) -> Response:
-    found = catalogue.album(album_id)
+    found = await asyncio.to_thread(catalogue.album, album_id)
     if found is None:
         raise NotFoundError(f"There is no album {album_id}")
     album, track_ids = found
@@ -200,7 +200,7 @@ async def get_artist(
     cursor: CursorParam = None,
     limit: LimitParam = 100,
 ) -> Response:
-    artist = catalogue.artist(artist_id)
+    artist = await asyncio.to_thread(catalogue.artist, artist_id)
     if artist is None:
         raise NotFoundError(f"There is no artist {artist_id}")
     async with runtime.database.reading() as session:
