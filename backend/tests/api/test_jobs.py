@@ -275,6 +275,46 @@ async def test_all_files_in_error_are_tried_again_in_chunks(
     assert nothing == {"count": 0, "job_ids": []}
 
 
+async def test_files_in_error_are_told_by_reason_and_tried_again_by_it(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    now = utc_now()
+    messages = ["Cut short: 1:02 of 3:04", "Cut short: 2:59 of 3:04", "100% of it_is gone", "100 of it is gone"]
+    rows = [
+        _broken(library, b"%d.mp3" % number, updated_at=now - timedelta(hours=number))
+        for number in range(len(messages))
+    ]
+    for row, message in zip(rows, messages, strict=True):
+        row.error_message = message
+    await add_tracks(runtime, track(library), *rows)
+    [first, second, third] = (await client.get("/errors/reasons")).json()["items"]
+    assert first.pop("latest") is not None
+    assert first == {
+        "category": "user_fixable", "reason": "Cut short: …:… of …:…", "count": 2, "message": messages[0],
+    }  # fmt: skip
+    assert [second["reason"], third["reason"]] == ["…% of it_is gone", "… of it is gone"]
+    for reason, paths in [
+        (first["reason"], ["0.mp3", "1.mp3"]),
+        (second["reason"], ["2.mp3"]),
+        (third["reason"], ["3.mp3"]),
+        ("%", []),
+    ]:
+        page = (await client.get("/errors", params={"reason": reason})).json()
+        assert [item["path"] for item in page["items"]] == paths
+    retried = (await client.post("/errors/retry", params={"reason": first["reason"]})).json()
+    assert retried["count"] == 2
+    found = (await client.get(f"/jobs/{retried['job_ids'][0]}")).json()
+    assert found["arguments"]["paths"] == ["0.mp3", "1.mp3"]
+
+
+async def test_a_list_can_leave_the_parts_of_other_jobs_out(client: Client, runtime: Runtime) -> None:
+    whole = job(task="scan_library", state="waiting")
+    await _add_jobs(runtime, whole, *(job(task="read_files", parent_id=whole.id) for _ in range(3)))
+    page = (await client.get("/jobs", params={"parts": False, "limit": 1})).json()
+    assert ([item["id"] for item in page["items"]], page["next_cursor"]) == ([whole.id], None)
+    assert len((await client.get("/jobs")).json()["items"]) == 4
+
+
 async def test_the_history_counts_each_step_and_how_long_its_jobs_waited(client: Client, runtime: Runtime) -> None:
     step = 600
     # In the middle of the step before the last.

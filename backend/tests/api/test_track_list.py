@@ -16,10 +16,11 @@ from mus.api.schemas import Page, TrackItem
 from mus.broker.runtime import Runtime
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.states import TrackState
-from mus.persistence import track_list
+from mus.persistence import track_ids
 from mus.persistence.batch_operations import store_readings
 from mus.persistence.models import Library, Track
-from mus.persistence.track_list import SORT_FIELDS, Order, TrackFilter, track_page
+from mus.persistence.track_filter import SORT_FIELDS, Order, TrackFilter
+from mus.persistence.track_list import track_page
 
 Client = httpx.AsyncClient
 FIELDS = (
@@ -246,6 +247,8 @@ async def test_words_are_prefixes_that_must_all_match(client: Client, runtime: R
         ("young", [thunder]),
         ("hearts & ", [heart]),
         ("!!!", [heart]),
+        ("!", [heart]),
+        ("!?", []),
         ("林檎", [honno]),
         ("椎名 本", [honno]),
         # Typed as one word, found as one: in one column, next to each other.
@@ -386,6 +389,8 @@ async def test_whatever_way_tracks_are_found_the_pages_are_the_same(
                 title=f"{('The ', 'Love', '夜空')[number % 3]} {number % 5}",
                 artist=("Björk", "AC/DC")[number % 2],
                 year=None if number % 4 == 0 else 1990 + number % 6,
+                format=("flac", "mp3")[number % 2],
+                genre=("Hip Hop", "HIP HOP", "Hip-Hop")[number % 3],
                 duration_seconds=None if number % 7 == 0 else float(number % 9),
                 size=(number * 13) % 17,
                 disc_number=number % 2 + 1,
@@ -403,6 +408,9 @@ async def test_whatever_way_tracks_are_found_the_pages_are_the_same(
         TrackFilter(query="acdc", library_id=other.id),
         TrackFilter(artist="björk", statuses=(TrackState.COMPLETE,)),
         TrackFilter(library_id=other.id, statuses=(TrackState.COMPLETE, TrackState.PENDING)),
+        TrackFilter(format="flac", year_from=1991, year_to=1994),
+        TrackFilter(genre="hip hop", year_from=1991),
+        TrackFilter(query="love", format="mp3", library_id=library.id),
     ]
     orders = [Order(field, descending=descending) for field in SORT_FIELDS.values() for descending in (False, True)]
 
@@ -410,20 +418,23 @@ async def test_whatever_way_tracks_are_found_the_pages_are_the_same(
         lists: list[list[int]] = []
         async with runtime.database.reading() as session:
             for wanted, order in product(asked, orders):
-                page = await track_page(session, wanted, order, after=None, limit=5)
+                page = await track_page(session, wanted, order, limit=5)
                 ids = [track.id for track in page.tracks]
                 while page.next_position is not None:
                     page = await track_page(session, wanted, order, after=page.next_position, limit=5)
                     ids += [track.id for track in page.tracks]
-                assert len(ids) == len(set(ids)) > 0
+                assert len(ids) == len(set(ids)) == await track_ids.track_count(session, wanted) > 0
+                for offset in (1, len(ids) - 1, len(ids)):
+                    page = await track_page(session, wanted, order, offset=offset, limit=3)
+                    assert [track.id for track in page.tracks] == ids[offset : offset + 3]
                 lists.append(ids)
         return lists
 
     gathered = await listed()
     # As in a large library: few rows are many, so that indexes are walked, and the first of an order tried.
+    monkeypatch.setattr(track_ids, "_FEW", 0)
     for looked_at in (8, 1) if runtime.database.is_sqlite else ():
-        for name, value in {"_FEW": 0, "_FEW_UNSORTED": 0, "_MANY": 1, "_LOOKED_AT": looked_at}.items():
-            monkeypatch.setattr(track_list, name, value)
+        monkeypatch.setattr(track_ids, "_LOOKED_AT", looked_at)
         assert await listed() == gathered
 
 

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Iterator
+from typing import Annotated, Any
 
 from fastapi import Depends, Path, Query
+from fastapi.dependencies.models import Dependant
 from fastapi.exceptions import RequestValidationError
 from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
@@ -56,12 +58,18 @@ def requested_by(caller: str) -> str:
     return f"api {caller}"[:200]
 
 
+def _query_params(dependant: Dependant) -> Iterator[Any]:
+    yield from dependant.query_params
+    for part in dependant.dependencies:
+        yield from _query_params(part)
+
+
 def refuse_unknown_query(request: HTTPConnection) -> None:
     """Answer 422 to a query parameter that the route does not have: a misspelt filter must not be ignored."""
     route = request.scope.get("route")
     if not request.query_params or not isinstance(route, APIRoute) or not route.include_in_schema:
         return
-    known = {field.alias for field in route.dependant.query_params}
+    known = {field.alias for field in _query_params(route.dependant)}
     unknown = [name for name in dict.fromkeys(request.query_params) if name not in known]
     if unknown:
         raise RequestValidationError(

@@ -69,6 +69,12 @@ class TrackItem(BaseModel):
     added_at: datetime
     updated_at: datetime
     has_cover: bool
+    artist_id: str | None = Field(description="Of `artist`, or of the first of several")
+    album_id: str | None = Field(description="Null without an album")
+
+
+class TrackCount(BaseModel):
+    total: int
 
 
 class TrashItem(BaseModel):
@@ -78,9 +84,18 @@ class TrashItem(BaseModel):
     state: str = Field(description="`trashed`; or `moving`, `restoring`, `purging` while a job is at it")
 
 
+class DuplicateTrack(TrackItem):
+    """One of several, with what tells which to keep."""
+
+    bitrate: int | None = Field(description="kbit/s")
+    sample_rate: int | None = Field(description="Hz")
+    channels: int | None
+    integrity: Integrity | None = Field(description="Null until it was checked, or with it off")
+
+
 class DuplicateGroup(BaseModel):
     kind: DuplicateKind
-    tracks: list[TrackItem]
+    tracks: list[DuplicateTrack]
 
 
 class Waveform(BaseModel):
@@ -156,6 +171,16 @@ class ErrorItem(BaseModel):
     category: ErrorCategory
     message: str
     since: datetime
+
+
+class ErrorReason(BaseModel):
+    """Files in ERROR for one reason."""
+
+    category: ErrorCategory
+    reason: str = Field(description="The message, with … where it differs from file to file")
+    count: int
+    latest: datetime = Field(description="Since when the latest of them is in ERROR")
+    message: str = Field(description="That one's, whole")
 
 
 class LibraryItem(BaseModel):

@@ -34,7 +34,7 @@ BEARER_SCHEME, SESSION_SCHEME = "token", "session"
 MOST_BODY_BYTES = 1024 * 1024
 #: Of a request that is a picture.
 MOST_PICTURE_BYTES = 16 * 1024 * 1024
-UPLOAD_PATH = f"{API_PREFIX}/tracks/upload"
+_UPLOAD_PATH = re.compile(rf"{API_PREFIX}/(tracks/upload|uploads/[^/]+)")
 _PICTURE_PATH = re.compile(rf"{API_PREFIX}/(pictures|tracks/\d+/cover)")
 _SAFE_METHODS = frozenset({"GET", "HEAD", "OPTIONS", "TRACE"})
 #: Answered without a token, or with a wrong one.
@@ -118,7 +118,7 @@ class Gatekeeper:
         return 401, "A valid token is needed", {"WWW-Authenticate": 'Bearer realm="mus"'}
 
     def _longest_body(self, path: str) -> int:
-        if path == UPLOAD_PATH:
+        if _UPLOAD_PATH.fullmatch(path):
             return self._most_upload_bytes
         return MOST_PICTURE_BYTES if _PICTURE_PATH.fullmatch(path) else MOST_BODY_BYTES
 

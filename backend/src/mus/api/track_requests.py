@@ -27,7 +27,8 @@ from mus.library.reader_pool import ReaderPool
 from mus.library.states import TrackState
 from mus.persistence.libraries import library_named
 from mus.persistence.models import Library, Track
-from mus.persistence.track_list import TrackFilter, matching_ids
+from mus.persistence.track_filter import TrackFilter
+from mus.persistence.track_list import matching_ids
 
 #: Tracks of one job.
 MOST_TRACKS = 100_000

@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic_core import to_json
 
 from mus.api.schemas import (
+    DuplicateTrack,
     ErrorItem,
     FailureItem,
     JobDetail,
@@ -28,6 +29,7 @@ from mus.errors import ErrorCategory
 from mus.events.messages import shown_progress
 from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.ledger.queries import FailureGroup, QueueFigures
+from mus.library.albums import album_artist_of, album_id, artist_id, artists_of
 from mus.library.integrity import Integrity
 from mus.library.paths import shown, unescaped
 from mus.library.states import TrackState
@@ -41,6 +43,16 @@ _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skippe
 
 def track_item(track: Track, libraries: Mapping[int, str]) -> TrackItem:
     return TrackItem(**track_fields(track, libraries.get(track.library_id, "")))
+
+
+def duplicate_track(track: Track, libraries: Mapping[int, str], integrity: str | None) -> DuplicateTrack:
+    return DuplicateTrack(
+        **track_fields(track, libraries.get(track.library_id, "")),
+        bitrate=track.bitrate_kbps,
+        sample_rate=track.sample_rate_hz,
+        channels=track.channels,
+        integrity=None if integrity is None else Integrity(integrity),
+    )
 
 
 def track_list(tracks: Sequence[ListedTrack], next_cursor: str | None) -> Response:
@@ -109,6 +121,8 @@ def _integrity(sound: TrackSound | None) -> TrackIntegrity | None:
 
 def track_fields(track: Track | ListedTrack, library: str) -> dict[str, Any]:
     """The fields of a `TrackItem`."""
+    artists = artists_of(track.artist, track.artists)
+    album_artist = album_artist_of(track.album_artist, track.artist, compilation=track.compilation)
     return {
         "id": track.id,
         "library": library,
@@ -129,16 +143,18 @@ def track_fields(track: Track | ListedTrack, library: str) -> dict[str, Any]:
         "added_at": track.added_at,
         "updated_at": track.updated_at,
         "has_cover": track.cover is not None,
+        "artist_id": artist_id(artists[0]) if artists else None,
+        "album_id": album_id(track.library_id, album_artist, track.album) if track.album else None,
     }
 
 
 def _track_error(track: Track | ListedTrack) -> TrackError | None:
     if track.status != TrackState.ERROR:
         return None
-    return TrackError(category=_category(track.error_category), message=track.error_message or "")
+    return TrackError(category=category_of(track.error_category), message=track.error_message or "")
 
 
-def _category(name: str | None) -> ErrorCategory:
+def category_of(name: str | None) -> ErrorCategory:
     return ErrorCategory(name) if name else ErrorCategory.USER_FIXABLE
 
 
@@ -148,7 +164,7 @@ def error_item(track: ListedTrack) -> ErrorItem:
         library=track.library,
         path=shown(track.path),
         title=track.title,
-        category=_category(track.error_category),
+        category=category_of(track.error_category),
         message=track.error_message or "",
         since=track.updated_at,
     )

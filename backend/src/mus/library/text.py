@@ -105,11 +105,31 @@ def _is_unspaced(char: str) -> bool:
 
 
 def joined_words_of(text: str | None) -> list[str]:
-    """What people type for words with signs in them: "acdc" for "AC/DC", "rem" for "R.E.M."."""
+    """What people type for words with signs in them: "acdc" for "AC/DC", "rem" for "R.E.M."; and a word for signs
+    that stand alone (`sign_word`)."""
     if not text or text.replace(" ", "").isalnum():
         return []
-    return [
-        "".join(words)[:_LONGEST_WORD]
-        for chunk in _JOINED.findall(text)
-        if not chunk.isalnum() and len(words := words_of(chunk)) > 1
-    ]
+    found: list[str] = []
+    for chunk in _JOINED.findall(text):
+        if not chunk.isalnum():
+            words = words_of(chunk)
+            if len(words) > 1:
+                found.append("".join(words)[:_LONGEST_WORD])
+            elif not words and (signs := sign_word(chunk)):
+                found.append(signs)
+    return found
+
+
+#: First sign of a word that stands for signs: private use, so that no typed word is one.
+_SIGNS = "\ue004"
+#: A word that no text has.
+NO_WORD = "\ue005"
+
+
+def sign_word(chunk: str) -> str | None:
+    """The one word that stands for signs without a letter or a number: "!!!" is a band, and no tokenizer has it.
+
+    It begins with that of fewer of them. None where nothing is left of them, as of an accent alone.
+    """
+    plain = folded(chunk)
+    return _SIGNS + "".join(f"{ord(char):06x}" for char in plain)[:_LONGEST_WORD] if plain else None

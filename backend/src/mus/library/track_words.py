@@ -13,7 +13,7 @@ from typing import Any, NamedTuple
 from mus.library.text import COLUMN_END, folded, joined_words_of, sort_key, words_of
 
 #: Raised when the same tags give other keys or words: those of all tracks are made again.
-WORDS_VERSION = 2
+WORDS_VERSION = 3
 #: An index row of PostgreSQL holds 2,704 bytes; a character takes four at most.
 _KEY_LENGTH = 200
 #: Texts whose words a search finds, in the order of columns.
@@ -24,7 +24,7 @@ SEARCHED_COLUMNS = (
 #: Lists of which only one or none is in the texts above.
 _SEARCHED_LISTS = ("artists", "album_artists", "genres")
 #: First signs of whole names: private use, so that no typed word is one.
-_ARTIST, _ALBUM = "\ue001", "\ue002"
+_ARTIST, _ALBUM, _GENRE = "\ue001", "\ue002", "\ue003"
 
 
 class TrackWords(NamedTuple):
@@ -33,7 +33,7 @@ class TrackWords(NamedTuple):
     title_key: str
     artist_key: str
     album_key: str
-    #: Words in order, `text.COLUMN_END` between columns, whole names as `artist_name` and `album_name` make them.
+    #: Words in order, `text.COLUMN_END` between columns, whole names as `artist_name` makes them.
     words: str
 
 
@@ -75,6 +75,8 @@ def _words(fields: Mapping[str, Any]) -> str:
     names = [artist_name(each) for each in artists if each]
     if album := fields.get("album"):
         names.append(album_name(album))
+    genres = dict.fromkeys(fields.get("genres") or [fields.get("genre")])
+    names += dict.fromkeys(genre_name(each) for each in genres if each)
     return f" {COLUMN_END} ".join([*seen, " ".join([*more, *names])])
 
 
@@ -94,6 +96,12 @@ def artist_name(name: str) -> str:
 def album_name(name: str) -> str:
     """The one word that stands for a track's album of this name."""
     return _ALBUM + _digest(name)
+
+
+@lru_cache(maxsize=1024)
+def genre_name(name: str) -> str:
+    """The one word that stands for a track's genre of this name."""
+    return _GENRE + _digest(name)
 
 
 def _digest(name: str) -> str:

@@ -13,26 +13,31 @@ from __future__ import annotations
 import asyncio
 import sqlite3
 import threading
+import weakref
 from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import URL
 
-from mus.library.text import folded, words_of
+from mus.library.text import folded
 from mus.library.track_words import found_by
 from mus.persistence.catalogue_rows import (
     AlbumRow,
     ArtistRow,
     CatalogueRows,
-    Spelling,
+    Spellings,
     Version,
     rows_of_server,
     rows_of_sqlite,
+    spelt,
 )
 from mus.persistence.database import Database
+from mus.persistence.search import search_for
+
+T = TypeVar("T")
 
 #: Around each value of several in one text; no folded name holds a control character that is no blank.
 _MARK = "\x1f"
@@ -42,12 +47,12 @@ _ALL = 0
 _TABLES = """
 CREATE TABLE albums (
     number INTEGER PRIMARY KEY, id TEXT, library INTEGER, title TEXT, artist TEXT, artist_id TEXT, year INTEGER,
-    tracks INTEGER, seconds REAL, added INTEGER, cover INTEGER, words TEXT, texts TEXT, genres TEXT, formats TEXT,
+    tracks INTEGER, seconds REAL, added INTEGER, cover INTEGER, words TEXT, genres TEXT, formats TEXT,
     years TEXT, by_title TEXT, by_artist TEXT, by_year TEXT, track_ids TEXT
 );
 CREATE TABLE artists (
     number INTEGER PRIMARY KEY, id TEXT, library INTEGER, name TEXT, key TEXT, albums INTEGER, tracks INTEGER,
-    cover INTEGER, words TEXT, texts TEXT
+    cover INTEGER, words TEXT
 );
 CREATE TABLE artist_albums (artist TEXT, album INTEGER, PRIMARY KEY (artist, album)) WITHOUT ROWID;
 CREATE TABLE counts (library INTEGER, kind TEXT, name, tracks INTEGER);
@@ -72,6 +77,7 @@ class ListedAlbum(NamedTuple):
     added: int
     cover_track_id: int | None
     library_id: int
+    artist_id: str | None
 
 
 class ListedArtist(NamedTuple):
@@ -122,6 +128,17 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedPage(Generic[T]):
+    """A part of a list."""
+
+    items: list[T]
+    #: Where the next page begins; None after the last.
+    next_place: Place | None
+    #: Items of the whole list.
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """How many tracks have each genre, format, year and status; the most common first, years the latest first."""
 
@@ -140,7 +157,7 @@ class Catalogue:
         self._tables = sqlite3.connect(":memory:", check_same_thread=False, isolation_level=None)
         self._tables.executescript(_TABLES)
         self._tables.execute("BEGIN")
-        words = {spelt: _words(spelt) for spelt in {artist.name[1] for artist in rows.artists.values()}}
+        words = {name: _words(name) for artist in rows.artists.values() for name, _ in artist.name}
         # By their ids, which are in no order that lists have: SQLite keeps the first of an order so far while it
         # goes through the rows, and in the reverse order would exchange them with each one, 10 ms in place of 1.
         numbers = {id_: number for number, id_ in enumerate(sorted(rows.albums), 1)}
@@ -154,11 +171,19 @@ class Catalogue:
         _insert(self._tables, "counts", _count_values(rows))
         self._tables.execute("COMMIT")
         self._tables.executescript(_INDEXES)
+        weakref.finalize(self, self._tables.close)
 
     def albums(
-        self, wanted: AlbumFilter, sort: AlbumSort, *, descending: bool, after: Place | None, limit: int
-    ) -> tuple[list[ListedAlbum], Place | None]:
-        """A page of albums, and where the next one begins, None after the last."""
+        self,
+        wanted: AlbumFilter,
+        sort: AlbumSort,
+        *,
+        descending: bool,
+        after: Place | None,
+        offset: int = 0,
+        limit: int,
+    ) -> ListedPage[ListedAlbum]:
+        """A page of albums: behind `after`, or `offset` albums down the list."""
         conditions, values = _search(wanted.query)
         for condition, value in (
             ("library = ?", wanted.library_id),
@@ -170,15 +195,25 @@ class Catalogue:
             if value is not None:
                 conditions.append(condition)
                 values.append(value)
-        columns = "id, title, artist, year, tracks, seconds, added, cover, library"
-        rows = self._page("albums", columns, sort.column, conditions, values, after, limit, descending=descending)
-        return [ListedAlbum._make(row[:-1]) for row in rows[:limit]], _place(rows, limit)
+        columns = "id, title, artist, year, tracks, seconds, added, cover, library, artist_id"
+        return self._page(
+            ListedAlbum,
+            "albums",
+            columns,
+            sort.column,
+            conditions,
+            values,
+            after,
+            offset,
+            limit,
+            descending=descending,
+        )
 
     def album(self, id_: str) -> tuple[ListedAlbum, list[int]] | None:
         """The album of this id, with the ids of its tracks."""
         rows = self._all(
-            "SELECT id, title, artist, year, tracks, seconds, added, cover, library, track_ids FROM albums"
-            " WHERE id = ?",
+            "SELECT id, title, artist, year, tracks, seconds, added, cover, library, artist_id, track_ids"
+            " FROM albums WHERE id = ?",
             [id_],
         )
         if not rows:
@@ -186,15 +221,23 @@ class Catalogue:
         return ListedAlbum._make(rows[0][:-1]), [int(track_id) for track_id in rows[0][-1].split(",")]
 
     def artists(
-        self, *, query: str | None, library_id: int | None, descending: bool, after: Place | None, limit: int
-    ) -> tuple[list[ListedArtist], Place | None]:
-        """A page of artists by their sort names, and where the next one begins, None after the last."""
+        self,
+        *,
+        query: str | None,
+        library_id: int | None,
+        descending: bool,
+        after: Place | None,
+        offset: int = 0,
+        limit: int,
+    ) -> ListedPage[ListedArtist]:
+        """A page of artists by their sort names: behind `after`, or `offset` artists down the list."""
         conditions, values = _search(query)
         conditions.append("library = ?")
         values.append(self._part(library_id))
         columns = "id, name, albums, tracks, cover"
-        rows = self._page("artists", columns, "key", conditions, values, after, limit, descending=descending)
-        return [ListedArtist._make(row[:-1]) for row in rows[:limit]], _place(rows, limit)
+        return self._page(
+            ListedArtist, "artists", columns, "key", conditions, values, after, offset, limit, descending=descending
+        )
 
     def artist(self, id_: str) -> ListedArtist | None:
         """The artist of this id, in all libraries."""
@@ -215,17 +258,20 @@ class Catalogue:
 
     def _page(
         self,
+        item: type[T],
         table: str,
         columns: str,
         by: str,
         conditions: list[str],
         values: list[Any],
         after: Place | None,
+        offset: int,
         limit: int,
         *,
         descending: bool,
-    ) -> list[Any]:
-        """One row more than the page holds, if there is one; each with its sort value last."""
+    ) -> ListedPage[T]:
+        where = " AND ".join(conditions) or "TRUE"
+        total = self._all(f"SELECT count(*) FROM {table} WHERE {where}", values)[0][0]  # noqa: S608 - ours
         direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
         if after is not None and after.value is None:
             conditions = [*conditions, f"{by} IS NULL AND id {beyond} ?"]
@@ -234,8 +280,11 @@ class Catalogue:
             conditions = [*conditions, f"(({by}, id) {beyond} (?, ?) OR {by} IS NULL)"]
             values = [*values, after.value, after.id]
         query = f"SELECT {columns}, {by} FROM {table} WHERE {' AND '.join(conditions) or 'TRUE'}"  # noqa: S608 - ours
-        query += f" ORDER BY {by} {direction} NULLS LAST, id {direction} LIMIT ?"
-        return self._all(query, [*values, limit + 1])
+        query += f" ORDER BY {by} {direction} NULLS LAST, id {direction} LIMIT ? OFFSET ?"
+        # One more than the page holds tells whether another page follows; each has its sort value last.
+        rows = self._all(query, [*values, limit + 1, offset])
+        place = Place(rows[limit - 1][-1], rows[limit - 1][0]) if len(rows) > limit else None
+        return ListedPage([item(*row[:-1]) for row in rows[:limit]], place, total)
 
     def _all(self, query: str, values: Sequence[Any]) -> list[Any]:
         with self._lock:
@@ -260,17 +309,10 @@ def built(url: URL, articles: tuple[str, ...]) -> Catalogue:
     return Catalogue(asyncio.run(read()))
 
 
-def _place(rows: Sequence[Any], limit: int) -> Place | None:
-    return Place(rows[limit - 1][-1], rows[limit - 1][0]) if len(rows) > limit else None
-
-
 def _search(query: str | None) -> tuple[list[str], list[Any]]:
-    """As `persistence.search` finds tracks: each word, or the beginning of one; signs alone inside the texts."""
-    typed = (query or "").replace("\0", " ").split()
-    found = [words for word in typed if (words := words_of(word))]
-    if found:
-        return ["instr(words, ?) > 0"] * len(found), [f" {' '.join(words)}" for words in found]
-    return ["instr(texts, ?) > 0"] * len(typed), list(typed)
+    """As tracks are found (`search.hits`)."""
+    found = [f" {' '.join(phrase.words)}" for phrase in search_for(query=query).phrases]
+    return ["instr(words, ?) > 0"] * len(found), list(found)
 
 
 # ------------------------------------------------------------------------------------------------ what is stored
@@ -288,14 +330,14 @@ def _album_values(
 ) -> Iterator[tuple[Any, ...]]:
     for id_, number in numbers.items():
         album = albums[id_]
-        _, title, title_key = album.title
-        _, artist, artist_key = album.artist or (0, None, "")
-        found = _words(title) + ("" if artist is None else words.get(artist) or _words(artist))
+        title, title_key = spelt(album.title)
+        artist, artist_key = spelt(album.artist) if album.artist else (None, "")
+        found = _words(title) + ("" if artist is None else words[artist])
         by_title = f"{title_key}{_MARK}{artist_key}"
         year = None if album.year is None else f"{album.year:010}"
         yield (
             number, id_, album.library_id, title, artist, album.artist_id, album.year, album.tracks,
-            album.seconds, album.added, album.cover, found, f"{title} {artist or ''}",
+            album.seconds, album.added, album.cover, found,
             _marked(sorted(album.genres)), _marked(sorted(album.formats)), _marked(sorted(album.years)), by_title,
             f"{artist_key}{_MARK}{year or _MARK}{_MARK}{title_key}", year and f"{year}{_MARK}{by_title}",
             ",".join(album.ids),
@@ -313,20 +355,23 @@ def _artist_values(rows: CatalogueRows, words: Mapping[str, str]) -> Iterator[tu
 
 
 def _artist_fields(parts: Sequence[ArtistRow], words: Mapping[str, str]) -> tuple[Any, ...]:
-    _, name, key = min(part.name for part in parts)
+    name, key = spelt(*(part.name for part in parts))
     cover = min((part.cover for part in parts if part.cover is not None), default=None)
     # An album is of one library.
     albums = sum(len(part.albums) for part in parts)
-    return name, key, albums, sum(part.tracks for part in parts), cover, words[name], name
+    return name, key, albums, sum(part.tracks for part in parts), cover, words[name]
 
 
 def _count_values(rows: CatalogueRows) -> Iterator[tuple[Any, ...]]:
     counted: dict[tuple[int, str, Any], int] = defaultdict(int)
-    spelt: dict[str, Spelling] = {}
-    for (_, key), (spelling, _) in rows.genres.items():
-        spelt[key] = min(spelt.get(key, spelling), spelling)
+    genres: dict[str, list[Spellings]] = defaultdict(list)
+    for (_, key), spellings in rows.genres.items():
+        genres[key].append(spellings)
     found: list[tuple[str, int, Any, int]] = [
-        *(("genre", library, spelt[key][1], tracks) for (library, key), (_, tracks) in rows.genres.items()),
+        *(
+            ("genre", library, spelt(*genres[key])[0], sum(spellings.values()))
+            for (library, key), spellings in rows.genres.items()
+        ),
         *(("format", library, name, tracks) for (library, name), tracks in rows.formats.items()),
         *(("year", library, year, tracks) for (library, year), tracks in rows.years.items()),
         *(("status", library, status, tracks) for (library, status), tracks in rows.statuses.items()),

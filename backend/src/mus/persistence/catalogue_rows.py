@@ -6,7 +6,7 @@ here they come together by names, as people compare them.
 
 from __future__ import annotations
 
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable
 from dataclasses import dataclass, field
 from functools import lru_cache
@@ -100,16 +100,32 @@ def _groups() -> Select[Any]:
     return select(*_COLUMNS).where(Track.status != TrackState.TRASHED).group_by(*_ALIKE)
 
 
-#: Spellings of one name: the most common one is shown, the first of those that are as common. With its sort key.
-Spelling = tuple[int, str, str]
+#: How many tracks spell a name so, and have this sort key.
+Spellings = dict[tuple[str, str], int]
+
+
+def spelt(*all_spellings: Spellings) -> tuple[str, str]:
+    """A name, as most tracks spell it, and its sort key."""
+    first, *others = all_spellings
+    if not others and len(first) == 1:
+        return next(iter(first))
+    counted: Counter[tuple[str, str]] = Counter()
+    for spellings in all_spellings:
+        counted.update(spellings)
+    return min(counted, key=lambda spelling: (-counted[spelling], spelling))
+
+
+def _count(spellings: Spellings, name: str, key: str, tracks: int) -> None:
+    spellings[name, key] = spellings.get((name, key), 0) + tracks
 
 
 @dataclass(slots=True)
 class AlbumRow:
     library_id: int
-    title: Spelling
-    artist: Spelling | None
     artist_id: str | None
+    title: Spellings = field(default_factory=dict)
+    #: Empty without an artist.
+    artist: Spellings = field(default_factory=dict)
     tracks: int = 0
     seconds: float = 0.0
     added: int = 0
@@ -126,7 +142,7 @@ class AlbumRow:
 class ArtistRow:
     """An artist in one library."""
 
-    name: Spelling
+    name: Spellings = field(default_factory=dict)
     tracks: int = 0
     cover: int | None = None
     #: Ids.
@@ -139,8 +155,8 @@ class CatalogueRows:
     albums: dict[str, AlbumRow] = field(default_factory=dict)
     #: By library and id.
     artists: dict[tuple[int, str], ArtistRow] = field(default_factory=dict)
-    #: Tracks by library and folded name, and its spellings.
-    genres: dict[tuple[int, str], tuple[Spelling, int]] = field(default_factory=dict)
+    #: By library and folded name; the key is that.
+    genres: dict[tuple[int, str], Spellings] = field(default_factory=lambda: defaultdict(dict))
     #: Tracks by library.
     formats: dict[tuple[int, str], int] = field(default_factory=lambda: defaultdict(int))
     years: dict[tuple[int, int], int] = field(default_factory=lambda: defaultdict(int))
@@ -196,7 +212,7 @@ def _gather(rows: CatalogueRows, groups: Iterable[_Group], articles: tuple[str, 
         for name in names:
             _add_to_artist(rows, group, name, album, articles)
         for key, name in _genres(group.genre, group.genres):
-            _add_to_genre(rows, group, key, name)
+            _count(rows.genres[group.library_id, key], name, key, group.tracks)
         if group.format is not None:
             rows.formats[group.library_id, group.format] += group.tracks
         if group.year is not None:
@@ -218,15 +234,12 @@ def _genres(genre: str | None, genres: str | None) -> tuple[tuple[str, str], ...
 def _add_to_album(rows: CatalogueRows, group: _Group, artist: str | None, articles: tuple[str, ...]) -> str:
     assert group.album is not None
     id_ = album_id(group.library_id, artist, group.album)
-    title = (-group.tracks, group.album, group.album_key)
-    spelt = None if artist is None else (-group.tracks, artist, _artist_key(group, artist, articles))
     album = rows.albums.get(id_)
     if album is None:
-        album = AlbumRow(group.library_id, title, spelt, None if artist is None else artist_id(artist))
-        rows.albums[id_] = album
-    album.title = min(album.title, title)
-    if spelt is not None and album.artist is not None:
-        album.artist = min(album.artist, spelt)
+        album = rows.albums[id_] = AlbumRow(group.library_id, None if artist is None else artist_id(artist))
+    _count(album.title, group.album, group.album_key, group.tracks)
+    if artist is not None:
+        _count(album.artist, artist, _artist_key(group, artist, articles), group.tracks)
     album.tracks += group.tracks
     album.seconds += group.seconds or 0.0
     album.added = max(album.added, group.added)
@@ -251,21 +264,14 @@ def _add_to_artist(
     rows: CatalogueRows, group: _Group, name: str, album: str | None, articles: tuple[str, ...]
 ) -> None:
     key = (group.library_id, artist_id(name))
-    spelt = (-group.tracks, name, _artist_key(group, name, articles))
     artist = rows.artists.get(key)
     if artist is None:
-        artist = rows.artists[key] = ArtistRow(spelt)
-    artist.name = min(artist.name, spelt)
+        artist = rows.artists[key] = ArtistRow()
+    _count(artist.name, name, _artist_key(group, name, articles), group.tracks)
     artist.tracks += group.tracks
     artist.cover = _first(artist.cover, group.cover)
     if album is not None:
         artist.albums.add(album)
-
-
-def _add_to_genre(rows: CatalogueRows, group: _Group, key: str, name: str) -> None:
-    spelt = (-group.tracks, name, key)
-    known, tracks = rows.genres.get((group.library_id, key), (spelt, 0))
-    rows.genres[group.library_id, key] = (min(known, spelt), tracks + group.tracks)
 
 
 def _first(one: int | None, other: int | None) -> int | None:

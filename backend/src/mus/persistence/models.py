@@ -89,9 +89,9 @@ class Library(Base):
     track_changes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
 
-#: What lists are sorted by that has no index of its own, and a library: an index for each would cost 3 µs for every
-#: new track, all of them together behind another's columns 1.
-_SORTED_BY = ("year", "duration_seconds", "size", "updated_at", "disc_number", "track_number", "library_id")
+#: What lists are filtered and sorted by without an index of its own, so that it is found without the tracks' rows:
+#: all of them together cost 1 us for every new track, where an index of sizes or durations would cost 2.
+_FOUND_BY = ("library_id", "format", "year", "duration_seconds", "size", "disc_number", "track_number")
 
 
 class Track(Base):
@@ -101,11 +101,13 @@ class Track(Base):
     __table_args__ = (
         UniqueConstraint("library_id", "path"),
         Index("ix_tracks_inode", "inode"),
-        Index("ix_tracks_status", "status", "id", *_SORTED_BY),
+        Index("ix_tracks_status", "status", "id", *_FOUND_BY),
         Index("ix_tracks_title", "title_key", "id"),
         Index("ix_tracks_artist", "artist_key", "id"),
         Index("ix_tracks_album", "album_key", "id"),
         Index("ix_tracks_added", "added_at", "id"),
+        Index("ix_tracks_updated", "updated_at", "id"),
+        Index("ix_tracks_year", "year", "id"),
         Index(
             "ix_tracks_audio_hash",
             "audio_hash",

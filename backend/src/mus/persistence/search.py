@@ -9,26 +9,22 @@ What people type is never query syntax: every word is quoted, must match, and ma
 
 from __future__ import annotations
 
-import re
 from dataclasses import dataclass
 from typing import Any
 
-from sqlalchemy import ColumnElement, Integer, Select, column, func, literal, literal_column, or_, select, table
+from sqlalchemy import ColumnElement, Integer, Select, column, literal, literal_column, select, table
 from sqlalchemy.dialects.postgresql import TSQUERY
 
-from mus.library.text import COLUMN_END, words_of
-from mus.library.track_words import SEARCHED_COLUMNS, album_name, artist_name
+from mus.library.text import COLUMN_END, NO_WORD, sign_word, words_of
+from mus.library.track_words import album_name, artist_name, genre_name
 from mus.persistence.models import Track
 
 
 @dataclass(frozen=True, slots=True)
 class Search:
-    """What tracks are to be found by."""
+    """What tracks are to be found by: phrases, all of which must be there."""
 
-    #: Phrases that the index is asked for, all of which must be there.
     phrases: tuple[Phrase, ...] = ()
-    #: Signs that no index has, to be looked for inside the texts.
-    signs: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,19 +34,22 @@ class Phrase:
     is_prefix: bool
 
 
-def search_for(*, query: str | None = None, artist: str | None = None, album: str | None = None) -> Search:
-    """The search for what somebody typed, for the artist and the album of just this name, alone or among others;
-    case and accents do not matter."""
+def search_for(
+    *, query: str | None = None, artist: str | None = None, album: str | None = None, genre: str | None = None
+) -> Search:
+    """The search for what somebody typed, for the artist, the album and the genre of just this name, alone or among
+    others; case and accents do not matter."""
     phrases: list[Phrase] = []
     typed = (query or "").replace("\0", " ").split()
     if found := [words for word in typed if (words := words_of(word))]:
         phrases += [Phrase(words, is_prefix=True) for words in found]
-    if artist is not None:
-        phrases.append(Phrase((artist_name(artist),), is_prefix=False))
-    if album is not None:
-        phrases.append(Phrase((album_name(album),), is_prefix=False))
-    # What the indexes cannot have, signs, is left out beside other words; but alone, "!!!" is a band.
-    return Search(tuple(phrases), () if found else tuple(typed))
+    else:
+        # Beside words, signs are left out; but alone, "!!!" is a band.
+        phrases += [Phrase((sign_word(signs) or NO_WORD,), is_prefix=True) for signs in typed]
+    for name, of in ((artist, artist_name), (album, album_name), (genre, genre_name)):
+        if name is not None:
+            phrases.append(Phrase((of(name),), is_prefix=False))
+    return Search(tuple(phrases))
 
 
 def hits(search: Search) -> Select[Any]:
@@ -62,18 +61,6 @@ def hits(search: Search) -> Select[Any]:
     return select(index.c.rowid).where(literal_column("tracks_fts").op("MATCH")(query))
 
 
-def is_seen_in_words(search: Search) -> bool:
-    """Whether `in_words` finds what the index does: of some scripts SQLite takes parts of words for words."""
-    return all(word.isascii() for phrase in search.phrases for word in phrase.words)
-
-
-def in_words(phrase: Phrase) -> ColumnElement[bool]:
-    """Whether the phrase is in a track's words, for SQLite and without its index."""
-    end = "" if phrase.is_prefix else " "
-    text = literal(" ").concat(Track.words).concat(end)
-    return func.instr(text, f" {' '.join(phrase.words)}{end}") > 0
-
-
 def has_phrases(search: Search) -> ColumnElement[bool]:
     """Whether a track has all the phrases, for PostgreSQL."""
     query = " & ".join(
@@ -81,18 +68,6 @@ def has_phrases(search: Search) -> ColumnElement[bool]:
         for phrase in search.phrases
     )
     return Track.words.op("@@")(literal(query, TSQUERY))
-
-
-def has_sign(sign: str, *, is_sqlite: bool) -> ColumnElement[bool]:
-    """Whether one of a track's texts contains it."""
-    pattern = "%" + re.sub(r"([%_\\])", r"\\\1", sign) + "%"
-    columns = [getattr(Track, name) for name in SEARCHED_COLUMNS]
-    return or_(
-        *(
-            column.like(pattern, escape="\\") if is_sqlite else column.ilike(pattern, escape="\\")
-            for column in columns
-        )
-    )
 
 
 def indexed(words: str) -> str:

@@ -11,6 +11,7 @@ export class Problem extends Error {
     this.category = body.category ?? null;
     this.actions = body.recovery_actions ?? [];
     this.fields = body.errors ?? [];
+    this.details = body.details ?? {};
     this.retryAfter = null;
   }
 }
@@ -84,3 +85,28 @@ export const streamUrl = (id, format, start) => `${PREFIX}/tracks/${id}/stream${
 /** A cover comes in two sizes, of 300 and 1000 pixels. */
 export const coverUrl = (id, size = 300) => `${PREFIX}/tracks/${id}/cover${queryString({ size })}`;
 export const EVENTS_URL = `${PREFIX}/events`;
+
+/**
+ * POST `file` to `path`, telling `onProgress` of the bytes that went; `control` (an AbortController) breaks it off.
+ * As `call` otherwise. The browser's fetch does not tell how far a body is.
+ */
+export function upload(path, query, file, { onProgress, control }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", PREFIX + path + queryString(query));
+    request.responseType = "json";
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("X-Mus", "1");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.onprogress = (event) => onProgress(event.loaded);
+    request.onload = () => {
+      if (request.status < 300) return resolve(request.response);
+      if (request.status === 401) onSignedOut();
+      reject(new Problem(request.status, request.response ?? {}));
+    };
+    request.onerror = () => reject(new Problem(0, { detail: "mus cannot be reached" }));
+    request.onabort = () => reject(new DOMException("", "AbortError"));
+    control.signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}

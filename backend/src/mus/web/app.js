@@ -1,27 +1,20 @@
 // The frame around every view: navigation, search, what mus is doing, the player.
 import { Component } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { effect, signal } from "@preact/signals";
 import { html } from "./html.js";
 import { t } from "./text.js";
 import { Link, navigate, route, setQuery, viewTitle } from "./router.js";
 import { viewOf } from "./routes.js";
 import { connect, connection, disconnect } from "./live.js";
 import { session } from "./session.js";
+import "./theme.js";
 import { SignIn } from "./views/sign_in.js";
 import { Activity } from "./parts/activity.js";
 import { Icon } from "./parts/icon.js";
 import { Toasts } from "./parts/toast.js";
 import { Empty } from "./parts/empty.js";
 import { PlayerBar } from "./player/bar.js";
-
-/** How the page looks: "system", "light" or "dark"; kept in this browser. */
-export const theme = signal(localStorage.getItem("mus.theme") ?? "system");
-effect(() => {
-  localStorage.setItem("mus.theme", theme.value);
-  if (theme.value === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme.value;
-});
+import { DropPlace } from "./care/drop_place.js";
 
 const LIBRARY = ["albums", "artists", "tracks", "recent"];
 const CARE = ["jobs", "failures", "workers", "libraries", "upload", "trash", "duplicates", "settings"];
@@ -44,6 +37,7 @@ export function App() {
       <${PlayerBar} />
       <${SmallBar} />
       <${Toasts} />
+      <${DropPlace} />
     </div>
   `;
 }
@@ -121,21 +115,27 @@ function Search() {
 function Main() {
   const { path, query, entry } = route.value;
   const main = useRef(null);
-  const { view: View, title, params } = viewOf(path);
+  const { view: View, title, params, place } = viewOf(path);
   const places = useRef(new Map());
-  const before = useRef({ path, entry });
+  const onScroll = () => void places.current.set(entry, main.current.scrollTop);
+  const before = useRef({ place, path, entry });
   useEffect(() => {
     viewTitle.value = title;
   }, [title]);
   useEffect(() => {
-    if (before.current.path !== path) main.current.focus({ preventScroll: true });
+    const last = before.current;
+    before.current = { place, path, entry };
+    if (last.entry === entry && last.path === path) return undefined; // at the page's beginning
+    // What opens and closes in front of a view leaves it where it was.
+    if (last.place === place && last.path !== path) return onScroll();
+    // Who types a search goes on typing, whatever view the first letter opened.
+    if (last.place !== place && !document.activeElement.closest(".search")) main.current.focus({ preventScroll: true });
     main.current.scrollTop = places.current.get(entry) ?? 0;
-    before.current = { path, entry };
+    return undefined;
   }, [path, entry]);
-  const onScroll = () => places.current.set(entry, main.current.scrollTop);
   return html`
     <main class="main" id="main" tabindex="-1" ref=${main} onScroll=${onScroll}>
-      <${Guard} key=${path}>${View ? html`<${View} ...${params} query=${query} />` : html`<${NotFound} />`}<//>
+      <${Guard} key=${place}>${View ? html`<${View} ...${params} query=${query} />` : html`<${NotFound} />`}<//>
     </main>
   `;
 }

@@ -2,24 +2,29 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Query, Response
+from fastapi import APIRouter, Depends, Query, Response
 from pydantic import AfterValidator, WithJsonSchema
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import (
     CallerDep,
     CursorParam,
+    FormatParam,
+    GenreParam,
     LibraryParam,
     LimitParam,
     RuntimeDep,
     TrackId,
+    YearParam,
     requested_by,
 )
 from mus.api.field_messages import names_in, names_schema
-from mus.api.problems import problems
-from mus.api.schemas import JobAccepted, Page, TrackDetail, TrackItem
+from mus.api.problems import FieldError, problems
+from mus.api.schemas import JobAccepted, Page, TrackCount, TrackDetail, TrackItem
 from mus.api.track_requests import accepted, refuse_if_read_only
 from mus.api.views import track_detail, track_list
 from mus.broker.queues import Queue
@@ -30,7 +35,9 @@ from mus.library.integrity import Integrity
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.libraries import library_named, library_names
 from mus.persistence.models import Library
-from mus.persistence.track_list import SORT_FIELDS, Order, Position, TrackFilter, track_page
+from mus.persistence.track_filter import SORT_FIELDS, Order, Position, TrackFilter
+from mus.persistence.track_ids import track_count
+from mus.persistence.track_list import track_page
 from mus.persistence.track_repository import track_named
 from mus.persistence.track_sounds import loudness_of, sound_of
 
@@ -73,43 +80,89 @@ NameParam = Annotated[
 ]
 
 
-@router.get("", response_model=Page[TrackItem], responses=problems(400, 404), summary="List and search tracks")
-async def list_tracks(
-    runtime: RuntimeDep,
+WordsParam = Annotated[
+    str | None,
+    Query(
+        max_length=500,
+        description="Words that title, artist, album artist, album, genre or composer contain; "
+        "each may be the beginning of one",
+    ),
+]
+FirstYearParam = Annotated[int | None, Query(ge=-(2**31), le=2**31 - 1, description="Of this year or later")]
+LastYearParam = Annotated[int | None, Query(ge=-(2**31), le=2**31 - 1, description="Of this year or earlier")]
+
+
+def _wanted(
     status: StatusParam = [],  # noqa: B006 - FastAPI copies it
-    q: Annotated[
-        str | None,
-        Query(
-            max_length=500,
-            description="Words that title, artist, album artist, album, genre or composer contain; "
-            "each may be the beginning of one",
-        ),
-    ] = None,
+    q: WordsParam = None,
     library: LibraryParam = None,
     artist: NameParam = None,
     album: NameParam = None,
+    genre: GenreParam = None,
+    of_format: FormatParam = None,
+    year: YearParam = None,
+    year_from: FirstYearParam = None,
+    year_to: LastYearParam = None,
     integrity: IntegrityParam = [],  # noqa: B006 - FastAPI copies it
+) -> tuple[TrackFilter, str | None]:
+    """The filter without a library, and the library's name."""
+    if year is not None and (year_from is not None or year_to is not None):
+        raise FieldError("query", "year", "Give year, or year_from and year_to")
+    wanted = TrackFilter(
+        query=q,
+        statuses=tuple(sorted({TrackState(name) for names in status for name in names.split(",")})),
+        artist=artist,
+        album=album,
+        genre=genre,
+        format=of_format,
+        year_from=year if year is not None else year_from,
+        year_to=year if year is not None else year_to,
+        integrity=tuple(sorted({Integrity(name) for names in integrity for name in names.split(",")})),
+    )
+    return wanted, library
+
+
+WantedDep = Annotated[tuple[TrackFilter, str | None], Depends(_wanted)]
+
+
+async def _in_library(session: AsyncSession, wanted: tuple[TrackFilter, str | None]) -> TrackFilter:
+    found, library = wanted
+    return found if library is None else replace(found, library_id=(await library_named(session, library)).id)
+
+
+@router.get("", response_model=Page[TrackItem], responses=problems(400, 404), summary="List and search tracks")
+async def list_tracks(
+    runtime: RuntimeDep,
+    given: WantedDep,
     sort: SortParam = "title",
     cursor: CursorParam = None,
+    offset: Annotated[
+        int | None,
+        Query(
+            ge=0,
+            le=2**31 - 1,
+            description="Begin so many tracks down the list: for showing any part of it. Who reads all of it is "
+            "better off with cursors, which no change of the library disturbs",
+        ),
+    ] = None,
     limit: LimitParam = 100,
 ) -> Response:
-    statuses = tuple(sorted({TrackState(name) for names in status for name in names.split(",")}))
+    if cursor is not None and offset is not None:
+        raise FieldError("query", "offset", "Give cursor or offset, not both")
     order = Order(SORT_FIELDS[sort.removeprefix("-")], descending=sort.startswith("-"))
     async with runtime.database.reading() as session:
-        library_id = None if library is None else (await library_named(session, library)).id
-        wanted = TrackFilter(
-            query=q,
-            statuses=statuses,
-            library_id=library_id,
-            artist=artist,
-            album=album,
-            integrity=tuple(sorted({Integrity(name) for names in integrity for name in names.split(",")})),
-        )
+        wanted = await _in_library(session, given)
         scope = scope_of("tracks", sort, wanted)
         after = Position(*decoded(cursor, scope, order.field.kind)) if cursor is not None else None
-        page = await track_page(session, wanted, order, after=after, limit=limit)
+        page = await track_page(session, wanted, order, after=after, offset=offset or 0, limit=limit)
     position = page.next_position
     return track_list(page.tracks, encoded(scope, position.value, position.id) if position else None)
+
+
+@router.get("/count", responses=problems(404), summary="How many tracks such a list has")
+async def count_tracks(runtime: RuntimeDep, given: WantedDep) -> TrackCount:
+    async with runtime.database.reading() as session:
+        return TrackCount(total=await track_count(session, await _in_library(session, given)))
 
 
 @router.get("/{track_id}", responses=problems(404), summary="Everything known of a track")

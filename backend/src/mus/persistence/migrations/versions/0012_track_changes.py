@@ -1,4 +1,8 @@
-"""Whether a library's tracks may have changed, told by a number: for what is made of all tracks and kept."""
+"""Whether a library's tracks may have changed, told by a number: for what is made of all tracks and kept.
+
+And lists by year and by the time of the last change from indexes of their own, filters by format from that of the
+rest.
+"""
 
 from __future__ import annotations
 
@@ -15,6 +19,24 @@ def upgrade() -> None:
     op.add_column(
         "libraries", sa.Column("track_changes", sa.BigInteger(), server_default=sa.text("0"), nullable=False)
     )
+    op.drop_index("ix_tracks_status", "tracks")
+    op.create_index(
+        "ix_tracks_status",
+        "tracks",
+        [
+            "status",
+            "id",
+            "library_id",
+            "format",
+            "year",
+            "duration_seconds",
+            "size",
+            "disc_number",
+            "track_number",
+        ],
+    )
+    op.create_index("ix_tracks_updated", "tracks", ["updated_at", "id"])
+    op.create_index("ix_tracks_year", "tracks", ["year", "id"])
 
 
 def downgrade() -> None:
