@@ -5,9 +5,9 @@ import { queryString } from "../api.js";
 import { enqueue, play, playNext } from "../player/queue.js";
 import { trashTracks } from "../care/actions.js";
 import { say, sayFault } from "./toast.js";
+import { isGone } from "./track_state.js";
 
-/** Tracks whose file is gone cannot be played. */
-export const playable = (tracks) => tracks.filter((track) => track.status !== "MISSING" && track.status !== "TRASHED");
+export const playable = (tracks) => tracks.filter((track) => !isGone(track));
 
 /** Play these from the one at `start`, passing over those that cannot be played. */
 export function playFrom(tracks, start = 0) {
@@ -34,7 +34,7 @@ export const detailsAddress = (track) => at("tracks", track.id) + (location.path
 
 /** Entries of a menu for one track. */
 export function trackItems(track) {
-  const live = track.status !== "MISSING";
+  const live = !isGone(track);
   return [
     live && { label: t("library.playNext"), icon: "queue", run: () => playTracksNext([track]) },
     live && { label: t("library.enqueue"), icon: "add", run: () => enqueueTracks([track]) },

@@ -4,7 +4,9 @@ import { html } from "../html.js";
 /** `peaks` as the API gives them: lowest and highest of each piece by turns, from -1 to 1. */
 export function Waveform({ peaks, label }) {
   const pieces = peaks.length / 2;
-  const point = (index) => `${index >> 1} ${(1 - peaks[index]).toFixed(3)}`;
+  // A quiet track is as high as a loud one: what it looks like is told, its loudness is told in figures.
+  const highest = peaks.reduce((most, peak) => Math.max(most, Math.abs(peak)), 0.01);
+  const point = (index) => `${index >> 1} ${(1 - peaks[index] / highest).toFixed(3)}`;
   const high = Array.from({ length: pieces }, (_, i) => point(2 * i + 1));
   const low = Array.from({ length: pieces }, (_, i) => point(2 * i)).reverse();
   return html`<svg class="waveform" viewBox="0 0 ${pieces} 2" preserveAspectRatio="none" role="img" aria-label=${label}>

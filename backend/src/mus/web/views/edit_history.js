@@ -23,8 +23,12 @@ function Edit({ edit }) {
   };
   return html`<li>
     <p><time datetime=${edit.at}>${dateTime(edit.at)}</time> <span class="muted">${edit.undoes ? t("library.undid") : edit.requested_by}</span>
-      ${edit.undone_by ? html`<span class="chip">${t("library.undone")}</span>` : html`<button type="button" class="text-button" onClick=${doing(undo)}>${t("common.undo")}</button>`}</p>
-    <dl>${changesOf(edit).map(([name, before, after]) => html`<div key=${name}><dt>${name}</dt><dd><del>${before}</del> <span aria-hidden="true">→</span> <ins>${after}</ins></dd></div>`)}</dl>
+      ${edit.undone_by
+        ? html`<span class="chip">${t("library.undone")}</span>`
+        : html`<button type="button" class="text-button" onClick=${doing(undo)}>${t("common.undo")}</button>`}</p>
+    <dl>${changesOf(edit).map(([name, before, after]) => html`<div key=${name}>
+      <dt>${name}</dt><dd><del>${before}</del> <span aria-hidden="true">→</span> <ins>${after}</ins></dd>
+    </div>`)}</dl>
   </li>`;
 }
 

@@ -11,7 +11,7 @@ import { Icon } from "../parts/icon.js";
 import { AlbumLink, ArtistLink } from "../parts/links.js";
 import { Menu } from "../parts/menu.js";
 import { playFrom, trackItems } from "../parts/track_actions.js";
-import { TrackState } from "../parts/track_state.js";
+import { TrackState, isGone } from "../parts/track_state.js";
 import { Waveform } from "../parts/waveform.js";
 import { EditHistory } from "./edit_history.js";
 
@@ -41,7 +41,7 @@ function Details({ track }) {
           <p class="muted"><${AlbumLink} id=${track.album_id} title=${track.album} /></p>
           <p><${TrackState} track=${track} /> ${track.error && html`<span class="muted">${track.error.message}</span>`}</p>
           <div class="actions">
-            <button type="button" class="button" disabled=${track.status === "MISSING"} onClick=${() => playFrom([track])}><${Icon} name="play" /> ${t("library.play")}</button>
+            <button type="button" class="button" disabled=${isGone(track)} onClick=${() => playFrom([track])}><${Icon} name="play" /> ${t("library.play")}</button>
             <${Menu} label=${t("library.more", { title: track.title })} items=${() => trackItems(track).filter((item) => item && item.icon !== "info")} />
           </div>
         </div>
