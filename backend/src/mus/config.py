@@ -93,7 +93,8 @@ class Settings(BaseSettings):
     admin_webhook_url: str | None = None
     #: Signs the calls: any text, or `whsec_` and base64.
     admin_webhook_secret: SecretStr | None = None
-    #: Addresses of proxies, comma-separated, that may say who the caller is (`X-Forwarded-For`).
+    #: Addresses of proxies, comma-separated, that may say who the caller is, and whether by https
+    #: (`X-Forwarded-For`, `X-Forwarded-Proto`).
     trusted_proxies: str = ""
 
     #: The version in which ID3v2 tags are written. 2.4 is what most programs write and all read today; it alone
@@ -101,6 +102,8 @@ class Settings(BaseSettings):
     id3_version: Annotated[int, Field(ge=3, le=4)] = 4
     #: Largest file that can be uploaded.
     max_upload_mb: Annotated[int, Field(ge=1)] = 2048
+    #: Room for files that were transcoded for players.
+    transcode_cache_mb: Annotated[int, Field(ge=64)] = 1024
     #: What separates several names in a tag, and which articles do not count in sorting, with blanks between them;
     #: None is what `library.reading_rules` takes for it.
     tag_separators: str | None = None
@@ -227,6 +230,10 @@ class Settings(BaseSettings):
     @property
     def thumbnails_dir(self) -> Path:
         return self.data_dir / "thumbnails"
+
+    @property
+    def transcoded_dir(self) -> Path:
+        return self.data_dir / "transcoded"
 
 
 def load_settings(**overrides: Any) -> Settings:

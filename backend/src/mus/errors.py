@@ -6,6 +6,7 @@
         NotFoundError               no such track, job, library, folder
           LibraryGoneError          the library was removed, or is about to be
         ConflictError               the state forbids it now
+        UndecodableError            a file whose sound cannot be decoded
       AdminRequiredError            someone who runs the machine must act
         ConfigurationError          a setting, address or folder that cannot work
         LibraryOfflineError         a root is empty, gone, or lost half its tracks at once
@@ -68,6 +69,10 @@ class LibraryGoneError(NotFoundError):
 
 
 class ConflictError(UserFixableError):
+    pass
+
+
+class UndecodableError(UserFixableError):
     pass
 
 

@@ -6,10 +6,10 @@ from typing import Any
 
 import httpx
 
-from api.rows import add_library, add_tracks, track
+from api.rows import add, add_library, add_tracks, track
 from mus.broker.runtime import Runtime
 from mus.library.states import TrackState
-from mus.persistence.models import Library
+from mus.persistence.models import Library, TrackSound
 
 Client = httpx.AsyncClient
 
@@ -87,3 +87,24 @@ async def test_a_cursor_of_another_list_is_refused(client: Client, runtime: Runt
     for params in ({"kind": "tags", "cursor": cursor}, {"cursor": "nonsense"}):
         answer = await client.get("/duplicates", params=params)
         assert (answer.status_code, answer.headers["content-type"]) == (400, "application/problem+json")
+
+
+async def test_each_copy_tells_what_decides_which_to_keep(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    form = {"audio_hash": b"1" * 16, "analysis_version": 2, "sample_rate_hz": 44_100, "channels": 2}
+    ids = await add_tracks(
+        runtime, track(library, bitrate_kbps=320, **form), track(library, bitrate_kbps=128, size=500, **form)
+    )
+    await add(
+        runtime,
+        TrackSound(track_id=ids[0], audio_hash=b"1" * 16, integrity="sound"),
+        # Of another sound that the track had once.
+        TrackSound(track_id=ids[1], audio_hash=b"2" * 16, integrity="damaged"),
+    )
+    [group] = (await client.get("/duplicates")).json()["items"]
+    told = ("bitrate", "size", "sample_rate", "channels", "integrity")
+    assert [[each[name] for name in told] for each in group["tracks"]] == [
+        [320, 1000, 44_100, 2, "sound"],
+        [128, 500, 44_100, 2, None],
+    ]

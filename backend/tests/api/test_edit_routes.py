@@ -134,6 +134,24 @@ async def test_a_preview_tells_what_the_job_then_does(served: httpx.AsyncClient,
     assert item["problem"].endswith("cannot be named by the pattern: It has no genre")
 
 
+async def test_a_preview_tells_the_names_that_an_edit_of_the_tags_leads_to(
+    served: httpx.AsyncClient, music: MusicLibrary
+) -> None:
+    tags = {"title": "old", "artist": "Anna", "album": "A", "tracknumber": "3", "date": "1999", "genre": "Folk"}
+    make_audio(music.root / "04 kept.mp3", seconds=0.2, tags=tags)
+    await music.scan()
+    [track] = (await music.tracks()).values()
+    changes = {
+        "title": None, "artists": ["Bea", "Cora"], "year": 2001, "track_number": 7, "genres": ["Jazz", "Soul"],
+        "comment": "names nothing",
+    }  # fmt: skip
+    body = {"ids": [track.id], "rename_pattern": "{artist}/{album} {year} {genre}/{track:02} {title}"}
+    [item] = (await served.post("/tracks/rename/preview", json={**body, "changes": changes})).json()["items"]
+    assert (item["state"], item["new_path"]) == ("moves", "Bea; Cora/A 2001 Jazz/07 kept.mp3")
+    await ended(served, music, await served.patch("/tracks", json={**body, "changes": changes}))
+    assert list(await music.tracks()) == [item["new_path"]]
+
+
 async def _pages(client: httpx.AsyncClient, address: str, body: dict[str, Any]) -> list[dict[str, Any]]:
     items, params = [], {"limit": "3"}
     while True:

@@ -1,6 +1,6 @@
 from __future__ import annotations
 
-from datetime import timedelta
+from datetime import UTC, datetime, timedelta
 from typing import Any
 
 import httpx
@@ -273,3 +273,95 @@ async def test_all_files_in_error_are_tried_again_in_chunks(
     assert (await client.post("/errors/retry")).json() == body
     nothing = (await client.post("/errors/retry", params={"category": "temporary"})).json()
     assert nothing == {"count": 0, "job_ids": []}
+
+
+async def test_files_in_error_are_told_by_reason_and_tried_again_by_it(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    now = utc_now()
+    messages = ["Cut short: 1:02 of 3:04", "Cut short: 2:59 of 3:04", "100% of it_is gone", "100 of it is gone"]
+    rows = [
+        _broken(library, b"%d.mp3" % number, updated_at=now - timedelta(hours=number))
+        for number in range(len(messages))
+    ]
+    for row, message in zip(rows, messages, strict=True):
+        row.error_message = message
+    await add_tracks(runtime, track(library), *rows)
+    [first, second, third] = (await client.get("/errors/reasons")).json()["items"]
+    assert first.pop("latest") is not None
+    assert first == {
+        "category": "user_fixable", "reason": "Cut short: …:… of …:…", "count": 2, "message": messages[0],
+    }  # fmt: skip
+    assert [second["reason"], third["reason"]] == ["…% of it_is gone", "… of it is gone"]
+    for reason, paths in [
+        (first["reason"], ["0.mp3", "1.mp3"]),
+        (second["reason"], ["2.mp3"]),
+        (third["reason"], ["3.mp3"]),
+        ("%", []),
+    ]:
+        page = (await client.get("/errors", params={"reason": reason})).json()
+        assert [item["path"] for item in page["items"]] == paths
+    retried = (await client.post("/errors/retry", params={"reason": first["reason"]})).json()
+    assert retried["count"] == 2
+    found = (await client.get(f"/jobs/{retried['job_ids'][0]}")).json()
+    assert found["arguments"]["paths"] == ["0.mp3", "1.mp3"]
+
+
+async def test_a_list_can_leave_the_parts_of_other_jobs_out(client: Client, runtime: Runtime) -> None:
+    whole = job(task="scan_library", state="waiting")
+    await _add_jobs(runtime, whole, *(job(task="read_files", parent_id=whole.id) for _ in range(3)))
+    page = (await client.get("/jobs", params={"parts": False, "limit": 1})).json()
+    assert ([item["id"] for item in page["items"]], page["next_cursor"]) == ([whole.id], None)
+    assert len((await client.get("/jobs")).json()["items"]) == 4
+
+
+async def test_the_history_counts_each_step_and_how_long_its_jobs_waited(client: Client, runtime: Runtime) -> None:
+    step = 600
+    # In the middle of the step before the last.
+    now = utc_now()
+    begin = datetime.fromtimestamp(now.timestamp() // step * step - step, UTC)
+    middle = begin + timedelta(seconds=step / 2)
+
+    def job(waited: float, state: JobState, **values: Any) -> Job:
+        ended = state in {JobState.SUCCEEDED, JobState.FAILED, JobState.CANCELLED}
+        return Job(
+            **{
+                "id": new_id(), "task": "read_files", "queue": "low_priority", "arguments": {}, "state": state,
+                "created_at": middle - timedelta(seconds=waited), "published_at": middle, "started_at": middle,
+                "finished_at": middle + timedelta(seconds=1) if ended else None, **values,
+            }
+        )  # fmt: skip
+
+    await add(
+        runtime,
+        *(job(waited, JobState.SUCCEEDED) for waited in range(1, 21)),
+        job(21, JobState.FAILED),
+        # It waited for its time first, and ran on another attempt before: neither counts.
+        job(9000, JobState.RUNNING, delay_seconds=9000.0, published_at=middle - timedelta(seconds=2)),
+        job(9000, JobState.WAITING, delivery=2, published_at=middle - timedelta(seconds=3)),
+        job(9000, JobState.QUEUED, started_at=None),
+        job(0, JobState.CANCELLED, started_at=None),
+        job(5, JobState.SUCCEEDED, queue="high_priority", finished_at=middle - timedelta(days=2),
+            started_at=middle - timedelta(days=2)),
+        # Started long ago, ended in this step.
+        job(0, JobState.FAILED, queue="high_priority", started_at=middle - timedelta(days=1),
+            created_at=middle - timedelta(days=1)),
+    )  # fmt: skip
+    answer = await client.get("/queues/history", params={"minutes": 60, "step": step})
+    assert answer.status_code == 200
+    history = answer.json()
+    assert (history["steps"], history["step_seconds"]) == (6, step)
+    first = datetime.fromisoformat(history["first"])
+    at = round((begin - first).total_seconds() / step)
+    assert at in {3, 4}  # a new step may have begun meanwhile
+    queues = {queue.pop("name"): queue for queue in history["queues"]}
+    assert list(queues) == ["high_priority", "medium_priority", "low_priority"]
+    assert all(len(numbers) == 6 for queue in queues.values() for numbers in queue.values())
+    low = {name: numbers[at] for name, numbers in queues["low_priority"].items()}
+    # 1, 2, 2, 3, 3, 4 to 21: the twelfth of 23 is 10, the twenty-second 20.
+    assert low == {
+        "started": 23, "succeeded": 20, "failed": 1, "cancelled": 1, "wait_median": 10.0, "wait_p95": 20.0,
+    }  # fmt: skip
+    assert sum(queues["low_priority"]["started"]) == 23
+    assert queues["low_priority"]["wait_median"].count(None) == 5
+    assert [sum(queues["high_priority"][name]) for name in ("started", "succeeded", "failed")] == [0, 0, 1]

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
@@ -33,25 +33,39 @@ from mus.api.routers import (
     queue_router,
     scan_router,
     schedule_router,
+    session_router,
     track_router,
     trash_router,
+    upload_batch_router,
     upload_router,
 )
-from mus.api.security import API_PREFIX, BEARER_SCHEME, HEALTH_PATH, Gatekeeper
+from mus.api.security import (
+    API_PREFIX,
+    BEARER_SCHEME,
+    HEALTH_PATH,
+    SESSION_PATH,
+    SESSION_SCHEME,
+    Gatekeeper,
+)
+from mus.api.sessions import COOKIE, Sessions, WrongTokens
+from mus.api.transcoder import Transcoder
 from mus.api.web_page import install_web_page
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
 from mus.library.reading_rules import ReadingRules
+from mus.library.transcoded_files import TranscodedFiles
 
 #: Pictures and uploads that are looked at at once: each in a process of its own.
 _INSPECTIONS = 2
 
 _ROUTERS = (
     health_router,
+    session_router,
     library_router,
     upload_router,
+    upload_batch_router,
     track_router,
     catalogue_router,
     edit_router,
@@ -65,10 +79,12 @@ _ROUTERS = (
     event_router,
     schedule_router,
 )
+_PREFIXED_ROUTERS = (*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router))
 
 
 def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI:
-    """The application. It opens database and broker at start-up, unless `runtime` is open already."""
+    """The application. It opens database and broker at start-up, unless it was given a `runtime`, here or by
+    `use_runtime`, which is open already."""
     # Enqueueing checks a task's arguments, so the tasks must be registered here too.
     for name in JOB_MODULES:
         importlib.import_module(name)
@@ -76,10 +92,11 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            if runtime is None:
-                _use(app, await stack.enter_async_context(opened(settings)))
+            if app.state.runtime is None:
+                use_runtime(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
             stack.push_async_callback(app.state.catalogue.aclose)
+            stack.push_async_callback(app.state.transcoder.aclose)
             yield
 
     app = FastAPI(
@@ -93,36 +110,44 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.runtime = None
     if runtime is not None:
-        _use(app, runtime)
+        use_runtime(app, runtime)
     app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
-    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
-    for module in _ROUTERS:
-        api.include_router(module.router)
-    app.include_router(api)
-    app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
+    for prefix, module in _PREFIXED_ROUTERS:
+        # Each on its own: a router between them and the application would have every route built once more.
+        app.include_router(module.router, prefix=prefix, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
     install_web_page(app)
     install_error_handlers(app)
-    app.add_middleware(Gatekeeper, settings=settings)
+    app.state.sessions = Sessions(settings.api_token.get_secret_value() if settings.api_token else "")
+    app.state.wrong_tokens = WrongTokens()
+    app.add_middleware(
+        Gatekeeper, settings=settings, sessions=app.state.sessions, wrong_tokens=app.state.wrong_tokens
+    )
     app.openapi = lambda: _described(app, with_token=settings.api_token is not None)  # type: ignore[method-assign]
     return app
 
 
-def _use(app: FastAPI, runtime: Runtime) -> None:
+def use_runtime(app: FastAPI, runtime: Runtime) -> None:
+    """Answer from these, open ones."""
     app.state.runtime = runtime
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
     settings = runtime.settings
     rules = ReadingRules.of(settings.tag_separators, settings.sort_articles)
     app.state.catalogue = CurrentCatalogue(runtime.database, rules)
+    app.state.transcoder = Transcoder(
+        TranscodedFiles(settings.transcoded_dir, settings.transcode_cache_mb * 1_000_000),
+        file_timeout_seconds=settings.file_timeout_seconds,
+    )
     app.state.hub = EventHub(runtime.database, runtime.connection.url, runtime.connection.queue_name)
 
 
 def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     """The methods of every address, for `Allow`: the framework would name those of one route only."""
     methods: dict[str, set[str]] = {}
-    for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
+    for prefix, module in _PREFIXED_ROUTERS:
         for route in module.router.routes:
             if not isinstance(route, APIRoute) or not route.include_in_schema:
                 continue  # a WebSocket, or what is not possible
@@ -144,8 +169,13 @@ def _described(app: FastAPI, *, with_token: bool) -> dict[str, Any]:
                     not_json = [415] if "requestBody" in operation else []
                     operation["responses"].update(described(411, 413, *not_json))
         if with_token:
-            components["securitySchemes"] = {BEARER_SCHEME: {"type": "http", "scheme": "bearer"}}
-            document["security"] = [{BEARER_SCHEME: []}]
-            document["paths"][HEALTH_PATH]["get"]["security"] = [{}, {BEARER_SCHEME: []}]
+            components["securitySchemes"] = {
+                BEARER_SCHEME: {"type": "http", "scheme": "bearer"},
+                SESSION_SCHEME: {"type": "apiKey", "in": "cookie", "name": COOKIE},
+            }
+            document["security"] = [{BEARER_SCHEME: []}, {SESSION_SCHEME: []}]
+            document["paths"][HEALTH_PATH]["get"]["security"] = [{}, *document["security"]]
+            for operation in document["paths"][SESSION_PATH].values():
+                operation["security"] = [{}, {SESSION_SCHEME: []}]
         app.openapi_schema = document
     return app.openapi_schema

@@ -12,6 +12,7 @@ from fastapi.routing import APIRoute
 from starlette.requests import HTTPConnection
 
 from mus.api.cursor import LONGEST_CURSOR
+from mus.api.security import caller_of
 from mus.broker.runtime import Runtime
 
 
@@ -21,7 +22,7 @@ def _runtime(request: HTTPConnection) -> Runtime:
 
 
 def _caller(request: HTTPConnection) -> str:
-    return request.client.host if request.client else "unknown"
+    return caller_of(request.scope)
 
 
 #: A session is opened inside the handler, never as a dependency: those live until the response is sent, and a

@@ -77,6 +77,9 @@ class TracksEdit(TrackSelection):
 
 class RenamePreviewRequest(TrackSelection):
     rename_pattern: PatternText
+    changes: TagChanges = Field(
+        default_factory=TagChanges, description="Tags that the same edit changes: the names are those after it"
+    )
 
 
 class RenameState(StrEnum):
@@ -136,3 +139,19 @@ class UploadAccepted(JobAccepted):
 
     library: str
     path: str
+
+
+class StagedUpload(BaseModel):
+    """A file of a batch, checked, that waits for the others."""
+
+    path: str
+    size: int = Field(description="Bytes")
+    problem: str | None = Field(description="Why it could not go to its place now")
+
+
+class StagedUploads(BaseModel):
+    files: list[StagedUpload]
+
+
+class UploadsDiscarded(BaseModel):
+    count: int

@@ -105,7 +105,7 @@ class OpenFileResponse(Response):
             return
         async with anyio.create_task_group() as tasks:
             # The server does not fail a send to a listener who left; without this we would read on to the end.
-            tasks.start_soon(_stop_when_gone, receive, tasks.cancel_scope)
+            tasks.start_soon(stop_when_gone, receive, tasks.cancel_scope)
             await self._send_bytes(send, first, last)
             tasks.cancel_scope.cancel()
 
@@ -142,7 +142,8 @@ def _date(header: str | None) -> float | None:
         return None
 
 
-async def _stop_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+async def stop_when_gone(receive: Receive, scope: anyio.CancelScope) -> None:
+    """Cancel the scope when the listener goes away."""
     while (await receive())["type"] != "http.disconnect":
         pass
     scope.cancel()

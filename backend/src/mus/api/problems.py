@@ -24,6 +24,7 @@ from mus.errors import (
     MusError,
     NotFoundError,
     TemporaryError,
+    UndecodableError,
     UserFixableError,
 )
 
@@ -37,6 +38,7 @@ _STATUSES: tuple[tuple[type[MusError], int], ...] = (
     (NotFoundError, 404),
     (ConflictError, 409),
     (LibraryOfflineError, 409),
+    (UndecodableError, 422),
     (BadRequestError, 400),
     (UserFixableError, 400),
     (TemporaryError, 503),

@@ -84,9 +84,18 @@ class TrashItem(BaseModel):
     state: str = Field(description="`trashed`; or `moving`, `restoring`, `purging` while a job is at it")
 
 
+class DuplicateTrack(TrackItem):
+    """One of several, with what tells which to keep."""
+
+    bitrate: int | None = Field(description="kbit/s")
+    sample_rate: int | None = Field(description="Hz")
+    channels: int | None
+    integrity: Integrity | None = Field(description="Null until it was checked, or with it off")
+
+
 class DuplicateGroup(BaseModel):
     kind: DuplicateKind
-    tracks: list[TrackItem]
+    tracks: list[DuplicateTrack]
 
 
 class Waveform(BaseModel):
@@ -162,6 +171,16 @@ class ErrorItem(BaseModel):
     category: ErrorCategory
     message: str
     since: datetime
+
+
+class ErrorReason(BaseModel):
+    """Files in ERROR for one reason."""
+
+    category: ErrorCategory
+    reason: str = Field(description="The message, with … where it differs from file to file")
+    count: int
+    latest: datetime = Field(description="Since when the latest of them is in ERROR")
+    message: str = Field(description="That one's, whole")
 
 
 class LibraryItem(BaseModel):
@@ -382,6 +401,29 @@ class QueueItem(BaseModel):
     paused: bool
     paused_at: datetime | None
     paused_by: str | None
+
+
+class QueueHistoryItem(BaseModel):
+    """What a queue did: one number for each step, the oldest first."""
+
+    name: str
+    started: list[int] = Field(description="Jobs whose last attempt was started then")
+    succeeded: list[int]
+    failed: list[int]
+    cancelled: list[int]
+    wait_median: list[float | None] = Field(
+        description="Seconds from when a job was due to its start, of those that were started then; null for none"
+    )
+    wait_p95: list[float | None]
+
+
+class QueuesHistory(BaseModel):
+    """What the queues did, for charts."""
+
+    first: datetime = Field(description="When the first step began")
+    step_seconds: int
+    steps: int
+    queues: list[QueueHistoryItem]
 
 
 class WorkerItem(BaseModel):

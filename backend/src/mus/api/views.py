@@ -9,6 +9,7 @@ from fastapi import Response
 from pydantic_core import to_json
 
 from mus.api.schemas import (
+    DuplicateTrack,
     ErrorItem,
     FailureItem,
     JobDetail,
@@ -42,6 +43,16 @@ _COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skippe
 
 def track_item(track: Track, libraries: Mapping[int, str]) -> TrackItem:
     return TrackItem(**track_fields(track, libraries.get(track.library_id, "")))
+
+
+def duplicate_track(track: Track, libraries: Mapping[int, str], integrity: str | None) -> DuplicateTrack:
+    return DuplicateTrack(
+        **track_fields(track, libraries.get(track.library_id, "")),
+        bitrate=track.bitrate_kbps,
+        sample_rate=track.sample_rate_hz,
+        channels=track.channels,
+        integrity=None if integrity is None else Integrity(integrity),
+    )
 
 
 def track_list(tracks: Sequence[ListedTrack], next_cursor: str | None) -> Response:
@@ -140,10 +151,10 @@ def track_fields(track: Track | ListedTrack, library: str) -> dict[str, Any]:
 def _track_error(track: Track | ListedTrack) -> TrackError | None:
     if track.status != TrackState.ERROR:
         return None
-    return TrackError(category=_category(track.error_category), message=track.error_message or "")
+    return TrackError(category=category_of(track.error_category), message=track.error_message or "")
 
 
-def _category(name: str | None) -> ErrorCategory:
+def category_of(name: str | None) -> ErrorCategory:
     return ErrorCategory(name) if name else ErrorCategory.USER_FIXABLE
 
 
@@ -153,7 +164,7 @@ def error_item(track: ListedTrack) -> ErrorItem:
         library=track.library,
         path=shown(track.path),
         title=track.title,
-        category=_category(track.error_category),
+        category=category_of(track.error_category),
         message=track.error_message or "",
         since=track.updated_at,
     )

@@ -27,6 +27,7 @@ TASK_QUEUES: dict[str, frozenset[Queue]] = {
     "edit_tracks": frozenset({Queue.MEDIUM}),
     "undo_edits": frozenset({Queue.HIGH, Queue.MEDIUM}),
     "add_uploaded_file": frozenset({Queue.HIGH}),
+    "place_uploads": frozenset({Queue.HIGH}),
     "edit_upkeep": frozenset({Queue.LOW}),
     "remove_library": frozenset({Queue.HIGH}),
     "follow_moved_library": frozenset({Queue.HIGH}),

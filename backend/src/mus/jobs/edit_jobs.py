@@ -11,6 +11,7 @@ from mus.broker.streaq_broker import broker
 from mus.jobs.edit_batch import EditBatch, UndoBatch
 from mus.jobs.edit_upkeep import keep_edits_well
 from mus.jobs.services import services
+from mus.jobs.upload_batches import place_batch
 from mus.jobs.watched_changes import apply_changes
 from mus.library.paths import shown, unescaped
 from mus.persistence.models import Track
@@ -50,6 +51,12 @@ async def add_uploaded_file(*, library_id: int, path: str) -> dict[str, Any]:
         query = select(Track.id).where(Track.library_id == library_id, Track.path == place)
         track_id = (await session.execute(query)).scalar()
     return {**counts, "track_id": track_id, "path": shown(place)}
+
+
+@broker.task("place_uploads", timeout_seconds=3600.0)
+async def place_uploads(*, library_id: int, batch: str) -> dict[str, Any]:
+    """Files that were uploaded together: move them to their places, and read them."""
+    return await place_batch(current_job(), library_id, batch)
 
 
 @broker.task("edit_upkeep")

@@ -6,6 +6,7 @@ import asyncio
 import os
 import time
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
@@ -14,7 +15,9 @@ from mus.broker.job_runner import RunningJob
 from mus.jobs.edits import BusyFileError, settle_open
 from mus.jobs.retention import give_way_to_shutdown
 from mus.jobs.services import services
+from mus.jobs.upload_batches import batches_to_place
 from mus.library.beside import UPLOAD_FOLDER, UPLOAD_PREFIX
+from mus.library.staged_uploads import sweep_batches
 from mus.persistence.edit_repository import all_open_edits, forget_unused_pictures
 from mus.persistence.libraries import on_this_machine
 from mus.persistence.models import Library
@@ -28,6 +31,7 @@ async def keep_edits_well(job: RunningJob) -> dict[str, Any]:
     async with services().database.reading() as session:
         track_ids = {edit.track_id for edit in await all_open_edits(session)}
         libraries = list(await session.scalars(select(Library)))
+        batches = await batches_to_place(session)
     settled = uploads = 0
     for track_id in sorted(track_ids):
         give_way_to_shutdown(job)
@@ -37,6 +41,9 @@ async def keep_edits_well(job: RunningJob) -> dict[str, Any]:
     for row in libraries:
         root = on_this_machine(row, services().settings.roots).root
         uploads += await asyncio.to_thread(_sweep_uploads, root)
+        uploads += await asyncio.to_thread(
+            partial(sweep_batches, root, older_than_seconds=_LEFT_BEHIND_SECONDS, wanted=batches)
+        )
     async with job.effect() as work:
         pictures = await forget_unused_pictures(work.session)
     return {"settled": settled, "uploads": uploads, "pictures": pictures}

@@ -6,6 +6,7 @@ import asyncio
 from collections import defaultdict
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, replace
+from typing import Any
 
 from sqlalchemy import select
 from sqlalchemy.orm import load_only
@@ -16,7 +17,10 @@ from mus.jobs.renames import NAMING_TAGS, name_by
 from mus.library.beside import name_in_the_way
 from mus.library.file_names import NamePattern
 from mus.library.paths import shown
+from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.rename_plan import PlannedName, with_conflicts
+from mus.library.tag_changes import TagChanges
+from mus.library.tag_values import tag_fields
 from mus.persistence.batch_operations import LOOKUP_BATCH
 from mus.persistence.database import Database
 from mus.persistence.libraries import all_libraries, on_this_machine
@@ -31,6 +35,15 @@ _NAMED = load_only(
 )  # fmt: skip
 
 
+#: By raw names of tags; the others name no files.
+_COLUMNS: dict[str, tuple[str, ...]] = {
+    "title": ("title",), "album": ("album",), "composer": ("composer",), "genre": ("genre",),
+    "artist": ("artist",), "artists": ("artist",), "albumartist": ("album_artist",),
+    "albumartists": ("album_artist",), "tracknumber": ("track_number",), "tracktotal": ("track_total",),
+    "discnumber": ("disc_number",), "disctotal": ("disc_total",), "date": ("date", "year"),
+}  # fmt: skip
+
+
 @dataclass(frozen=True, slots=True)
 class RenamePreview:
     """In the order in which the job goes. `more`: there are tracks behind the last."""
@@ -41,9 +54,21 @@ class RenamePreview:
 
 
 async def preview_names(
-    database: Database, roots: RootMap, track_ids: Sequence[int], pattern: NamePattern, *, after_id: int, limit: int
+    database: Database,
+    roots: RootMap,
+    track_ids: Sequence[int],
+    pattern: NamePattern,
+    *,
+    after_id: int,
+    limit: int,
+    changes: TagChanges | None = None,
+    rules: ReadingRules = DEFAULT_RULES,
 ) -> RenamePreview:
-    """The names of the tracks with higher ids than `after_id`; conflicts among all of them count."""
+    """The names of the tracks with higher ids than `after_id`; conflicts among all of them count.
+
+    With `changes` they are the names once those are done; `rules` are those by which tags are read then.
+    """
+    changed = {} if changes is None else _changed_columns(changes, rules)
     tracks: list[Track] = []
     async with database.reading() as session:
         for start in range(0, len(track_ids), LOOKUP_BATCH):
@@ -52,7 +77,7 @@ async def preview_names(
             tracks += (await session.scalars(query)).all()
         libraries = [on_this_machine(library, roots) for library in await all_libraries(session)]
     # In a thread: of 100,000 tracks it takes seconds.
-    plan = await asyncio.to_thread(_plan, tracks, pattern)
+    plan = await asyncio.to_thread(_plan, tracks, pattern, changed)
     page = [one for one in plan if one.track_id > after_id][: limit + 1]
     leaving: dict[int, set[bytes]] = defaultdict(set)
     for one in plan:
@@ -63,16 +88,23 @@ async def preview_names(
     return RenamePreview(names, {library.id: library.name for library in libraries}, len(page) > limit)
 
 
-def _plan(tracks: Sequence[Track], pattern: NamePattern) -> list[PlannedName]:
-    return with_conflicts([_planned(track, pattern) for track in tracks], shown)
+def _changed_columns(changes: TagChanges, rules: ReadingRules) -> dict[str, Any]:
+    """Of `NAMING_TAGS`, those that the changes reach, as they will be read."""
+    raw = changes.raw()
+    fields = tag_fields(raw, rules)
+    return {column: fields.get(column) for name in raw for column in _COLUMNS.get(name, ())}
 
 
-def _planned(track: Track, pattern: NamePattern) -> PlannedName:
+def _plan(tracks: Sequence[Track], pattern: NamePattern, changed: Mapping[str, Any]) -> list[PlannedName]:
+    return with_conflicts([_planned(track, pattern, changed) for track in tracks], shown)
+
+
+def _planned(track: Track, pattern: NamePattern, changed: Mapping[str, Any]) -> PlannedName:
     target: bytes | None = None
     problem: str | None = None
     try:
         refuse_unreadable(track)
-        target = name_by(pattern, track)
+        target = name_by(pattern, track, changed)
     except ConflictError as error:
         problem = error.user_message
     return PlannedName(track.id, track.library_id, track.path, target, problem)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Mapping
+from typing import Any
 
 from mus.broker.job_runner import RunningJob
 from mus.errors import ConflictError
@@ -13,7 +14,7 @@ from mus.jobs.scan_read import compare_again
 from mus.jobs.telling import UPDATED, tell_tracks
 from mus.library.beside import ChangedMeanwhileError, move, name_in_the_way
 from mus.library.file_names import NamePattern, UnnamableError
-from mus.library.file_reading import FileStat
+from mus.library.file_reading import FileStat, title_from_name
 from mus.library.paths import escaped, shown
 from mus.library.scan_plan import Move
 from mus.library.walk import FoundFile
@@ -33,18 +34,22 @@ class NameTakenError(ConflictError):
     """Another file has the name: it may be on its way to another one itself."""
 
 
-def name_by(pattern: NamePattern, track: Track) -> bytes:
-    """Where the pattern wants the track's file. Raises ConflictError for a track that it makes no name for."""
+def name_by(pattern: NamePattern, track: Track, changed: Mapping[str, Any] | None = None) -> bytes:
+    """Where the pattern wants the track's file, with `changed` in the place of its own columns.
+
+    Raises ConflictError for a track that it makes no name for.
+    """
     try:
-        return pattern.path_for(tags_to_name(track), track.path)
+        return pattern.path_for(_tags_to_name(track, changed or {}), track.path)
     except UnnamableError as error:
         raise ConflictError(f"{shown(track.path)} cannot be named by the pattern: {error}") from None
 
 
-def tags_to_name(track: Track) -> Mapping[str, str | int | None]:
+def _tags_to_name(track: Track, changed: Mapping[str, Any]) -> Mapping[str, str | int | None]:
     """What a pattern sees of a track. An album without an artist of its own is sorted under its tracks'."""
-    tags: dict[str, str | int | None] = {name: getattr(track, name) for name in NAMING_TAGS}
-    return tags | {"album_artist": track.album_artist or track.artist}
+    tags: dict[str, Any] = {name: getattr(track, name) for name in NAMING_TAGS} | dict(changed)
+    title = tags["title"] or title_from_name(track.path)
+    return tags | {"title": title, "album_artist": tags["album_artist"] or tags["artist"]}
 
 
 async def rename_track(

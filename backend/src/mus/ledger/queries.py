@@ -56,6 +56,8 @@ class JobFilter:
     queue: str | None = None
     task: str | None = None
     parent_id: str | None = None
+    #: With those that are parts of another.
+    parts: bool = True
     #: Given to the task as `library_id`.
     library_id: int | None = None
     #: Failed for this reason (`FailureGroup.reason`).
@@ -134,6 +136,9 @@ def _conditions(wanted: JobFilter) -> list[ColumnElement[bool]]:
         conditions.append(Job.task == wanted.task)
     if wanted.parent_id is not None:
         conditions.append(Job.parent_id == wanted.parent_id)
+    if not wanted.parts:
+        # Not by the index on parents: the newest of all are wanted, and SQLite would sort all that have none.
+        conditions.append(func.coalesce(Job.parent_id, None).is_(None))
     if wanted.library_id is not None:
         conditions.append(is_about(wanted.library_id))
     if wanted.reason is not None:

@@ -55,11 +55,12 @@ class Arrival:
     @classmethod
     def begun(cls, root: bytes, place: bytes) -> Arrival:
         """For a file that is to lie at `place`. Raises OSError."""
-        make_folders(root, UPLOAD_FOLDER)
         part = hidden_name(UPLOAD_PREFIX, place)
-        with opened_folder(root, UPLOAD_FOLDER) as folder:
-            flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
-            descriptor = os.open(part, flags, 0o666, dir_fd=folder)
+        try:
+            descriptor = _created(root, part)
+        except FileNotFoundError:
+            # Its folder was empty, and went with a batch that left it at this moment (`staged_uploads`).
+            descriptor = _created(root, part)
         return cls(root, part, descriptor, os.path.splitext(place)[1].lower())
 
     @property
@@ -90,3 +91,10 @@ class Arrival:
         os.close(self.descriptor)
         with suppress(OSError), opened_folder(self.root, UPLOAD_FOLDER) as folder:
             os.unlink(self.part, dir_fd=folder)
+
+
+def _created(root: bytes, part: bytes) -> int:
+    make_folders(root, UPLOAD_FOLDER)
+    with opened_folder(root, UPLOAD_FOLDER) as folder:
+        flags = os.O_WRONLY | os.O_CREAT | os.O_EXCL | os.O_NOFOLLOW | os.O_CLOEXEC
+        return os.open(part, flags, 0o666, dir_fd=folder)

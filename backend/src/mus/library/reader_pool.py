@@ -30,9 +30,10 @@ from mus.library.listening import Aspect, Listening
 from mus.library.reader_process import BATCH_SECONDS, decode_frame, encode_frame
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.sound import HeardSound
+from mus.library.transcoding import Transcoded, TranscodeOrder
 
-Operation = Literal["read", "hear", "analyse", "listen", "write", "picture"]
-Result = FileReading | HeardSound | Analysis | Listening | EditedCopy | UsablePicture
+Operation = Literal["read", "hear", "analyse", "listen", "transcode", "write", "picture"]
+Result = FileReading | HeardSound | Analysis | Listening | Transcoded | EditedCopy | UsablePicture
 
 DEFAULT_MEMORY_LIMIT_BYTES = 2 * 1024**3
 #: Starting Python and importing libraries, on a machine that is busy with other things.
@@ -219,6 +220,20 @@ class ReaderPool:
         assert isinstance(edited, EditedCopy)
         return edited
 
+    async def transcode(
+        self, root: bytes, path: bytes, order: TranscodeOrder, *, file_timeout_seconds: float
+    ) -> Transcoded:
+        """Write the file's sound in another format; see `transcoding.transcode`, and `run` for the rest.
+
+        It tells that it gets on. A child that dies is followed by one that begins again in the same place.
+        """
+        orders = [order.as_json()]
+        (transcoded,) = await self._run(
+            "transcode", root, [path], orders=orders, file_timeout_seconds=file_timeout_seconds
+        )
+        assert isinstance(transcoded, Transcoded)
+        return transcoded
+
     async def usable_picture(self, picture: bytes, *, timeout_seconds: float) -> UsablePicture:
         """The picture as a JPEG or PNG that can be put into files; see `cover_thumbnails.usable_picture`."""
         orders = [base64.b64encode(picture).decode("ascii")]
@@ -280,7 +295,7 @@ class ReaderPool:
                         results.append(_result(operation, path, values))
             except TimeoutError:
                 self._discard(child)
-                if operation == "listen":
+                if operation in {"listen", "transcode"}:
                     return f"The reader did not get on with this file for {file_timeout_seconds:g} s"
                 return f"Reading this file took longer than {file_timeout_seconds:g} s"
             except _ChildGoneError:
@@ -411,6 +426,8 @@ def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> Result
         return EditedCopy.from_json(path, values)
     if operation == "picture":
         return UsablePicture.from_json(values)
+    if operation == "transcode":
+        return Transcoded.from_json(values)
     if operation == "listen":
         return Listening.from_json(path, values)
     return Analysis.from_json(path, values)
@@ -425,6 +442,8 @@ def _blame(operation: Operation, path: bytes, message: str) -> Result:
         return EditedCopy(error_category=ErrorCategory.USER_FIXABLE, error_message=message)
     if operation == "picture":
         return UsablePicture(error_message=message)
+    if operation == "transcode":
+        return Transcoded(error_category=ErrorCategory.USER_FIXABLE, error_message=message)
     if operation == "listen":
         return Listening(path, unchecked=message)
     return Analysis(path, error_category=ErrorCategory.USER_FIXABLE, error_message=message)

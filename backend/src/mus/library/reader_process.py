@@ -3,8 +3,8 @@
 `python -m mus.library.reader_process PARENT_PID NICE MEMORY_LIMIT_BYTES`, started by `reader_pool`. Over
 stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are text, `surrogateescape`d.
 
-    request   {"operation": "read" | "hear" | "analyse" | "listen" | "write" | "picture", "root", "paths", "orders",
-               "acknowledge_each", "rules", "thumbnails_dir", "aspects"}
+    request   {"operation": "read" | "hear" | "analyse" | "listen" | "transcode" | "write" | "picture", "root",
+               "paths", "orders", "acknowledge_each", "rules", "thumbnails_dir", "aspects"}
     answers   {"started": true}            once what the operation needs is imported
               {"results": [...]}           in the order of `paths`; as many as are done. None: a file takes long,
                                            but the reader gets on with it
@@ -152,6 +152,12 @@ def _operation(
 
         aspects = frozenset(Aspect(name) for name in request["aspects"])
         return lambda path, _: listen(root, path, aspects, report=report).as_json()
+    if operation == "transcode":
+        import av  # noqa: F401 - before the first file, whose time it would take
+
+        from mus.library.transcoding import TranscodeOrder, transcode
+
+        return lambda path, order: transcode(root, path, TranscodeOrder.from_json(order), report=report).as_json()
     thumbnails = Path(request["thumbnails_dir"] or "")
     if operation == "write":
         from mus.library.edit_order import EditOrder

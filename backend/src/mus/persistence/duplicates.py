@@ -62,6 +62,10 @@ _CONDITIONS: dict[DuplicateKind, tuple[ColumnElement[bool], ...]] = {
 }
 
 
+#: Of the members, besides what lists show: which to keep is decided by the last three.
+_TELLING = (Track.audio_hash, Track.analysis_version, Track.bitrate_kbps, Track.sample_rate_hz, Track.channels)
+
+
 async def _members(
     session: AsyncSession, columns: Sequence[Any], keys: Collection[Key], conditions: Iterable[ColumnElement[bool]]
 ) -> dict[Hashable, list[Track]]:
@@ -69,7 +73,7 @@ async def _members(
     if keys:
         types = tuple(column.type for column in columns)
         wanted = tuple_(*columns, types=types).in_(list(keys))
-        options = (LISTED, undefer(Track.audio_hash), undefer(Track.analysis_version))
+        options = (LISTED, *(undefer(column) for column in _TELLING))
         for track in await session.scalars(
             select(Track).options(*options).where(wanted, *conditions).order_by(Track.id)
         ):

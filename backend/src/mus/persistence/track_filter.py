@@ -83,6 +83,8 @@ class TrackFilter:
     integrity: tuple[Integrity, ...] = ()
     #: Of the error that a track has.
     error_category: str | None = None
+    #: Its message, without what differs from file to file: `…` stands for that.
+    error_reason: str | None = None
 
     @property
     def search(self) -> Search:

@@ -170,6 +170,13 @@ def _costly(wanted: TrackFilter) -> list[Condition]:
     conditions: list[Condition] = []
     if wanted.error_category is not None:
         conditions.append(Track.error_category == wanted.error_category)
+    if wanted.error_reason is not None:
+        parts = (
+            part.replace("\\", "\\\\").replace("%", "\\%").replace("_", "\\_")
+            for part in wanted.error_reason.split("…")
+        )
+        # What was cut off the end of a long one may be anything.
+        conditions.append(Track.error_message.like("%".join(parts) + "%", escape="\\"))
     if wanted.integrity:
         conditions.append(has_integrity(wanted.integrity))
     return conditions

@@ -14,7 +14,6 @@ from typing import Any, NamedTuple
 from sqlalchemy import select
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mus.library.states import TrackState
 from mus.persistence.models import Library, Track
 from mus.persistence.track_filter import SORT_FIELDS, Order, Position, TrackFilter
 from mus.persistence.track_ids import among, page_ids
@@ -96,10 +95,9 @@ async def _with_tracks(session: AsyncSession, ids: Sequence[int], order: Order, 
 
 
 async def error_page(
-    session: AsyncSession, *, library_id: int | None, category: str | None, after: Position | None, limit: int
+    session: AsyncSession, wanted: TrackFilter, *, after: Position | None, limit: int
 ) -> TrackPage:
     """Tracks in ERROR, the latest first."""
-    wanted = TrackFilter(statuses=(TrackState.ERROR,), library_id=library_id, error_category=category)
     return await track_page(
         session, wanted, Order(SORT_FIELDS["updated_at"], descending=True), after=after, limit=limit
     )

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+from datetime import datetime
+from typing import NamedTuple
 
 from sqlalchemy import ColumnElement, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -51,15 +53,32 @@ async def track_named(session: AsyncSession, track_id: int) -> Track:
     return track
 
 
-async def paths_in_error(
-    session: AsyncSession, *, library_id: int | None, category: str | None
-) -> list[tuple[int, bytes]]:
-    """Library and path of every track in ERROR, by library, in the order of their ids."""
-    wanted = TrackFilter(statuses=(TrackState.ERROR,), library_id=library_id, error_category=category)
+async def paths_in_error(session: AsyncSession, wanted: TrackFilter) -> list[tuple[int, bytes]]:
+    """Library and path of every such track, by library, in the order of their ids."""
     rows = await session.execute(
         select(Track.library_id, Track.path).where(*_fitting(session, wanted)).order_by(Track.library_id, Track.id)
     )
     return [(row.library_id, row.path) for row in rows]
+
+
+class ErrorMessage(NamedTuple):
+    """How many tracks have an error with this message, and since when the latest."""
+
+    category: str
+    message: str
+    tracks: int
+    latest: datetime
+
+
+async def error_messages(session: AsyncSession, wanted: TrackFilter) -> list[ErrorMessage]:
+    """Of all such tracks."""
+    latest = func.max(Track.updated_at, type_=Track.updated_at.type)
+    rows = await session.execute(
+        select(Track.error_category, Track.error_message, func.count().label("tracks"), latest.label("latest"))
+        .where(*_fitting(session, wanted))
+        .group_by(Track.error_category, Track.error_message)
+    )
+    return [ErrorMessage(row.error_category or "", row.error_message or "", row.tracks, row.latest) for row in rows]
 
 
 async def common_folders(

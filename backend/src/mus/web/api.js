@@ -11,6 +11,7 @@ export class Problem extends Error {
     this.category = body.category ?? null;
     this.actions = body.recovery_actions ?? [];
     this.fields = body.errors ?? [];
+    this.details = body.details ?? {};
     this.retryAfter = null;
   }
 }
@@ -47,6 +48,21 @@ export async function call(method, path, { body, query, signal, headers } = {}) 
   throw problem;
 }
 
+/** What stands against fetching `url`, of which nothing is kept: null, or a Problem. An audio element tells no reason. */
+export async function problemWith(url) {
+  const control = new AbortController();
+  try {
+    const answer = await fetch(url, { headers: { Accept: "*/*", Range: "bytes=0-0" }, cache: "no-store", signal: control.signal });
+    if (answer.ok) return null;
+    if (answer.status === 401) onSignedOut();
+    return new Problem(answer.status, await answer.json().catch(() => ({})));
+  } catch {
+    return new Problem(0, { detail: "mus cannot be reached" });
+  } finally {
+    control.abort();
+  }
+}
+
 export const get = (path, query, options) => call("GET", path, { query, ...options });
 export const post = (path, body, options) => call("POST", path, { body, ...options });
 export const patch = (path, body, options) => call("PATCH", path, { body, ...options });
@@ -64,7 +80,33 @@ export function queryString(query) {
   return text && `?${text}`;
 }
 
-export const streamUrl = (id, format) => `${PREFIX}/tracks/${id}/stream${queryString({ format })}`;
+/** The file of a track; in another `format` ("opus", "mp3") also from the second `start` on. */
+export const streamUrl = (id, format, start) => `${PREFIX}/tracks/${id}/stream${queryString({ format, start: start || null })}`;
 /** A cover comes in two sizes, of 300 and 1000 pixels. */
 export const coverUrl = (id, size = 300) => `${PREFIX}/tracks/${id}/cover${queryString({ size })}`;
 export const EVENTS_URL = `${PREFIX}/events`;
+
+/**
+ * POST `file` to `path`, telling `onProgress` of the bytes that went; `control` (an AbortController) breaks it off.
+ * As `call` otherwise. The browser's fetch does not tell how far a body is.
+ */
+export function upload(path, query, file, { onProgress, control }) {
+  return new Promise((resolve, reject) => {
+    const request = new XMLHttpRequest();
+    request.open("POST", PREFIX + path + queryString(query));
+    request.responseType = "json";
+    request.setRequestHeader("Accept", "application/json");
+    request.setRequestHeader("X-Mus", "1");
+    request.setRequestHeader("Content-Type", "application/octet-stream");
+    request.upload.onprogress = (event) => onProgress(event.loaded);
+    request.onload = () => {
+      if (request.status < 300) return resolve(request.response);
+      if (request.status === 401) onSignedOut();
+      reject(new Problem(request.status, request.response ?? {}));
+    };
+    request.onerror = () => reject(new Problem(0, { detail: "mus cannot be reached" }));
+    request.onabort = () => reject(new DOMException("", "AbortError"));
+    control.signal.addEventListener("abort", () => request.abort());
+    request.send(file);
+  });
+}

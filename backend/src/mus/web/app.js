@@ -1,27 +1,20 @@
 // The frame around every view: navigation, search, what mus is doing, the player.
 import { Component } from "preact";
 import { useEffect, useRef } from "preact/hooks";
-import { effect, signal } from "@preact/signals";
 import { html } from "./html.js";
 import { t } from "./text.js";
-import { Link, navigate, route, setQuery } from "./router.js";
+import { Link, navigate, route, setQuery, viewTitle } from "./router.js";
 import { viewOf } from "./routes.js";
 import { connect, connection, disconnect } from "./live.js";
 import { session } from "./session.js";
+import "./theme.js";
 import { SignIn } from "./views/sign_in.js";
 import { Activity } from "./parts/activity.js";
 import { Icon } from "./parts/icon.js";
 import { Toasts } from "./parts/toast.js";
 import { Empty } from "./parts/empty.js";
 import { PlayerBar } from "./player/bar.js";
-
-/** How the page looks: "system", "light" or "dark"; kept in this browser. */
-export const theme = signal(localStorage.getItem("mus.theme") ?? "system");
-effect(() => {
-  localStorage.setItem("mus.theme", theme.value);
-  if (theme.value === "system") delete document.documentElement.dataset.theme;
-  else document.documentElement.dataset.theme = theme.value;
-});
+import { DropPlace } from "./care/drop_place.js";
 
 const LIBRARY = ["albums", "artists", "tracks", "recent"];
 const CARE = ["jobs", "failures", "workers", "libraries", "upload", "trash", "duplicates", "settings"];
@@ -44,6 +37,7 @@ export function App() {
       <${PlayerBar} />
       <${SmallBar} />
       <${Toasts} />
+      <${DropPlace} />
     </div>
   `;
 }
@@ -126,7 +120,7 @@ function Main() {
   const onScroll = () => void places.current.set(entry, main.current.scrollTop);
   const before = useRef({ place, path, entry });
   useEffect(() => {
-    document.title = `${title} · mus`;
+    viewTitle.value = title;
   }, [title]);
   useEffect(() => {
     const last = before.current;

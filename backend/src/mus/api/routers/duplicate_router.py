@@ -10,10 +10,11 @@ from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CursorParam, LibraryParam, LimitParam, RuntimeDep
 from mus.api.problems import problems
 from mus.api.schemas import DuplicateGroup, Page
-from mus.api.views import track_item
+from mus.api.views import duplicate_track
 from mus.errors import BadRequestError
 from mus.persistence.duplicates import DuplicateKind, duplicate_groups
 from mus.persistence.libraries import library_named, library_names
+from mus.persistence.track_sounds import integrity_of
 
 router = APIRouter(prefix="/duplicates", tags=["tracks"])
 
@@ -41,8 +42,14 @@ async def list_duplicates(
         after = _key(kind, *decoded(cursor, scope, str)) if cursor is not None else None
         groups, last = await duplicate_groups(session, kind, library_id=library_id, after=after, limit=limit)
         names = await library_names(session)
+        integrity = await integrity_of(session, [track.id for group in groups for track in group])
     return Page(
-        items=[DuplicateGroup(kind=kind, tracks=[track_item(track, names) for track in group]) for group in groups],
+        items=[
+            DuplicateGroup(
+                kind=kind, tracks=[duplicate_track(track, names, integrity.get(track.id)) for track in group]
+            )
+            for group in groups
+        ],
         next_cursor=encoded(scope, _text(last), len(last)) if last else None,
     )
 

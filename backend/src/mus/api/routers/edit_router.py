@@ -23,6 +23,7 @@ from mus.jobs.rename_preview import preview_names
 from mus.ledger.queries import job_named
 from mus.library.edit_order import picture_mime
 from mus.library.file_names import NamePattern
+from mus.library.reading_rules import ReadingRules
 from mus.library.tag_changes import TagChanges
 from mus.persistence.edit_repository import (
     edit_named,
@@ -109,6 +110,8 @@ async def preview_rename(
         NamePattern(asked.rename_pattern),
         after_id=after,
         limit=limit,
+        changes=asked.changes,
+        rules=ReadingRules.of(runtime.settings.tag_separators, runtime.settings.sort_articles),
     )
     return Page(
         items=[rename_item(one, found.libraries[one.library_id]) for one in found.names],

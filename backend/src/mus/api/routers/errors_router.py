@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import hashlib
 from collections.abc import Iterator
+from typing import Annotated
 
-from fastapi import APIRouter, Response
+from fastapi import APIRouter, Query, Response
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import (
@@ -18,25 +20,31 @@ from mus.api.dependencies import (
     requested_by,
 )
 from mus.api.problems import problems
-from mus.api.schemas import ErrorItem, ErrorsRetried, JobAccepted, Page
-from mus.api.views import error_item
+from mus.api.schemas import ErrorItem, ErrorReason, ErrorsRetried, JobAccepted, Page
+from mus.api.views import category_of, error_item
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ConflictError, ErrorCategory
-from mus.ledger.job_rows import NewJob
+from mus.ledger.job_rows import NewJob, reason_of
 from mus.ledger.job_states import JobState
 from mus.library.paths import escaped
 from mus.library.states import TrackState
 from mus.persistence.libraries import library_named
-from mus.persistence.track_filter import SORT_FIELDS, Position
+from mus.persistence.track_filter import SORT_FIELDS, Position, TrackFilter
 from mus.persistence.track_list import error_page
-from mus.persistence.track_repository import paths_in_error, track_named
+from mus.persistence.track_repository import error_messages, paths_in_error, track_named
 
 router = APIRouter(prefix="/errors", tags=["errors"])
 
 TASK = "process_file_modified"
 #: Files of one job, and jobs of one transaction.
 _FILES, _JOBS = 250, 200
+_MOST_REASONS = 500
+
+
+ReasonParam = Annotated[
+    str | None, Query(max_length=300, description="Only those that failed for this reason of `/errors/reasons`")
+]
 
 
 @router.get("", responses=problems(400, 404), summary="Files in ERROR, the latest first")
@@ -44,15 +52,16 @@ async def list_errors(
     runtime: RuntimeDep,
     library: LibraryParam = None,
     category: ErrorCategory | None = None,
+    reason: ReasonParam = None,
     cursor: CursorParam = None,
     limit: LimitParam = 100,
 ) -> Page[ErrorItem]:
     async with runtime.database.reading() as session:
-        library_id = None if library is None else (await library_named(session, library)).id
-        scope = scope_of("errors", library_id, category)
+        wanted = await _wanted(session, library, category, reason)
+        scope = scope_of("errors", wanted)
         kind = SORT_FIELDS["updated_at"].kind
         after = Position(*decoded(cursor, scope, kind)) if cursor is not None else None
-        page = await error_page(session, library_id=library_id, category=category, after=after, limit=limit)
+        page = await error_page(session, wanted, after=after, limit=limit)
     position = page.next_position
     return Page(
         items=[error_item(track) for track in page.tracks],
@@ -60,19 +69,58 @@ async def list_errors(
     )
 
 
+@router.get("/reasons", responses=problems(404), summary="Why files are in ERROR, the most frequent reason first")
+async def list_error_reasons(
+    runtime: RuntimeDep, library: LibraryParam = None, category: ErrorCategory | None = None
+) -> Page[ErrorReason]:
+    """The files of one are `/errors?reason=…`, and `/errors/retry?reason=…` tries them again."""
+    async with runtime.database.reading() as session:
+        found = await error_messages(session, await _wanted(session, library, category, None))
+    reasons: dict[tuple[str, str], ErrorReason] = {}
+    for each in sorted(found, key=lambda each: each.latest, reverse=True):
+        reason = reason_of(each.message)
+        item = reasons.setdefault(
+            (each.category, reason),
+            ErrorReason(
+                category=category_of(each.category),
+                reason=reason,
+                count=0,
+                latest=each.latest,
+                message=each.message,
+            ),
+        )
+        item.count += each.tracks
+    return Page(items=sorted(reasons.values(), key=lambda item: -item.count)[:_MOST_REASONS])
+
+
 @router.post("/retry", status_code=202, responses=problems(404, 503), summary="Try all these files again")
 async def retry_errors(
-    runtime: RuntimeDep, caller: CallerDep, library: LibraryParam = None, category: ErrorCategory | None = None
+    runtime: RuntimeDep,
+    caller: CallerDep,
+    library: LibraryParam = None,
+    category: ErrorCategory | None = None,
+    reason: ReasonParam = None,
 ) -> ErrorsRetried:
     async with runtime.database.reading() as session:
-        library_id = None if library is None else (await library_named(session, library)).id
-        found = await paths_in_error(session, library_id=library_id, category=category)
+        found = await paths_in_error(session, await _wanted(session, library, category, reason))
     jobs = [_job(library_id, paths, caller) for library_id, paths in _chunks(found)]
     job_ids: list[str] = []
     for start in range(0, len(jobs), _JOBS):
         async with runtime.database.unit_of_work():
             job_ids += await broker.enqueue_many(jobs[start : start + _JOBS])
     return ErrorsRetried(count=len(found), job_ids=job_ids)
+
+
+async def _wanted(
+    session: AsyncSession, library: str | None, category: ErrorCategory | None, reason: str | None
+) -> TrackFilter:
+    """Raises NotFoundError."""
+    return TrackFilter(
+        statuses=(TrackState.ERROR,),
+        library_id=None if library is None else (await library_named(session, library)).id,
+        error_category=category,
+        error_reason=reason,
+    )
 
 
 @router.post("/{track_id}/retry", status_code=202, responses=problems(404, 409, 503), summary="Try a file again")

@@ -33,6 +33,7 @@ async def list_jobs(
     queue: Queue | None = None,
     task: Annotated[str | None, Query(max_length=100)] = None,
     parent: Annotated[str | None, Query(max_length=200, description="Parts of this job")] = None,
+    parts: Annotated[bool, Query(description="With the parts of other jobs")] = True,  # noqa: FBT002
     reason: Annotated[
         str | None, Query(max_length=200, description="Failed for this reason of `/failures`")
     ] = None,
@@ -41,7 +42,9 @@ async def list_jobs(
     limit: LimitParam = 100,
 ) -> Page[JobItem]:
     states = tuple(sorted({JobState(name) for names in state for name in names.split(",")}))
-    wanted = JobFilter(states=states, queue=queue, task=task, parent_id=parent, reason=reason, cleared=cleared)
+    wanted = JobFilter(
+        states=states, queue=queue, task=task, parent_id=parent, parts=parts, reason=reason, cleared=cleared
+    )
     scope = scope_of("jobs", wanted)
     before = None if cursor is None else decoded(cursor, scope, str, str)[1]
     async with runtime.database.reading() as session:

@@ -7,12 +7,14 @@ from typing import Annotated, Any
 from urllib.parse import quote
 
 import anyio.to_thread
-from fastapi import APIRouter, Header, Query, Response
+from fastapi import APIRouter, Header, Query, Request, Response
 
 from mus.api.dependencies import RuntimeDep, TrackId
 from mus.api.file_response import OpenFileResponse
-from mus.api.problems import problems
+from mus.api.problems import FieldError, problems
 from mus.api.schemas import Waveform
+from mus.api.transcoded_response import TranscodedResponse
+from mus.api.transcoder import Source, Transcoder
 from mus.broker.runtime import Runtime
 from mus.errors import (
     ConflictError,
@@ -22,9 +24,11 @@ from mus.errors import (
     TemporaryError,
     UserFixableError,
 )
+from mus.library.file_reading import FileStat
 from mus.library.paths import shown
 from mus.library.safe_open import UnreadableFileError, open_inside
 from mus.library.states import LIVE_STATES
+from mus.library.transcoding import ENCODINGS, TargetFormat
 from mus.library.waveform import peaks_of
 from mus.persistence.models import Library, Track
 from mus.persistence.track_repository import track_named
@@ -80,7 +84,14 @@ def media_type(track: Track) -> str:
 
 
 _BINARY = {"schema": {"type": "string", "format": "binary"}}
-_STREAM_TYPES = sorted({*_MEDIA_TYPES.values(), *_SUFFIX_TYPES.values(), "application/octet-stream"})
+_STREAM_TYPES = sorted(
+    {
+        *_MEDIA_TYPES.values(),
+        *_SUFFIX_TYPES.values(),
+        *(encoding.media_type for encoding in ENCODINGS.values()),
+        "application/octet-stream",
+    }
+)
 _STREAM_CONTENT: dict[str, Any] = dict.fromkeys(_STREAM_TYPES, _BINARY)
 _STREAM_RESPONSES: dict[int | str, dict[str, Any]] = {
     200: {"description": "The whole file", "content": _STREAM_CONTENT},
@@ -100,7 +111,7 @@ _COVER_RESPONSES: dict[int | str, dict[str, Any]] = {
     "/{track_id}/stream",
     response_class=Response,
     responses=_STREAM_RESPONSES,
-    summary="The file, whole or the range asked for",
+    summary="The sound: the file, whole or the range asked for, or in another format",
 )
 @router.head(
     "/{track_id}/stream",
@@ -109,7 +120,22 @@ _COVER_RESPONSES: dict[int | str, dict[str, Any]] = {
     responses=_STREAM_RESPONSES,
     summary="The file's size and type",
 )
-async def stream_track(runtime: RuntimeDep, track_id: TrackId) -> Response:
+async def stream_track(
+    runtime: RuntimeDep,
+    request: Request,
+    track_id: TrackId,
+    target: Annotated[
+        TargetFormat | None,
+        Query(alias="format", description="In this format, whatever the file's is: made while it is sent"),
+    ] = None,
+    start: Annotated[
+        float, Query(ge=0, le=360_000, allow_inf_nan=False, description="With `format`: from this second on")
+    ] = 0.0,
+) -> Response:
+    """With `format`, the first answer comes as it is made, with `Accept-Ranges: none`; once it is whole, it is a
+    file like others, with ranges, until another needs its room. A part from `start` on is never kept."""
+    if start and target is None:
+        raise FieldError("query", "start", "Needs a format: the file itself has ranges")
     async with runtime.database.reading() as session:
         track = await track_named(session, track_id)
         library = await session.get_one(Library, track.library_id)
@@ -122,13 +148,21 @@ async def stream_track(runtime: RuntimeDep, track_id: TrackId) -> Response:
         if error.vanished and not await anyio.to_thread.run_sync(os.path.isdir, root):
             raise LibraryOfflineError("The music folder is not there: its disk may be away") from error
         raise _translated(error) from error
-    name = quote(shown(track.path.rpartition(b"/")[2]), safe="")
-    return OpenFileResponse(
-        descriptor,
-        found,
-        media_type=media_type(track),
-        headers={"Content-Disposition": f"inline; filename*=utf-8''{name}", "Cache-Control": "private, no-cache"},
-    )
+    if target is None:
+        return OpenFileResponse(descriptor, found, media_type=media_type(track), headers=_file_headers(track.path))
+    os.close(descriptor)
+    transcoder: Transcoder = request.app.state.transcoder
+    source = Source(track_id, root, track.path, FileStat.of(found), track.duration_seconds, target, start)
+    headers = _file_headers(os.path.splitext(track.path)[0] + ENCODINGS[target].suffix.encode())
+    finished = await transcoder.finished(source)
+    if finished is not None:
+        return OpenFileResponse(*finished, media_type=ENCODINGS[target].media_type, headers=headers)
+    return TranscodedResponse(transcoder, source, request.app.state.hang_up, headers=headers)
+
+
+def _file_headers(path: bytes) -> dict[str, str]:
+    name = quote(shown(path.rpartition(b"/")[2]), safe="")
+    return {"Content-Disposition": f"inline; filename*=utf-8''{name}", "Cache-Control": "private, no-cache"}
 
 
 def _translated(error: UnreadableFileError) -> Exception:

@@ -2,21 +2,34 @@
 
 from __future__ import annotations
 
+from dataclasses import asdict
+from datetime import timedelta
 from typing import Annotated
 
-from fastapi import APIRouter, Path
+from fastapi import APIRouter, Path, Query
 
 from mus.api.dependencies import CallerDep, RuntimeDep, requested_by
-from mus.api.problems import problems
-from mus.api.schemas import FailuresCleared, Page, QueueItem, WorkerItem
+from mus.api.problems import FieldError, problems
+from mus.api.schemas import (
+    FailuresCleared,
+    Page,
+    QueueHistoryItem,
+    QueueItem,
+    QueuesHistory,
+    WorkerItem,
+)
 from mus.api.views import queue_item
 from mus.broker.queues import Queue, queue_named
 from mus.broker.runtime import Runtime
 from mus.errors import BadRequestError, NotFoundError
 from mus.ledger import steering
 from mus.ledger.queries import queue_figures, workers
+from mus.ledger.throughput import queue_history
 
 router = APIRouter(tags=["queues"])
+
+#: Of a history: a day of minutes.
+MOST_STEPS = 1440
 
 QueueParam = Annotated[str, Path(max_length=100, description=", ".join(Queue))]
 
@@ -26,6 +39,29 @@ async def list_queues(runtime: RuntimeDep) -> Page[QueueItem]:
     async with runtime.database.reading() as session:
         figures = await queue_figures(session, list(Queue))
     return Page(items=[queue_item(queue) for queue in figures])
+
+
+@router.get("/queues/history", responses=problems(), summary="What the queues did lately, step by step, for charts")
+async def get_queue_history(
+    runtime: RuntimeDep,
+    minutes: Annotated[int, Query(ge=1, le=43_200, description="How far back")] = 60,
+    step: Annotated[int, Query(ge=1, le=86_400, description="Seconds of a step")] = 60,
+) -> QueuesHistory:
+    """Steps begin at whole multiples of `step` in UTC; the last is not over yet. At most 1,440 of them."""
+    steps = -(-minutes * 60 // step)
+    if steps > MOST_STEPS:
+        least = -(-minutes * 60 // MOST_STEPS)
+        raise FieldError(
+            "query", "step", f"Must be {least} or more for {minutes} minutes: {MOST_STEPS} steps at most"
+        )
+    async with runtime.database.reading() as session:
+        history = await queue_history(session, list(Queue), steps=steps, step=timedelta(seconds=step))
+    return QueuesHistory(
+        first=history.first,
+        step_seconds=step,
+        steps=steps,
+        queues=[QueueHistoryItem.model_validate(asdict(queue)) for queue in history.queues],
+    )
 
 
 @router.post(

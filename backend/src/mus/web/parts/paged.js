@@ -9,10 +9,11 @@ const PAGE = 50;
 
 /**
  * Pages of GET `path` with `query`. Returns `{items, more, error, loading}`: `items` is null before the first
- * answer, `more` null when there are no more. `identity` names what tells items apart.
+ * answer, `more` null when there are no more. `identity` of an item tells it apart: a field's name, or a function.
  */
 export function usePaged(path, query, { identity = "id", limit = PAGE } = {}) {
   const key = path + queryString(query);
+  const identityOf = typeof identity === "function" ? identity : (item) => item[identity];
   const [, redraw] = useReducer((count) => count + 1, 0);
   const state = useRef({ key: null });
   if (state.current.key !== key) state.current = { key, items: null, cursor: null, error: null, loading: true };
@@ -20,7 +21,7 @@ export function usePaged(path, query, { identity = "id", limit = PAGE } = {}) {
     try {
       const page = await get(path, { ...query, limit, cursor }, { signal });
       const { items, cursor: before } = state.current;
-      state.current = { key, error: null, loading: false, ...joined(items, page, cursor, before, identity) };
+      state.current = { key, error: null, loading: false, ...joined(items, page, cursor, before, identityOf) };
     } catch (error) {
       if (signal?.aborted) return;
       state.current = { ...state.current, error, loading: false };
@@ -41,15 +42,15 @@ export function usePaged(path, query, { identity = "id", limit = PAGE } = {}) {
 }
 
 /** What is shown, with a page that came: at its end, or at its head if it is the first one again. */
-function joined(items, page, cursor, before, identity) {
+function joined(items, page, cursor, before, identityOf) {
   if (!items) return { items: page.items, cursor: page.next_cursor };
-  const fresh = new Set(page.items.map((item) => item[identity]));
-  const rest = items.filter((item) => !fresh.has(item[identity]));
+  const fresh = new Set(page.items.map(identityOf));
+  const rest = items.filter((item) => !fresh.has(identityOf(item)));
   if (cursor) return { items: [...rest, ...page.items], cursor: page.next_cursor };
   // Whatever was on the first page and is not any more has gone.
   return page.next_cursor === null || items.length <= page.items.length
     ? { items: page.items, cursor: page.next_cursor }
-    : { items: [...page.items, ...items.slice(page.items.length).filter((item) => !fresh.has(item[identity]))], cursor: before };
+    : { items: [...page.items, ...items.slice(page.items.length).filter((item) => !fresh.has(identityOf(item)))], cursor: before };
 }
 
 /** The button below the list. */

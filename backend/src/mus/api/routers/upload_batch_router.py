@@ -1,0 +1,143 @@
+"""Files that are uploaded together, as an album: each is checked as it comes, and none is in its place before all
+are."""
+
+from __future__ import annotations
+
+import os
+from typing import Annotated
+
+import anyio.to_thread
+from fastapi import APIRouter, Path, Query, Request, Response
+
+from mus.api.arriving import FILE_BODY, PlaceParam, arrived, open_library, place_of
+from mus.api.dependencies import CallerDep, LibraryParam, RuntimeDep, requested_by
+from mus.api.edit_schemas import PatternText, StagedUpload, StagedUploads, UploadsDiscarded
+from mus.api.problems import problems
+from mus.api.schemas import JobAccepted
+from mus.api.track_requests import accepted
+from mus.broker.queues import Queue
+from mus.broker.streaq_broker import Options
+from mus.errors import AdminRequiredError, ConflictError, NotFoundError
+from mus.jobs.upload_batches import refuse_taken_places, taken_message
+from mus.library.beside import arrive, name_in_the_way
+from mus.library.file_names import NamePattern
+from mus.library.paths import shown
+from mus.library.staged_uploads import (
+    BATCH_PATTERN,
+    MOST_FILES,
+    discard_batch,
+    discard_staged,
+    places_taken,
+    staged_files,
+    staged_path,
+)
+
+router = APIRouter(prefix="/uploads", tags=["tracks"])
+
+BatchId = Annotated[
+    str, Path(pattern=BATCH_PATTERN, description="A name that the uploader makes up, for these files")
+]
+
+
+@router.post(
+    "/{batch}",
+    status_code=201,
+    responses=problems(400, 404, 409, 503),
+    openapi_extra=FILE_BODY,
+    summary="Upload one of several files that belong together",
+)
+async def stage_upload(
+    runtime: RuntimeDep,
+    request: Request,
+    batch: BatchId,
+    path: PlaceParam,
+    library: LibraryParam = None,
+    rename_pattern: Annotated[
+        PatternText | None, Query(description="Name it by its tags instead; of `path` the suffix counts")
+    ] = None,
+) -> StagedUpload:
+    """The body is the file. It is checked to be music, whole, and of the kind that its name says, and waits then,
+    seen by nobody, for `/uploads/{batch}/place`. What waits for a day is forgotten."""
+    asked_for = place_of(path)
+    pattern = None if rename_pattern is None else NamePattern(rename_pattern)
+    _, root = await open_library(runtime, library)
+    async with arrived(request, root, asked_for, pattern) as (arrival, place):
+        target = staged_path(batch, place)
+        size = os.fstat(arrival.descriptor).st_size
+        try:
+            if await anyio.to_thread.run_sync(name_in_the_way, root, target) is not None:
+                raise FileExistsError
+            await anyio.to_thread.run_sync(arrive, root, arrival.part, target)
+        except FileExistsError:
+            raise ConflictError(f"There is a file for {shown(place)} in this batch already") from None
+        except OSError as error:
+            raise AdminRequiredError(f"The file could not be stored: {error.strerror}") from error
+        taken = await anyio.to_thread.run_sync(places_taken, root, [place])
+    return StagedUpload(path=shown(place), size=size, problem=taken_message(place) if taken else None)
+
+
+@router.get("/{batch}", responses=problems(404, 409, 503), summary="What waits of a batch")
+async def get_staged_uploads(runtime: RuntimeDep, batch: BatchId, library: LibraryParam = None) -> StagedUploads:
+    _, root = await open_library(runtime, library)
+    files = await anyio.to_thread.run_sync(staged_files, root, batch)
+    taken = set(await anyio.to_thread.run_sync(places_taken, root, [file.place for file in files]))
+    return StagedUploads(
+        files=[
+            StagedUpload(
+                path=shown(file.place),
+                size=file.size,
+                problem=taken_message(file.place) if file.place in taken else None,
+            )
+            for file in files
+        ]
+    )
+
+
+@router.post(
+    "/{batch}/place",
+    status_code=202,
+    responses=problems(404, 409, 503),
+    summary="Move all files of a batch to their places",
+)
+async def place_uploads(
+    runtime: RuntimeDep, caller: CallerDep, response: Response, batch: BatchId, library: LibraryParam = None
+) -> JobAccepted:
+    """All of them or none: 409 names each file whose place is taken, in `details.files`, and so does the job,
+    should one be taken in the meantime; then all wait where they were. The job ends when the files are read."""
+    row, root = await open_library(runtime, library)
+    files = await anyio.to_thread.run_sync(staged_files, root, batch)
+    if not files:
+        raise NotFoundError("Nothing waits of this batch: it was placed, discarded or forgotten, or never came")
+    if len(files) > MOST_FILES:
+        raise ConflictError(f"A batch may have {MOST_FILES} files at most: this has {len(files)}")
+    await anyio.to_thread.run_sync(refuse_taken_places, root, [file.place for file in files])
+    return await accepted(
+        runtime,
+        response,
+        Queue.HIGH,
+        "place_uploads",
+        Options(requested_by=requested_by(caller), dedupe_key=f"place:{row.id}:{batch}"),
+        library_id=row.id,
+        batch=batch,
+    )
+
+
+@router.delete("/{batch}", responses=problems(404, 409, 503), summary="Forget what waits of a batch")
+async def discard_uploads(
+    runtime: RuntimeDep,
+    batch: BatchId,
+    path: Annotated[
+        str | None, Query(min_length=1, max_length=8000, description="Only this file, as the batch names it")
+    ] = None,
+    library: LibraryParam = None,
+) -> UploadsDiscarded:
+    _, root = await open_library(runtime, library)
+    files = await anyio.to_thread.run_sync(staged_files, root, batch)
+    if path is None:
+        await anyio.to_thread.run_sync(discard_batch, root, batch)
+        return UploadsDiscarded(count=len(files))
+    place = next((file.place for file in files if shown(file.place) == path), None)
+    if place is None:
+        raise NotFoundError(f"No file for {path} waits in this batch")
+    await anyio.to_thread.run_sync(discard_staged, root, batch, place)
+    return UploadsDiscarded(count=1)

@@ -1,0 +1,64 @@
+// The tracks that an address of the edit view means, with everything that is known of them.
+import { useEffect, useRef, useState } from "preact/hooks";
+import { get } from "../api.js";
+import { navigate } from "../router.js";
+import { someAtOnce } from "./some_at_once.js";
+
+/** Tracks edited at once: each is looked at by itself. */
+export const MOST = 1_000;
+const PAGE = 500;
+/** What an address has room for. */
+const NAMED = 500;
+
+/** `{tracks, beyond, error, reload}` for `?track=1&track=2`, `?album=` or `?artist=`; `beyond`: there were more. */
+export function useEditedTracks(search) {
+  const [state, setState] = useState({ tracks: null, beyond: false, error: null });
+  /** The address whose tracks are there, and their ids. */
+  const known = useRef({ search: null, ids: null });
+  const load = async () => {
+    try {
+      const ids = known.current.search === search ? known.current.ids : await idsOf(new URLSearchParams(search));
+      const found = await someAtOnce(ids.slice(0, MOST), (id) => get(`/tracks/${encodeURIComponent(id)}`));
+      const tracks = found.filter(({ value }) => value).map(({ value }) => value);
+      if (ids.length && !tracks.length) throw found[0].error;
+      known.current = { search: addressOf(search, ids), ids };
+      setState({ tracks, beyond: ids.length > MOST, error: null });
+    } catch (error) {
+      setState({ tracks: null, beyond: false, error });
+    }
+  };
+  useEffect(() => {
+    if (known.current.search === search) return;
+    setState({ tracks: null, beyond: false, error: null });
+    load();
+  }, [search]);
+  return { ...state, reload: load };
+}
+
+/** An album's id goes with its name, which may be edited here: from then on the address names its tracks. */
+function addressOf(search, ids) {
+  if (!ids.length || ids.length > NAMED || search.startsWith("track=")) return search;
+  const named = ids.map((id) => `track=${id}`).join("&");
+  navigate(`/edit?${named}`, { replace: true });
+  return named;
+}
+
+async function idsOf(query) {
+  const album = query.get("album");
+  if (album) return all(`/albums/${encodeURIComponent(album)}`, {});
+  const artist = query.get("artist");
+  if (!artist) return query.getAll("track");
+  const { name } = await get(`/artists/${encodeURIComponent(artist)}`);
+  return all("/tracks", { artist: name, sort: "album" });
+}
+
+async function all(path, query) {
+  const ids = [];
+  let cursor = null;
+  do {
+    const page = await get(path, { ...query, limit: PAGE, cursor });
+    ids.push(...page.items.map((track) => track.id));
+    cursor = page.next_cursor;
+  } while (cursor && ids.length <= MOST);
+  return ids;
+}
