@@ -5,14 +5,13 @@ import { bytes, date, span } from "../format.js";
 import { Link, at, navigate } from "../router.js";
 import { queryString } from "../api.js";
 import { useResource } from "../resource.js";
-import { shuffled } from "../windows.js";
 import { scan, trashTracks } from "../care/actions.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
 import { ArtistLink } from "../parts/links.js";
 import { Menu } from "../parts/menu.js";
-import { enqueueTracks, playFrom, playTracksNext, playable } from "../parts/track_actions.js";
+import { enqueueTracks, playFrom, playTracksNext, playable, shuffleTracks } from "../parts/track_actions.js";
 import { TrackList } from "../parts/track_list.js";
 
 export function Album({ id }) {
@@ -36,7 +35,7 @@ export function Album({ id }) {
           <p class="muted album-facts">${factsOf(album).map((fact) => html`<span key=${fact}>${fact}</span>`)}</p>
           <div class="actions">
             <button type="button" class="button" onClick=${() => playFrom(tracks)}><${Icon} name="play" /> ${t("library.play")}</button>
-            <button type="button" class="button plain" onClick=${() => playFrom(shuffled(tracks))}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>
+            <button type="button" class="button plain" onClick=${() => shuffleTracks(tracks)}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>
             <${Menu} label=${t("library.more", { title: album.title })} items=${() => itemsOf(album)} />
           </div>
         </div>

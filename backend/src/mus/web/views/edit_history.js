@@ -4,7 +4,7 @@ import { t } from "../text.js";
 import { post } from "../api.js";
 import { dateTime } from "../format.js";
 import { refresh, useResource } from "../resource.js";
-import { say } from "../parts/toast.js";
+import { follow } from "../care/actions.js";
 import { doing } from "../parts/track_actions.js";
 
 export function EditHistory({ track }) {
@@ -17,8 +17,7 @@ export function EditHistory({ track }) {
 
 function Edit({ edit }) {
   const undo = async () => {
-    const { job_id: job } = await post(`/edits/${edit.id}/undo`);
-    say(t("library.undoAsked"), { job });
+    await follow(t("edit.undoing"), [() => post(`/edits/${edit.id}/undo`)], () => t("library.undone"));
     refresh(`/tracks/${edit.track_id}`);
   };
   return html`<li>

@@ -30,7 +30,7 @@ const PLAYED = 1_000;
 export async function playList(list, index) {
   const known = [];
   while (known.length < PLAYED && list.at(index + known.length)) known.push(list.at(index + known.length));
-  playFrom(known);
+  playFrom(known, 0);
   const played = queue.value;
   const rest = await list.rows(index + known.length, PLAYED - known.length);
   if (queue.value === played && rest.length) enqueue(playable(rest));
