@@ -11,6 +11,9 @@ PORT ?=
 # uv from the PATH, else from PyPI in an environment of its own.
 UV := $(shell command -v uv 2>/dev/null || echo $(VENV)-uv/bin/uv)
 
+# Where this is set, every process compiles mus and every test worker rewrites all tests, each time again.
+unexport PYTHONDONTWRITEBYTECODE
+
 .PHONY: setup browser run production test check ci format bench bench-check chaos screenshots back-lock clean
 
 setup: $(VENV)/.ready
@@ -33,7 +36,8 @@ production: setup
 
 # The browser of the page's tests. It comes by itself only as root on Debian and its kin; without, they are skipped.
 browser:
-	@command -v chromium chromium-browser google-chrome >/dev/null || test -n "$$MUS_TEST_CHROMIUM" || \
+	@command -v chromium >/dev/null || command -v chromium-browser >/dev/null || command -v google-chrome >/dev/null || \
+	  test -n "$$MUS_TEST_CHROMIUM" || \
 	  { test "$$(id -u)" = 0 && command -v apt-get >/dev/null && \
 	    { apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq chromium >/dev/null; } || \
 	    echo "No Chromium: the page's tests in a browser are skipped (apt install chromium)"; }

@@ -35,6 +35,7 @@ _SETTINGS = {
     "autovacuum": "off",
     "deadlock_timeout": "100ms",
     "logging_collector": "off",
+    "max_wal_size": "256MB",
 }
 #: Becomes the user `uid:gid` unless that is empty, and then the server, which ends itself and all its children
 #: (SIGQUIT) when this process is killed. A `preexec_fn` may deadlock in a process with threads.
@@ -48,6 +49,12 @@ if uid:
 ctypes.CDLL(None).prctl(1, 3, 0, 0, 0)
 os.execv(sys.argv[2], sys.argv[2:])
 """
+
+
+#: Where the files of a server may be: a database is some 300 files, and a disk that is busy took up to a second to
+#: make them, memory 20 ms. Not in a container's few megabytes of it.
+_MEMORY = Path("/dev/shm")
+_MEMORY_BYTES = 4 << 30
 
 
 class NoPostgresqlError(Exception):
@@ -104,7 +111,7 @@ class ServerProcess:
     def __init__(self, **settings: str) -> None:
         self._binaries = _binaries()
         # PostgreSQL refuses root. A socket's path has 107 bytes at most, so not below pytest's own folders.
-        self.folder = Path(tempfile.mkdtemp(prefix="mus-pg-"))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"mus-pg-{os.getpid()}-", dir=_memory()))
         self._settings = {**_SETTINGS, "unix_socket_directories": str(self.folder), **settings}
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -181,6 +188,14 @@ class ServerProcess:
     def remove(self) -> None:
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.folder, ignore_errors=True)
+
+
+def _memory() -> Path | None:
+    # What a run left that was killed is memory that is gone until the machine starts again.
+    for left in _MEMORY.glob("mus-pg-*-*"):
+        if not Path("/proc", left.name.split("-")[2]).exists():
+            shutil.rmtree(left, ignore_errors=True)
+    return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES else None
 
 
 def _binaries() -> Path:

@@ -3,12 +3,9 @@
 from __future__ import annotations
 
 import asyncio
-import ctypes
-import gc
 import importlib
 import logging
 import signal
-import sys
 import time
 from collections.abc import AsyncIterator, Callable, Collection, Sequence
 from contextlib import AbstractAsyncContextManager, asynccontextmanager, nullcontext, suppress
@@ -35,11 +32,9 @@ from mus.ledger.schedules import ensure_schedules
 from mus.ledger.workers import Heartbeat
 from mus.library.reading_rules import ReadingRules
 from mus.persistence.database import START_SECONDS
+from mus.rest import Rest
 
 logger = logging.getLogger(__name__)
-
-#: Without a job for so long, a worker gives back the memory that the last ones took: a first scan leaves 45 MiB.
-_REST_AFTER_SECONDS = 10.0
 
 
 def load_job_modules(modules: Sequence[str], queues: Sequence[Queue]) -> None:
@@ -78,8 +73,7 @@ class WorkerProcess:
         self._runner = JobRunner(connection.ledger, broker.tasks, self._heartbeat.worker_id)
         self._lanes = [self._lane(queue) for queue in queues]
         self._look_again = asyncio.Event()
-        self._is_rested = True
-        self._worked_at = 0.0
+        self._rest = Rest(connection.ledger.database, is_busy=lambda: bool(self._runner.running))
 
     def _lane(self, queue: Queue) -> Lane:
         return Lane(
@@ -93,17 +87,16 @@ class WorkerProcess:
         )
 
     async def _deliver(self, delivery_id: str) -> None:
-        self._is_rested = False
         try:
             await self._runner.deliver(delivery_id)
         finally:
-            self._worked_at = time.monotonic()
+            self._rest.worked()
 
     async def run(self, stopping: asyncio.Event) -> None:
         """Serve until `stopping` is set, then drain: running jobs end, or are handed back in time."""
         await self._join()
         try:
-            async with asyncio.TaskGroup() as loops:
+            async with self._rest.kept(), asyncio.TaskGroup() as loops:
                 background = [
                     loops.create_task(self._reconcile(), name="mus-reconcile"),
                     loops.create_task(self._listen(), name="mus-control"),
@@ -160,7 +153,6 @@ class WorkerProcess:
                 await self._mind_paused_queues()
                 await reconciler.tick()
                 await self._stop_lost(reconciler)
-                await self._rest()
             except Exception:
                 logger.exception("reconcile failed this time")
             with suppress(TimeoutError):
@@ -190,17 +182,8 @@ class WorkerProcess:
         for delivery_id in await reconciler.check_own(self._heartbeat.worker_id, running):
             self._runner.stop_delivery(delivery_id, StopReason.CANCEL)
 
-    async def _rest(self) -> None:
-        since = time.monotonic() - self._worked_at
-        if self._is_rested or self._runner.running or since < _REST_AFTER_SECONDS:
-            return
-        self._is_rested = True
-        await self._connection.ledger.database.rest()
-        gc.collect()
-        await asyncio.to_thread(_trim_heap)
-
     async def _listen(self) -> None:
-        """Hear of cancels, and of queues that were paused or resumed, at once."""
+        """Hear at once of cancels, of queues that were paused or resumed, and of jobs that are due soon."""
         while True:
             try:
                 async with self._connection.redis.pubsub() as messages:
@@ -219,13 +202,9 @@ class WorkerProcess:
         elif what == "queues":
             # What was resumed is published again by the same look.
             self._look_again.set()
-
-
-def _trim_heap() -> None:
-    """Give free memory back to the system: the C library keeps it, wherever something above it is in use."""
-    if sys.platform == "linux":
-        with suppress(AttributeError):  # not in musl
-            ctypes.CDLL(None).malloc_trim(0)
+        elif what == "delayed":
+            for lane in self._lanes:
+                lane.look_for_delayed()
 
 
 async def _cancelled(tasks: Collection[asyncio.Task[None]]) -> None:

@@ -32,14 +32,11 @@ def settings(tmp_path: Path, database_url: str | None) -> Settings:
 
 
 @pytest.fixture
-async def runtime(settings: Settings, broker_url: str, queue_name: str) -> AsyncIterator[Runtime]:
-    database = Database(settings.sqlalchemy_url)
-    await database.migrate()
-    try:
-        async with broker.connected(database, broker_url, queue_name) as connection:
-            yield Runtime(settings, database, connection)
-    finally:
-        await database.close()
+async def runtime(
+    settings: Settings, database: Database, broker_url: str, queue_name: str
+) -> AsyncIterator[Runtime]:
+    async with broker.connected(database, broker_url, queue_name) as connection:
+        yield Runtime(settings, database, connection)
 
 
 @pytest.fixture

@@ -77,6 +77,7 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/uploads/short?path=a.mp3", "x", 422, "batch: "),
     ("GET", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),
     ("POST", "/uploads/0123abcd/place", None, 404, "Nothing waits of this batch"),
+    ("DELETE", "/uploads/0123abcd?path=a.mp3", None, 404, "No file for a.mp3 waits in this batch"),
     ("DELETE", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),
     ("DELETE", "/uploads/0123abcd?path=../a.mp3", None, 422, "path: "),
     # signing in

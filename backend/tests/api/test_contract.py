@@ -48,7 +48,7 @@ async def _fill(runtime: Runtime, library: Library) -> None:
 @pytest.mark.slow
 @pytest.mark.timeout(300)
 async def test_no_request_brings_a_5xx_or_what_the_document_does_not_name(
-    runtime: Runtime, library: Library, tmp_path: Path
+    runtime: Runtime, library: Library, tmp_path: Path, pytestconfig: pytest.Config
 ) -> None:
     await _fill(runtime, library)
     async with serving(runtime.settings, runtime) as address:
@@ -59,7 +59,13 @@ async def test_no_request_brings_a_5xx_or_what_the_document_does_not_name(
             *("--continue-on-failure", "--no-color", "--warnings", "off"),
             # Where it leaves files of its own.
             cwd=tmp_path,
-            env={**os.environ, "PYTHONPATH": str(HERE), "SCHEMATHESIS_HOOKS": "contract_hooks"},
+            env={
+                **os.environ,
+                "PYTHONPATH": str(HERE),
+                "SCHEMATHESIS_HOOKS": "contract_hooks",
+                # Which characters UTF-8 has is looked up there: to find it out takes a second.
+                "HYPOTHESIS_STORAGE_DIRECTORY": str(pytestconfig.rootpath / ".hypothesis"),
+            },
             stdout=PIPE,
             stderr=STDOUT,
         )

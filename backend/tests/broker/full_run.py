@@ -6,6 +6,7 @@ import json
 import os
 import shutil
 import signal
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -19,8 +20,12 @@ OPEN = {"queued", "running", "waiting", "retrying"}
 TRACKS = 6
 
 
-def live_through_everything(home: Path, url: str) -> None:
-    """Scan, watch, steer, fail, be killed, and stop, on the broker at `url`."""
+def live_through_everything(home: Path, url: str, is_looked_after: Callable[[], object] = lambda: True) -> None:
+    """Scan, watch, steer, fail, be killed, and stop, on the broker at `url`.
+
+    At the end a job waits for its next attempt until `is_looked_after`: reconcile asks for the messages of jobs
+    that have waited for a second, and in a quick run no other job does.
+    """
     music = write_library(home / "music", {f"A/{n:02}.mp3": {"title": f"Song {n}"} for n in range(TRACKS)})
     settings = {
         "dragonfly_url": url,
@@ -41,6 +46,7 @@ def live_through_everything(home: Path, url: str) -> None:
             _ask_too_often(api)
             _look(api, address, home, settings)
             _fail(api, music)
+            until(is_looked_after, what="reconcile's look after a job that waits")
         up.process.send_signal(signal.SIGTERM)
         assert up.process.wait(30) == 0
         assert "Traceback" not in up.output

@@ -37,6 +37,10 @@ class Recording:
                 arguments = [part.decode(errors="replace") for part in _ARGUMENT.findall(found["arguments"])]
                 self.commands.append((found["client"].decode(), arguments))
 
+    def names(self) -> set[str]:
+        """The first word of each command so far."""
+        return {arguments[0].upper() for _, arguments in self.commands}
+
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)
         self._thread.join()

@@ -113,7 +113,7 @@ def test_of_commands_that_get_nowhere(
     assert "Traceback" not in told.stderr
     hidden(told.stdout + told.stderr)
     if "database_url" in wrong:
-        migrated = mus(tmp_path, "migrate", "--data", tmp_path, log_level="DEBUG", **given)
+        migrated = mus(tmp_path, "migrate", "--wait", "1", "--data", tmp_path, log_level="DEBUG", **given)
         assert said in migrated.stderr
         assert "Traceback" not in migrated.stderr
         hidden(migrated.stdout + migrated.stderr)

@@ -28,6 +28,7 @@ from mus.ledger.job_states import TERMINAL_STATES
 from mus.ledger.ledger import Ledger
 from mus.persistence.database import Database
 from mus.persistence.models import Job, WorkerRow
+from sqlite_template import SqliteTemplate
 from waiting import until
 
 WORKER = "w1"
@@ -296,15 +297,20 @@ class _Client:
 @settings(max_examples=20, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(steps=STEPS)
 def test_a_client_that_reconnects_at_any_moment_ends_with_the_same_final_states(
-    steps: list[tuple[str, int]], broker_url: str, tmp_path_factory: pytest.TempPathFactory
+    steps: list[tuple[str, int]],
+    broker_url: str,
+    sqlite_template: SqliteTemplate,
+    tmp_path_factory: pytest.TempPathFactory,
 ) -> None:
-    asyncio.run(_scenario(steps, broker_url, tmp_path_factory.mktemp("scenario")))
+    asyncio.run(_scenario(steps, broker_url, sqlite_template, tmp_path_factory.mktemp("scenario")))
 
 
-async def _scenario(steps: list[tuple[str, int]], broker_url: str, folder: Path) -> None:
+async def _scenario(
+    steps: list[tuple[str, int]], broker_url: str, sqlite_template: SqliteTemplate, folder: Path
+) -> None:
     given = load_settings(data_dir=folder, dragonfly_url=broker_url, queue_name=queue_of(str(folder)))
     database = Database(given.sqlalchemy_url)
-    await database.migrate()
+    await sqlite_template.copy_to(database.url)
     try:
         async with broker.connected(database, broker_url, given.queue_name) as connection:
             runtime = Runtime(given, database, connection)

@@ -4,18 +4,20 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from datetime import timedelta
 from typing import Any
 
 import pytest
 from sqlalchemy import func, select
 
 from fault_worker import leaf
+from mus.broker import lane
 from mus.broker.job_runner import current_job
 from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
-from mus.broker.streaq_broker import broker
+from mus.broker.streaq_broker import Options, broker
 from mus.ledger.job_states import JobState
-from mus.persistence.models import Job
+from mus.persistence.models import Job, utc_now
 from mus.worker import WorkerProcess
 from waiting import until
 
@@ -101,3 +103,27 @@ async def test_low_priority_jobs_end_while_high_ones_never_run_out(runtime: Runt
         return set(await states(runtime, Queue.HIGH)) == {JobState.SUCCEEDED}
 
     await until(high_is_done, what="the high jobs")
+
+
+@pytest.fixture
+def lanes_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lane, "DELAYED_LOOK_SECONDS", 3600.0)
+
+
+async def test_a_job_that_is_due_soon_runs_though_its_lane_looks_for_delayed_ones_never_again(
+    lanes_look_once: None, runtime: Runtime, worker: WorkerProcess, ended: Ended
+) -> None:
+    async def hears() -> bool:
+        ((_, listeners),) = await runtime.connection.redis.pubsub_numsub(runtime.connection.control_channel)
+        return bool(listeners)
+
+    await until(hears, what="a worker that hears")
+    (first,) = await enqueue(runtime, Queue.LOW, leaf, 1, name="first")
+    await ended(first)
+    due = utc_now() + timedelta(seconds=0.2)
+    async with runtime.database.unit_of_work():
+        delayed = await broker.enqueue(Queue.LOW, leaf, Options(delay_until=due), name="later")
+    job = await ended(delayed)
+    assert job.state == "succeeded"
+    assert job.started_at is not None
+    assert job.started_at >= due

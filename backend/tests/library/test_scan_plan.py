@@ -12,7 +12,7 @@ from mus.errors import ErrorCategory
 from mus.library.paths import parked
 from mus.library.scan_plan import Conclusion, KnownTrack, ScanPlan
 from mus.library.states import LIVE_STATES
-from mus.library.walk import FoundFile, WalkReport
+from mus.library.walk import FoundFile, FoundFiles, WalkReport
 
 DEVICE = 7
 
@@ -52,7 +52,7 @@ def compare(
     any_device: bool = False,
 ) -> Outcome:
     plan = ScanPlan(known, full=full, stable_inodes=stable)
-    read = plan.consider(found)
+    read = plan.consider(FoundFiles.of(found))
     if report is None:
         report = WalkReport()
         report.folder_devices[start] = DEVICE
@@ -64,6 +64,18 @@ def compare(
 def test_a_file_as_it_was_is_unchanged() -> None:
     outcome = compare([track(1, b"a.mp3")], [file(b"a.mp3", 1)])
     assert (outcome.plan.unchanged, outcome.read, outcome.moves, outcome.end.missing) == (1, [], {}, [])
+
+
+def test_a_file_whose_numbers_are_stored_as_negative_ones_is_unchanged() -> None:
+    known = [track(1, b"a.mp3", inode=-1, device=-2), track(2, b"b.mp3")]
+    plan = ScanPlan(known, full=False, stable_inodes=True)
+    # As the system tells them: unsigned.
+    found = FoundFiles(
+        [b"a.mp3", b"b.mp3"], [(100, 1000, 2000, 2**64 - 1, 2**64 - 2), (100, 1000, 2000, 2, DEVICE)]
+    )
+    assert plan.consider(found) == []
+    assert (plan.found, plan.unchanged) == (2, 2)
+    assert plan.conclude(WalkReport(), b"").missing == []
 
 
 @pytest.mark.parametrize("change", [{"size": 101}, {"mtime_ns": 1001}, {"ctime_ns": 2001}, {"inode": 9}])

@@ -40,9 +40,11 @@ def hops(monkeypatch: pytest.MonkeyPatch) -> list[Callable[..., Any]]:
     made: list[Callable[..., Any]] = []
     execute = aiosqlite.Connection._execute
 
-    async def counting(self: aiosqlite.Connection, call: Callable[..., Any], *arguments: Any) -> Any:
+    async def counting(
+        self: aiosqlite.Connection, call: Callable[..., Any], *arguments: Any, **options: Any
+    ) -> Any:
         made.append(call)
-        return await execute(self, call, *arguments)
+        return await execute(self, call, *arguments, **options)
 
     monkeypatch.setattr(aiosqlite.Connection, "_execute", counting)
     return made

@@ -9,7 +9,7 @@ from collections.abc import AsyncIterator
 from contextlib import AsyncExitStack, asynccontextmanager
 from typing import Any
 
-from fastapi import APIRouter, Depends, FastAPI
+from fastapi import Depends, FastAPI
 from fastapi.openapi.utils import get_openapi
 from fastapi.routing import APIRoute
 from starlette.routing import compile_path
@@ -79,10 +79,12 @@ _ROUTERS = (
     event_router,
     schedule_router,
 )
+_PREFIXED_ROUTERS = (*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router))
 
 
 def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI:
-    """The application. It opens database and broker at start-up, unless `runtime` is open already."""
+    """The application. It opens database and broker at start-up, unless it was given a `runtime`, here or by
+    `use_runtime`, which is open already."""
     # Enqueueing checks a task's arguments, so the tasks must be registered here too.
     for name in JOB_MODULES:
         importlib.import_module(name)
@@ -90,8 +92,8 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
         async with AsyncExitStack() as stack:
-            if runtime is None:
-                _use(app, await stack.enter_async_context(opened(settings)))
+            if app.state.runtime is None:
+                use_runtime(app, await stack.enter_async_context(opened(settings)))
             stack.push_async_callback(app.state.hub.aclose)
             stack.push_async_callback(app.state.catalogue.aclose)
             stack.push_async_callback(app.state.transcoder.aclose)
@@ -108,15 +110,14 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
         redirect_slashes=False,
         generate_unique_id_function=lambda route: route.name,
     )
+    app.state.runtime = None
     if runtime is not None:
-        _use(app, runtime)
+        use_runtime(app, runtime)
     app.state.hang_up = lambda _scope: None  # the server knows how
     app.state.resources = _resources()
-    api = APIRouter(prefix=API_PREFIX, dependencies=[Depends(refuse_unknown_query)])
-    for module in _ROUTERS:
-        api.include_router(module.router)
-    app.include_router(api)
-    app.include_router(metrics_router.router, dependencies=[Depends(refuse_unknown_query)])
+    for prefix, module in _PREFIXED_ROUTERS:
+        # Each on its own: a router between them and the application would have every route built once more.
+        app.include_router(module.router, prefix=prefix, dependencies=[Depends(refuse_unknown_query)])
     install_docs_page(app)
     install_web_page(app)
     install_error_handlers(app)
@@ -129,7 +130,8 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
     return app
 
 
-def _use(app: FastAPI, runtime: Runtime) -> None:
+def use_runtime(app: FastAPI, runtime: Runtime) -> None:
+    """Answer from these, open ones."""
     app.state.runtime = runtime
     app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
     settings = runtime.settings
@@ -145,7 +147,7 @@ def _use(app: FastAPI, runtime: Runtime) -> None:
 def _resources() -> list[tuple[re.Pattern[str], set[str]]]:
     """The methods of every address, for `Allow`: the framework would name those of one route only."""
     methods: dict[str, set[str]] = {}
-    for prefix, module in [*((API_PREFIX, module) for module in _ROUTERS), ("", metrics_router)]:
+    for prefix, module in _PREFIXED_ROUTERS:
         for route in module.router.routes:
             if not isinstance(route, APIRoute) or not route.include_in_schema:
                 continue  # a WebSocket, or what is not possible

@@ -6,10 +6,16 @@ from datetime import datetime
 
 from pydantic import BaseModel, Field
 
-from mus.api.schemas import Page, TrackItem
+from mus.api.schemas import Page, T, TrackItem
 from mus.library.states import TrackState
 
 _COVER = "A track whose cover stands for it; null if none has one"
+
+
+class CountedPage(Page[T]):
+    """A part of a list of known length."""
+
+    total: int = Field(description="Items of the whole list")
 
 
 class AlbumItem(BaseModel):
@@ -26,6 +32,7 @@ class AlbumItem(BaseModel):
     added_at: datetime = Field(description="When its latest track came")
     cover_track_id: int | None = Field(description=_COVER)
     library: str
+    artist_id: str | None = Field(description="Of `album_artist`")
 
 
 class AlbumDetail(AlbumItem, Page[TrackItem]):
@@ -42,7 +49,7 @@ class ArtistItem(BaseModel):
     cover_track_id: int | None = Field(description=_COVER)
 
 
-class ArtistDetail(ArtistItem, Page[AlbumItem]):
+class ArtistDetail(ArtistItem, CountedPage[AlbumItem]):
     """An artist with the albums that `albums` counts, the latest first."""
 
 

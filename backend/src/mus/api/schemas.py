@@ -69,6 +69,8 @@ class TrackItem(BaseModel):
     added_at: datetime
     updated_at: datetime
     has_cover: bool
+    artist_id: str | None = Field(description="Of `artist`, or of the first of several")
+    album_id: str | None = Field(description="Null without an album")
 
 
 class TrackCount(BaseModel):

@@ -7,23 +7,51 @@ import contextlib
 import errno
 import signal
 import socket
+import time
 from collections.abc import AsyncIterator, Coroutine, Iterator
 from contextlib import asynccontextmanager, contextmanager
+from email.utils import formatdate
 from typing import Any
 from urllib.parse import urlunsplit
 
 import uvicorn
+from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 from uvicorn.middleware.proxy_headers import ProxyHeadersMiddleware
+from uvicorn.server import ServerState
 
-from mus.api.app import create_app
+from mus.api.app import create_app, use_runtime
 from mus.api.live import PEER
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.errors import ConfigurationError
+from mus.rest import Rest
 
 #: How long open requests may take once the server stops.
 GRACE_SECONDS = 5
+
+
+class _State(ServerState):
+    """Knows the date when it is asked for it."""
+
+    def __init__(self, config: uvicorn.Config) -> None:
+        self._config = config
+        self._second = 0
+        self._headers: list[tuple[bytes, bytes]] = []
+        super().__init__()
+
+    @property
+    def default_headers(self) -> list[tuple[bytes, bytes]]:
+        """Those of every answer."""
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._headers = [(b"date", formatdate(now, usegmt=True).encode()), *self._config.encoded_headers]
+        return self._headers
+
+    @default_headers.setter
+    def default_headers(self, headers: list[tuple[bytes, bytes]]) -> None:
+        """uvicorn's first, before there are any."""
 
 
 class _Server(uvicorn.Server):
@@ -32,6 +60,17 @@ class _Server(uvicorn.Server):
     def __init__(self, config: uvicorn.Config) -> None:
         super().__init__(config)
         self.answers = asyncio.Event()
+        self._ending = asyncio.Event()
+        self.server_state = _State(config)
+
+    async def main_loop(self) -> None:
+        """uvicorn's own looks ten times a second whether it is to end, and renews the date once a second."""
+        await self._ending.wait()
+
+    def end(self) -> None:
+        """Have `serve` return, in good order."""
+        self.should_exit = True
+        self._ending.set()
 
     async def startup(self, sockets: list[socket.socket] | None = None) -> None:
         await super().startup(sockets)
@@ -51,18 +90,22 @@ class _Server(uvicorn.Server):
 
 
 @asynccontextmanager
-async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
-    """Serve for the block; yields the address, with the real port where port 0 asked for a free one.
+async def serving(settings: Settings, runtime: Runtime, app: FastAPI | None = None) -> AsyncIterator[str]:
+    """Serve for the block; yields the address, with the real port where port 0 asked for a free one. `app` is the
+    application where it was made already.
 
     Raises ConfigurationError when the address cannot be listened on.
     """
-    app = create_app(settings, runtime=runtime)
+    app = app or create_app(settings)
+    use_runtime(app, runtime)
     # Its types and Starlette's for the same thing differ.
     asgi: Any = app
     trusted = [address for address in settings.trusted_proxies.replace(",", " ").split() if address]
     listener = await _listen(settings.host, settings.port)
+    rest = Rest(runtime.database)
+    rest.worked()  # the start
     config = uvicorn.Config(
-        _with_peer(ProxyHeadersMiddleware(asgi, trusted) if trusted else asgi),
+        _noted(ProxyHeadersMiddleware(asgi, trusted) if trusted else asgi, rest),
         log_config=None,
         access_log=False,
         server_header=False,
@@ -78,22 +121,27 @@ async def serving(settings: Settings, runtime: Runtime) -> AsyncIterator[str]:
         if not server.started:
             await task
             raise RuntimeError("the server ended before it had started")
-        yield _address(settings.host, listener.getsockname()[1])
+        async with rest.kept():
+            yield _address(settings.host, listener.getsockname()[1])
     finally:
         if server.started:
             # Streams without an end would be waited for.
             await app.state.hub.aclose()
-        server.should_exit = True
+        server.end()
         await task
         listener.close()
 
 
-def _with_peer(app: Any) -> ASGIApp:
-    """Note who is at the other end, before a proxy's word for it takes its place."""
+def _noted(app: Any, rest: Rest) -> ASGIApp:
+    """Note who is at the other end, before a proxy's word for it takes its place, and that there is work."""
 
     async def noted(scope: Scope, receive: Receive, send: Send) -> None:
         scope[PEER] = scope.get("client")
-        await app(scope, receive, send)
+        rest.worked()
+        try:
+            await app(scope, receive, send)
+        finally:
+            rest.worked()
 
     return noted
 

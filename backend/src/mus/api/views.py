@@ -29,6 +29,7 @@ from mus.errors import ErrorCategory
 from mus.events.messages import shown_progress
 from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.ledger.queries import FailureGroup, QueueFigures
+from mus.library.albums import album_artist_of, album_id, artist_id, artists_of
 from mus.library.integrity import Integrity
 from mus.library.paths import shown, unescaped
 from mus.library.states import TrackState
@@ -120,6 +121,8 @@ def _integrity(sound: TrackSound | None) -> TrackIntegrity | None:
 
 def track_fields(track: Track | ListedTrack, library: str) -> dict[str, Any]:
     """The fields of a `TrackItem`."""
+    artists = artists_of(track.artist, track.artists)
+    album_artist = album_artist_of(track.album_artist, track.artist, compilation=track.compilation)
     return {
         "id": track.id,
         "library": library,
@@ -140,6 +143,8 @@ def track_fields(track: Track | ListedTrack, library: str) -> dict[str, Any]:
         "added_at": track.added_at,
         "updated_at": track.updated_at,
         "has_cover": track.cover is not None,
+        "artist_id": artist_id(artists[0]) if artists else None,
+        "album_id": album_id(track.library_id, album_artist, track.album) if track.album else None,
     }
 
 

@@ -3,12 +3,10 @@
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import os
 import re
 import stat
 import sys
-import tempfile
 import threading
 from pathlib import Path
 
@@ -36,6 +34,10 @@ def agreed_socket_path(folder: Path) -> Path:
             _make_private(agreed.parent)
             return agreed
         note.unlink(missing_ok=True)
+    # Few need them, and `mus up` would have them, with OpenSSL, for as long as it runs: 5 MiB.
+    import hashlib
+    import tempfile
+
     runtime = os.environ.get("XDG_RUNTIME_DIR")
     base = Path(runtime) / "mus" if runtime and os.access(runtime, os.W_OK) else None
     private = base or Path(tempfile.gettempdir()) / f"mus-{os.geteuid()}"

@@ -19,6 +19,7 @@ import typing
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass, field
+from datetime import timedelta
 from typing import Any, Generic, ParamSpec
 
 import redis.asyncio
@@ -28,7 +29,7 @@ from redis.exceptions import ResponseError
 from streaq.constants import REDIS_GROUP
 
 from mus import broker_address
-from mus.broker.lane import BROKER_ERRORS, Lane, consumer_name
+from mus.broker.lane import BROKER_ERRORS, DELAYED_LOOK_SECONDS, Lane, consumer_name
 from mus.broker.queues import Queue, follow_up_queue, queue_named
 from mus.errors import BadRequestError, BrokerUnavailableError
 from mus.events.feed import EventFeed
@@ -36,6 +37,7 @@ from mus.ledger.deliveries import Delivery
 from mus.ledger.job_rows import MAX_ATTEMPTS, NewJob
 from mus.ledger.ledger import Alert, Ledger, backoff_seconds
 from mus.persistence.database import Database
+from mus.persistence.models import utc_now
 
 logger = logging.getLogger(__name__)
 
@@ -46,6 +48,7 @@ JobFunction = Callable[P, Coroutine[Any, Any, dict[str, Any] | None]]
 PUBLISH_TIMEOUT_SECONDS = 2.0
 #: Far more than a lane has slots, and than it takes.
 MOST_TAKEN = 1_000
+_DELAYED_LOOK = timedelta(seconds=DELAYED_LOOK_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,7 +116,7 @@ class Connection:
 
     @property
     def control_channel(self) -> str:
-        """Where workers hear `cancel <job id>` and `queues` (one was paused or resumed)."""
+        """Where workers hear `cancel <job id>`, `queues` (one was paused or resumed), `delayed` (due soon)."""
         return f"mus:{self.queue_name}:control"
 
     def _unavailable(self, error: BaseException) -> BrokerUnavailableError:
@@ -128,6 +131,8 @@ class Connection:
                 await self._publisher.publish(deliveries)
         except BROKER_ERRORS as error:
             raise self._unavailable(error) from error
+        if any(map(_is_soon, deliveries)):
+            await self._announce("delayed")
 
     async def missing(self, delivery_ids: list[str]) -> set[str]:
         try:
@@ -307,6 +312,12 @@ class Broker:
         finally:
             self._connection = None
             await client.aclose()
+
+
+def _is_soon(delivery: Delivery) -> bool:
+    """Whether a message is delayed, and due before every lane has looked for such once more."""
+    now = utc_now()
+    return delivery.run_after is not None and now < delivery.run_after < now + _DELAYED_LOOK
 
 
 def _argument_model(name: str, function: JobFunction[Any]) -> type[BaseModel]:

@@ -36,6 +36,8 @@ from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import AdminRequiredError, BadRequestError, MusError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from mus.config import Settings
 
 FIRST_SCAN = "first-scan"
@@ -56,6 +58,7 @@ _PART_MODULES = (
     "mus.cli.scan_desk",
     "mus.cli.console_logs",
     "uvloop",
+    "anyio._backends._asyncio",
 )
 _PR_SET_PDEATHSIG, _PR_SET_NAME = 1, 15
 
@@ -76,6 +79,7 @@ class _Start:
     def __init__(self, outputs: dict[str, int], stdout: int) -> None:
         self._outputs = outputs
         self._stdout = stdout
+        self._app: FastAPI | None = None
         self._pipe = int(os.environ.pop(parent_pipe.VARIABLE))
         # Else a part would ask to be ended with its parent, which is this process.
         os.environ.pop(parent_pipe.SUPERVISED, None)
@@ -107,6 +111,13 @@ class _Start:
         self._import(_PART_MODULES)
         prepared = preparing.result()
         self.say(prepared=prepared)
+        # What making it changes of the memory that is shared is not changed in the API's copy then: 6 MiB.
+        from mus.api.app import create_app
+        from mus.rest import trim_heap
+
+        self._app = create_app(settings)
+        gc.collect()
+        trim_heap()
         gc.freeze()
         for part in self._outputs:
             self._fork(part, settings)
@@ -138,7 +149,8 @@ class _Start:
         _close_all_but(0, 1, 2, self._pipe)
         _show_as(_COMMANDS[part])
         sys.stdout.reconfigure(line_buffering=output is None)  # type: ignore[union-attr]
-        leave(status_of(lambda: _part(part)(settings, self._pipe)))
+        run = {"api": lambda: _api(settings, self._pipe, self._app), FIRST_SCAN: lambda: _first_scan(self._pipe)}
+        leave(status_of(run.get(part, lambda: _worker(settings, self._pipe))))
 
 
 def _what_up_needs(settings: Settings) -> dict[str, Any]:
@@ -201,15 +213,11 @@ class _Fork:
 # ------------------------------------------------------------ in a part
 
 
-def _part(name: str) -> Callable[[Settings, int], None]:
-    return {"api": _api, "worker": _worker, FIRST_SCAN: _first_scan}[name]
-
-
-def _api(settings: Settings, pipe: int) -> None:
+def _api(settings: Settings, pipe: int, app: FastAPI | None) -> None:
     from mus.cli.part_runs import serve_and_watch
 
     _begin(settings, pipe, "api")
-    serve_and_watch(settings)
+    serve_and_watch(settings, app)
 
 
 def _worker(settings: Settings, pipe: int) -> None:
@@ -219,7 +227,7 @@ def _worker(settings: Settings, pipe: int) -> None:
     work(settings)
 
 
-def _first_scan(_settings: Settings, pipe: int) -> None:
+def _first_scan(pipe: int) -> None:
     from mus.cli.scan import first_scan
 
     parent_pipe.stop_with_pipe(pipe, 0.0)

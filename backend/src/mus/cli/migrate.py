@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Annotated
+
+import typer
 
 from mus.cli.options import DataOption, read_settings
 
@@ -11,7 +13,15 @@ if TYPE_CHECKING:
     from mus.persistence.database import Database
 
 
-def migrate(data: DataOption = None) -> None:
+def migrate(
+    data: DataOption = None,
+    wait: Annotated[
+        float,
+        typer.Option(
+            "--wait", metavar="SECONDS", min=0, help="How long a PostgreSQL that does not answer is waited for."
+        ),
+    ] = 30,
+) -> None:
     """Bring the database's schema up to date. The other commands do so by themselves.
 
     \b
@@ -22,19 +32,19 @@ def migrate(data: DataOption = None) -> None:
     from mus.cli.event_loop import run
     from mus.persistence.database import SCHEMA_REVISION
 
-    before = run(_migrate(settings))
+    before = run(_migrate(settings, wait))
     if before == SCHEMA_REVISION:
         print(f"The schema is up to date: revision {before}")
     else:
         print(f"The schema was upgraded: revision {before or 'none'} to {SCHEMA_REVISION}")
 
 
-async def _migrate(settings: Settings) -> str | None:
+async def _migrate(settings: Settings, wait_seconds: float) -> str | None:
     from mus.persistence.database import Database
 
     database = Database(settings.sqlalchemy_url)
     try:
-        return await database.migrate()
+        return await database.migrate(wait_seconds=wait_seconds)
     finally:
         await database.close()
 

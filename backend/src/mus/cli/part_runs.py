@@ -10,6 +10,8 @@ from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import BadRequestError, ConfigurationError
 
 if TYPE_CHECKING:
+    from fastapi import FastAPI
+
     from mus.config import Settings
 
 
@@ -31,13 +33,14 @@ def work(settings: Settings, modules: list[str] | None = None, queue: list[str] 
     run(run_worker(settings, modules or (), queues, beside=scan_desk))
 
 
-def serve_and_watch(settings: Settings) -> None:
+def serve_and_watch(settings: Settings, app: FastAPI | None = None) -> None:
+    """`app` is the API's application where it was made already."""
     from mus.cli.event_loop import run
 
-    run(_serve_and_watch(settings))
+    run(_serve_and_watch(settings, app))
 
 
-async def _serve_and_watch(settings: Settings) -> None:
+async def _serve_and_watch(settings: Settings, app: FastAPI | None) -> None:
     """Until SIGTERM or SIGINT: watching ends first, since it makes jobs, then serving."""
     from mus.api.server import serving
     from mus.broker.runtime import opened
@@ -48,5 +51,5 @@ async def _serve_and_watch(settings: Settings) -> None:
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
         loop.add_signal_handler(number, stopping.set)
-    async with opened(settings) as runtime, serving(settings, runtime):
+    async with opened(settings) as runtime, serving(settings, runtime, app):
         await watch(runtime, stopping)

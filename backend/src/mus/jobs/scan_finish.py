@@ -163,7 +163,8 @@ async def finish_at_once(job: RunningJob, library_id: int, checkpoint: dict[str,
             # Others stored new tracks meanwhile. One may be a lost one, and to find out takes reading.
             await job.keep(work, checkpoint)
             return None
-        await renew_looks(work.session, library.id)
+        if checkpoint["renews_looks"]:
+            await renew_looks(work.session, library.id)
         if not walked.path:
             await mark_online(work, library, device=device)
         counts = _counts(walked, _Chunks(), _NOTHING_LATE, Moved(), 0, {})

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
-from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from typing import Any
@@ -18,6 +17,7 @@ from mus.broker.streaq_broker import Options, broker
 from mus.errors import LibraryOfflineError, NotFoundError
 from mus.jobs.mount_guard import check_file_system, check_root, mark_offline
 from mus.jobs.services import find_library, services
+from mus.jobs.slow_phase import needs_renewed_looks
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.file_systems import has_stable_inodes
 from mus.library.paths import escaped, shown
@@ -49,8 +49,8 @@ async def walk_and_enqueue(
     library = await find_library(library_id)
     walker = _Walker(library.root)
     try:
-        if not path:
-            walker.begin(b"")  # what is known is asked for meanwhile
+        # Not while the walk goes on: each row and each file is a turn for the interpreter's lock, and with two
+        # threads that hand it to each other both took half as long again.
         async with services().database.reading() as session:
             known = await known_tracks(session, library_id)
             # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
@@ -61,12 +61,13 @@ async def walk_and_enqueue(
         stable = await asyncio.to_thread(has_stable_inodes, library.root)
         # A scan of one folder may find nothing there; the others tell what this machine calls its file systems.
         same = await asyncio.to_thread(SecondLook(library.root).same_devices, reversed(known)) if start else ()
-        walker.compare(lambda: ScanPlan(known, full=mode == "full", stable_inodes=stable, same_devices=same))
-        if path:
-            walker.begin(start)
+        walker.begin(start, lambda: ScanPlan(known, full=mode == "full", stable_inodes=stable, same_devices=same))
         chunks = await _Chunks.begun(job, library_id, full=mode == "full")
         async with job.effect(stage="walking") as work:
             await job.keep(work, {"newest": newest})
+        async with services().database.reading() as session:
+            # Beside the walk: at the end everybody waits for it. What is given up meanwhile, the next scan renews.
+            renews = await needs_renewed_looks(session, library_id)
         plan = await walker.walked(chunks)
         if has_live and not start and not confirm and not plan.met_known:
             await asyncio.to_thread(check_file_system, library)
@@ -96,6 +97,7 @@ async def walk_and_enqueue(
         "renumbered": [[old, new] for old, new in end.renumbered.items()],
         "same_devices": [[old, new] for old, new in end.same_devices],
         "skipped": dict(walker.report.skipped),
+        "renews_looks": renews,
         "unlisted": {shown(folder): why for folder, why in walker.report.unlisted.items()},
     }
     if chunks.is_empty and not any((end.moves, end.missing, doubtful, end.to_read_after_moves, end.renumbered)):
@@ -133,24 +135,18 @@ class _Walker:
 
     root: bytes
     report: WalkReport = field(default_factory=WalkReport)
-    #: Makes the plan in the thread: with many tracks it takes its time.
-    _planning: Future[Callable[[], ScanPlan]] = field(default_factory=Future)
     _walking: asyncio.Task[ScanPlan] | None = None
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _to_read: list[FoundFile] = field(default_factory=list)
 
-    def begin(self, start: bytes) -> None:
-        """Walk from there, before `compare` or after."""
+    def begin(self, start: bytes, plan: Callable[[], ScanPlan]) -> None:
+        """Walk from there and compare with `plan`, made in the thread: with many tracks it takes its time."""
         loop = asyncio.get_running_loop()
         wake = partial(loop.call_soon_threadsafe, self._arrived.set)
-        self._walking = asyncio.create_task(asyncio.to_thread(self._run, start, wake))
+        self._walking = asyncio.create_task(asyncio.to_thread(self._run, start, plan, wake))
         self._walking.add_done_callback(lambda _: self._arrived.set())
-
-    def compare(self, plan: Callable[[], ScanPlan]) -> None:
-        """Compare what is found, and was found so far, with this plan."""
-        self._planning.set_result(plan)
 
     async def walked(self, chunks: _Chunks) -> ScanPlan:
         """The plan, when the walk is over and what it found to be read is in `chunks`."""
@@ -165,31 +161,18 @@ class _Walker:
 
     def stop(self) -> None:
         self._stopped.set()
-        self._planning.cancel()
         if self._walking is not None:
             self._walking.cancel()
 
-    def _run(self, start: bytes, wake: Callable[[], Any]) -> ScanPlan:
-        plan: ScanPlan | None = None
-        early: list[FoundFile] = []
+    def _run(self, start: bytes, make_plan: Callable[[], ScanPlan], wake: Callable[[], Any]) -> ScanPlan:
+        plan = make_plan()
         for files in walk(self.root, start, self.report, stopped=self._stopped.is_set):
-            if plan is None and not self._planning.done():
-                early += files
-                continue
-            if plan is None:
-                plan = self._planning.result()()
-                self._hand_over(plan.consider(early), wake)
-            self._hand_over(plan.consider(files), wake)
-        if plan is None:
-            plan = self._planning.result()()
-            self._hand_over(plan.consider(early), wake)
+            to_read = plan.consider(files)
+            if to_read and not self._stopped.is_set():
+                with self._lock:
+                    self._to_read += to_read
+                wake()
         return plan
-
-    def _hand_over(self, to_read: list[FoundFile], wake: Callable[[], Any]) -> None:
-        if to_read and not self._stopped.is_set():
-            with self._lock:
-                self._to_read += to_read
-            wake()
 
     def _take(self) -> list[FoundFile]:
         with self._lock:

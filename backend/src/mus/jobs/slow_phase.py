@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
@@ -25,12 +25,13 @@ from mus.jobs.mount_guard import check_still_there
 from mus.jobs.services import find_library, services
 from mus.jobs.telling import UPDATED, tell_tracks
 from mus.jobs.under_way import UnderWay
+from mus.ledger.job_states import JobState
 from mus.library.analysis import ANALYSIS_VERSION, Analysis
 from mus.library.states import TrackState
 from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.libraries import LocalLibrary
-from mus.persistence.models import Library, Track, utc_now
-from mus.persistence.track_sounds import forget_unchecked, renew_attempts
+from mus.persistence.models import Job, Library, Track, utc_now
+from mus.persistence.track_sounds import forget_unchecked, has_attempts, renew_attempts
 from mus.persistence.work_lists import MAX_LOOKS, PARTS, is_new, is_outdated
 
 #: Tracks between two commits.
@@ -46,30 +47,58 @@ async def request_analysis(session: AsyncSession, *, in_seconds: float = 0.0, wi
 
     `with_outdated` also looks for what an older version of the analysis left, and so at every single track.
     """
+    keys = {part: _key(part) for part in range(PARTS)}
+    waiting = set(
+        await session.scalars(
+            select(Job.dedupe_key).where(Job.dedupe_key.in_(keys.values()), Job.state == JobState.QUEUED)
+        )
+    )
+    others = [part for part, key in keys.items() if key not in waiting]
+    if not others:
+        return
+    # In one statement: through a session each takes longer than what it asks for, and every scan ends with them.
+    asked = [_has_work(part, with_outdated=with_outdated) for part in others]
+    has_work = (await session.execute(select(*asked))).one()
     later = utc_now() + timedelta(seconds=in_seconds) if in_seconds else None
-    for part in range(PARTS):
-        new = select(Track.id).where(is_new(), Track.id % PARTS == part).limit(1)
-        outdated = select(Track.id).where(is_outdated(), Track.id % PARTS == part).limit(1)
-        if (await session.execute(new)).first() or (with_outdated and (await session.execute(outdated)).first()):
+    for part, has in zip(others, has_work, strict=True):
+        if has:
             await _enqueue(part, later)
+
+
+def _has_work(part: int, *, with_outdated: bool) -> ColumnElement[bool]:
+    works = (is_new(), is_outdated()) if with_outdated else (is_new(),)
+    # Each by an index of its own.
+    return or_(*(select(Track.id).where(work, Track.id % PARTS == part).exists() for work in works)).label(
+        f"p{part}"
+    )
 
 
 async def renew_looks(session: AsyncSession, library_id: int) -> None:
     """Tracks that could not be analysed in `MAX_LOOKS` looks get as many again: whatever was wrong may be over."""
     await renew_attempts(session, library_id)
-    await session.execute(
-        update(Track)
-        .where(
-            Track.library_id == library_id,
-            Track.status == TrackState.PENDING,
-            Track.analysis_attempts >= MAX_LOOKS,
-        )
-        .values(analysis_attempts=0)
+    await session.execute(update(Track).where(*_is_given_up(library_id)).values(analysis_attempts=0))
+
+
+async def needs_renewed_looks(session: AsyncSession, library_id: int) -> bool:
+    """Whether `renew_looks` may have anything to do. Takes its time where many tracks wait for their analysis."""
+    given_up = select(Track.id).where(*_is_given_up(library_id)).limit(1)
+    return await session.scalar(given_up) is not None or await has_attempts(session)
+
+
+def _is_given_up(library_id: int) -> tuple[ColumnElement[bool], ...]:
+    return (
+        Track.library_id == library_id,
+        Track.status == TrackState.PENDING,
+        Track.analysis_attempts >= MAX_LOOKS,
     )
 
 
+def _key(part: int) -> str:
+    return f"slow:{part}"
+
+
 async def _enqueue(part: int, later: datetime | None) -> None:
-    key = f"slow:{part}"
+    key = _key(part)
     await broker.enqueue(
         Queue.LOW,
         "process_slow_metadata",

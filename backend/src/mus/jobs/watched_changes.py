@@ -24,7 +24,7 @@ from mus.library.file_systems import has_stable_inodes
 from mus.library.scan_plan import Conclusion, KnownTrack, Move, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
-from mus.library.walk import FoundFile, WalkReport, walk
+from mus.library.walk import FoundFile, FoundFiles, WalkReport, walk
 from mus.persistence.batch_operations import (
     hold_tracks,
     last_writes,
@@ -101,7 +101,7 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
     stable = await asyncio.to_thread(has_stable_inodes, library.root)
     # Full: whoever names a file wants it read, as a person does who retries an error.
     plan = ScanPlan([*(named | elsewhere).values()], full=True, stable_inodes=stable)
-    to_read = plan.consider(disk.files.values())
+    to_read = plan.consider(FoundFiles.of(disk.files.values()))
     end = plan.conclude(WalkReport(), b"")
     moves = end.moves + await _recognised_moves(library, named, disk, end)
     moved = await apply_moves(job, library, moves)

@@ -6,14 +6,15 @@ moved, which may be missing, and what else is to be read.
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
+from itertools import repeat
 from typing import NamedTuple
 
 from mus.errors import ErrorCategory
 from mus.library.states import LIVE_STATES, TrackState
-from mus.library.walk import FoundFile, WalkReport
+from mus.library.walk import FoundFile, FoundFiles, Version, WalkReport
 
 _LIVE = frozenset(state.value for state in LIVE_STATES)
 
@@ -98,9 +99,9 @@ class ScanPlan:
         settled = [
             row for row in known if row[7] in _LIVE and (row[8] is None or self._is_settled(row)) and not full
         ]
-        #: Of the tracks whose files need no reading unless they changed, those that were not met yet, as the walk
-        #: finds such a file: nearly every file of nearly every scan is taken out of here, and costs no more.
-        self._unmet = {row[1:7] for row in settled}
+        #: Of the tracks whose files need no reading unless they changed, those that were not met yet: the versions
+        #: by path. Nearly every file of nearly every scan is taken out of here, and costs no more.
+        self._unmet: dict[bytes, Version | None] = {row[1]: row[2:7] for row in settled}
         self._are_all_settled = len(settled) == len(known)
         #: Files that may be moved ones, and files that are not as the track in their place was.
         self._set_aside: list[FoundFile] = []
@@ -137,14 +138,22 @@ class ScanPlan:
         """Whether the track's file is where it was."""
         return track.id in self._kept or self._was_met(track)
 
-    def consider(self, files: Collection[FoundFile]) -> list[FoundFile]:
+    def consider(self, files: FoundFiles) -> list[FoundFile]:
         """Take a folder's files; returns those to be read."""
         self.found += len(files)
-        as_they_are = set(files)
-        others = as_they_are - self._unmet
-        self._unmet -= as_they_are
-        self.unchanged += len(as_they_are) - len(others)
-        return [file for file in files if file in others and self._is_to_be_read(file)] if others else []
+        known = list(map(self._unmet.pop, files.paths, repeat(None)))
+        if known == files.versions:
+            self.unchanged += len(known)
+            return []
+        others: list[FoundFile] = []
+        for file, version in zip(files, known, strict=True):
+            if file[1:] == version:
+                self.unchanged += 1
+                continue
+            if version is not None:
+                self._unmet[file.path] = version
+            others.append(file)
+        return [file for file in others if self._is_to_be_read(file)]
 
     def _is_to_be_read(self, file: FoundFile) -> bool:
         """Whether a file that is not known as it is must be read at once; what it is else is noted."""
@@ -251,7 +260,7 @@ class ScanPlan:
         return (track for track in self._by_path.values() if not self._was_met(track))
 
     def _was_met(self, track: KnownTrack) -> bool:
-        return self._is_settled(track) and track[1:7] not in self._unmet
+        return self._is_settled(track) and track.path not in self._unmet
 
     def _moved_devices(self) -> dict[int, int]:
         """What one machine takes for a single file system may be two for another."""

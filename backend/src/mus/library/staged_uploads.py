@@ -104,15 +104,11 @@ def discard_batch(root: bytes, batch: str) -> None:
         shutil.rmtree(os.path.basename(staged_path(batch)), dir_fd=uploads)
 
 
-def discard_staged(root: bytes, batch: str, place: bytes) -> bool:
-    """Remove one file that waits; whether it did. Raises OSError."""
-    folder, name = os.path.split(staged_path(batch, place))
-    try:
-        with opened_folder(root, folder) as descriptor:
-            os.unlink(name, dir_fd=descriptor)
-    except FileNotFoundError:
-        return False
-    return True
+def discard_staged(root: bytes, batch: str, place: bytes) -> None:
+    """Remove one file that waits. Raises OSError."""
+    path = staged_path(batch, place)
+    with suppress(FileNotFoundError), opened_folder(root, os.path.dirname(path)) as folder:
+        os.unlink(os.path.basename(path), dir_fd=folder)
 
 
 def sweep_batches(root: bytes, *, older_than_seconds: float, wanted: Collection[str]) -> int:

@@ -18,7 +18,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any, Generic, NamedTuple, TypeVar
 
 from sqlalchemy import URL
 
@@ -36,6 +36,8 @@ from mus.persistence.catalogue_rows import (
 )
 from mus.persistence.database import Database
 from mus.persistence.search import search_for
+
+T = TypeVar("T")
 
 #: Around each value of several in one text; no folded name holds a control character that is no blank.
 _MARK = "\x1f"
@@ -75,6 +77,7 @@ class ListedAlbum(NamedTuple):
     added: int
     cover_track_id: int | None
     library_id: int
+    artist_id: str | None
 
 
 class ListedArtist(NamedTuple):
@@ -125,6 +128,17 @@ class Place:
 
 
 @dataclass(frozen=True, slots=True)
+class ListedPage(Generic[T]):
+    """A part of a list."""
+
+    items: list[T]
+    #: Where the next page begins; None after the last.
+    next_place: Place | None
+    #: Items of the whole list.
+    total: int
+
+
+@dataclass(frozen=True, slots=True)
 class Counts:
     """How many tracks have each genre, format, year and status; the most common first, years the latest first."""
 
@@ -160,9 +174,16 @@ class Catalogue:
         weakref.finalize(self, self._tables.close)
 
     def albums(
-        self, wanted: AlbumFilter, sort: AlbumSort, *, descending: bool, after: Place | None, limit: int
-    ) -> tuple[list[ListedAlbum], Place | None]:
-        """A page of albums, and where the next one begins, None after the last."""
+        self,
+        wanted: AlbumFilter,
+        sort: AlbumSort,
+        *,
+        descending: bool,
+        after: Place | None,
+        offset: int = 0,
+        limit: int,
+    ) -> ListedPage[ListedAlbum]:
+        """A page of albums: behind `after`, or `offset` albums down the list."""
         conditions, values = _search(wanted.query)
         for condition, value in (
             ("library = ?", wanted.library_id),
@@ -174,15 +195,25 @@ class Catalogue:
             if value is not None:
                 conditions.append(condition)
                 values.append(value)
-        columns = "id, title, artist, year, tracks, seconds, added, cover, library"
-        rows = self._page("albums", columns, sort.column, conditions, values, after, limit, descending=descending)
-        return [ListedAlbum._make(row[:-1]) for row in rows[:limit]], _place(rows, limit)
+        columns = "id, title, artist, year, tracks, seconds, added, cover, library, artist_id"
+        return self._page(
+            ListedAlbum,
+            "albums",
+            columns,
+            sort.column,
+            conditions,
+            values,
+            after,
+            offset,
+            limit,
+            descending=descending,
+        )
 
     def album(self, id_: str) -> tuple[ListedAlbum, list[int]] | None:
         """The album of this id, with the ids of its tracks."""
         rows = self._all(
-            "SELECT id, title, artist, year, tracks, seconds, added, cover, library, track_ids FROM albums"
-            " WHERE id = ?",
+            "SELECT id, title, artist, year, tracks, seconds, added, cover, library, artist_id, track_ids"
+            " FROM albums WHERE id = ?",
             [id_],
         )
         if not rows:
@@ -190,15 +221,23 @@ class Catalogue:
         return ListedAlbum._make(rows[0][:-1]), [int(track_id) for track_id in rows[0][-1].split(",")]
 
     def artists(
-        self, *, query: str | None, library_id: int | None, descending: bool, after: Place | None, limit: int
-    ) -> tuple[list[ListedArtist], Place | None]:
-        """A page of artists by their sort names, and where the next one begins, None after the last."""
+        self,
+        *,
+        query: str | None,
+        library_id: int | None,
+        descending: bool,
+        after: Place | None,
+        offset: int = 0,
+        limit: int,
+    ) -> ListedPage[ListedArtist]:
+        """A page of artists by their sort names: behind `after`, or `offset` artists down the list."""
         conditions, values = _search(query)
         conditions.append("library = ?")
         values.append(self._part(library_id))
         columns = "id, name, albums, tracks, cover"
-        rows = self._page("artists", columns, "key", conditions, values, after, limit, descending=descending)
-        return [ListedArtist._make(row[:-1]) for row in rows[:limit]], _place(rows, limit)
+        return self._page(
+            ListedArtist, "artists", columns, "key", conditions, values, after, offset, limit, descending=descending
+        )
 
     def artist(self, id_: str) -> ListedArtist | None:
         """The artist of this id, in all libraries."""
@@ -219,17 +258,20 @@ class Catalogue:
 
     def _page(
         self,
+        item: type[T],
         table: str,
         columns: str,
         by: str,
         conditions: list[str],
         values: list[Any],
         after: Place | None,
+        offset: int,
         limit: int,
         *,
         descending: bool,
-    ) -> list[Any]:
-        """One row more than the page holds, if there is one; each with its sort value last."""
+    ) -> ListedPage[T]:
+        where = " AND ".join(conditions) or "TRUE"
+        total = self._all(f"SELECT count(*) FROM {table} WHERE {where}", values)[0][0]  # noqa: S608 - ours
         direction, beyond = ("DESC", "<") if descending else ("ASC", ">")
         if after is not None and after.value is None:
             conditions = [*conditions, f"{by} IS NULL AND id {beyond} ?"]
@@ -238,8 +280,11 @@ class Catalogue:
             conditions = [*conditions, f"(({by}, id) {beyond} (?, ?) OR {by} IS NULL)"]
             values = [*values, after.value, after.id]
         query = f"SELECT {columns}, {by} FROM {table} WHERE {' AND '.join(conditions) or 'TRUE'}"  # noqa: S608 - ours
-        query += f" ORDER BY {by} {direction} NULLS LAST, id {direction} LIMIT ?"
-        return self._all(query, [*values, limit + 1])
+        query += f" ORDER BY {by} {direction} NULLS LAST, id {direction} LIMIT ? OFFSET ?"
+        # One more than the page holds tells whether another page follows; each has its sort value last.
+        rows = self._all(query, [*values, limit + 1, offset])
+        place = Place(rows[limit - 1][-1], rows[limit - 1][0]) if len(rows) > limit else None
+        return ListedPage([item(*row[:-1]) for row in rows[:limit]], place, total)
 
     def _all(self, query: str, values: Sequence[Any]) -> list[Any]:
         with self._lock:
@@ -262,10 +307,6 @@ def built(url: URL, articles: tuple[str, ...]) -> Catalogue:
             await database.close()
 
     return Catalogue(asyncio.run(read()))
-
-
-def _place(rows: Sequence[Any], limit: int) -> Place | None:
-    return Place(rows[limit - 1][-1], rows[limit - 1][0]) if len(rows) > limit else None
 
 
 def _search(query: str | None) -> tuple[list[str], list[Any]]:

@@ -37,9 +37,10 @@ async def page_ids(
 ) -> list[int]:
     """Ids of the tracks from `offset` on after the position, `limit` at most."""
     if session.get_bind().dialect.name != "sqlite":
-        return await _in_order_or_merged(
-            session, wanted, await _conditions_on_server(session, wanted), order, after, limit, offset
-        )
+        conditions = await _conditions_on_server(session, wanted)
+        if order.field.nullable and order.field.has_index and order.descending and not offset:
+            return await _with_value_first(session, conditions, order, after, limit)
+        return await _in_order_or_merged(session, wanted, conditions, order, after, limit, offset)
     facts, costly = _facts(Track, wanted), _costly(wanted)
     if facts or wanted.search.phrases or wanted.integrity:
         candidates = await _found(session, _candidates(wanted), _FEW)
@@ -48,13 +49,13 @@ async def page_ids(
     if not order.field.has_index:
         scanned = [*(facts or [_unindexed(Track.status) != TrackState.TRASHED]), *_searched(wanted), *costly]
         return await _found(session, _in_order(scanned, order, after, sorts=True), limit, offset)
-    if facts and not offset:
+    if facts and not offset and order.field.name != "path":
         # As a rule what is common is common among the first too. A set of nearly all tracks takes 15 ms to make.
         first = _in_order([_NOT_TRASHED, *_searched(wanted)], order, after).limit(limit * _LOOKED_AT)
         query = _in_order([Track.id.in_(first), *facts, *costly], order, None, gathers=True)
         if len(ids := await _found(session, query, limit)) == limit:
             return ids
-    walked = [_unindexed(Track.id).in_(_with_facts(wanted)) if facts else _NOT_TRASHED, *_searched(wanted), *costly]
+    walked = [_is_meant(wanted), *_searched(wanted), *costly]
     return await _in_order_or_merged(session, wanted, walked, order, after, limit, offset)
 
 
@@ -126,10 +127,27 @@ _TRASHED = select(_OTHER.id).where(_OTHER.status == TrackState.TRASHED)
 _NOT_TRASHED = Track.id.not_in(_TRASHED)
 
 
-def _with_facts(wanted: TrackFilter) -> Select[Any]:
-    """Ids of the tracks with these facts, from that index alone."""
+def _is_meant(wanted: TrackFilter) -> Condition:
+    """Whether a track has these facts, by its id alone."""
+    if wanted.library_id is None and not _kinds(wanted):
+        # Of the tracks that are not meant there are fewer, as a rule, than of those that are.
+        others = [status for status in TrackState if status not in wanted.statuses]
+        return (
+            Track.id.not_in(select(_OTHER.id).where(_OTHER.status.in_(others))) if wanted.statuses else _NOT_TRASHED
+        )
+    return _unindexed(Track.id).in_(_with_facts(wanted))
+
+
+def _with_facts(wanted: TrackFilter, *others: Select[Any]) -> Select[Any]:
+    """Ids of the tracks with these facts that are in all other sets, from that index alone.
+
+    What comes in that index's order is read from it: with statistics SQLite would read the tracks. The limit, which
+    is none, holds it to that.
+    """
+    facts = _facts(_OTHER, wanted) or [_unindexed(_OTHER.status) != TrackState.TRASHED]
     statuses = [_OTHER.status.in_(wanted.statuses)] if wanted.statuses else []
-    return select(_OTHER.id).where(*statuses, *_facts(_OTHER, wanted))
+    query = select(_OTHER.id).where(*statuses, *facts, *(_unindexed(_OTHER.id).in_(other) for other in others))
+    return query.order_by(_OTHER.status, _OTHER.id).limit(-1)
 
 
 def _candidates(wanted: TrackFilter) -> Select[Any]:
@@ -138,9 +156,7 @@ def _candidates(wanted: TrackFilter) -> Select[Any]:
     if wanted.integrity:
         sets.append(select(TrackSound.track_id).where(TrackSound.integrity.in_(wanted.integrity)))
     if _facts(Track, wanted) or not sets:
-        facts = _facts(_OTHER, wanted) or [_unindexed(_OTHER.status) != TrackState.TRASHED]
-        statuses = [_OTHER.status.in_(wanted.statuses)] if wanted.statuses else []
-        return select(_OTHER.id).where(*statuses, *facts, *(_unindexed(_OTHER.id).in_(each) for each in sets))
+        return _with_facts(wanted, *sets)
     first, *others = sets
     return first.where(*(first.selected_columns[0].in_(each) for each in others))
 
@@ -188,6 +204,27 @@ async def _library_ids(session: AsyncSession, wanted: TrackFilter) -> Sequence[i
     if wanted.library_id is not None:
         return [wanted.library_id]
     return (await session.scalars(select(Library.id))).all()
+
+
+async def _with_value_first(
+    session: AsyncSession, conditions: Sequence[Condition], order: Order, after: Position | None, limit: int
+) -> list[int]:
+    """For PostgreSQL, which has the tracks without a value first when it walks an index backwards, and would sort
+    all of them to have those last."""
+    value: Any = order.field.column
+    ids: list[int] = []
+    if after is None or after.value is not None:
+        query = select(Track.id).where(*conditions, value.is_not(None)).order_by(value.desc(), Track.id.desc())
+        if after is not None:
+            query = query.where(_row_beyond(order, after))
+        ids = await _found(session, query, limit)
+        after = None
+    if len(ids) < limit:
+        query = select(Track.id).where(*conditions, value.is_(None)).order_by(Track.id.desc())
+        if after is not None:
+            query = query.where(Track.id < after.id)
+        ids += await _found(session, query, limit - len(ids))
+    return ids
 
 
 async def _in_order_or_merged(
@@ -269,10 +306,15 @@ def _beyond(order: Order, after: Position) -> Condition:
     column, ids = order.field.column, Track.id
     if after.value is None:
         return and_(column.is_(None), ids < after.id if order.descending else ids > after.id)
+    beyond = _row_beyond(order, after)
+    return or_(beyond, column.is_(None)) if order.field.nullable else beyond
+
+
+def _row_beyond(order: Order, after: Position) -> Condition:
+    column, ids = order.field.column, Track.id
     row = tuple_(column, ids)
     value = tuple_(after.value, after.id, types=(column.type, ids.type))
-    beyond = row < value if order.descending else row > value
-    return or_(beyond, column.is_(None)) if order.field.nullable else beyond
+    return row < value if order.descending else row > value
 
 
 def _unindexed(column: ColumnElement[Any] | InstrumentedAttribute[Any]) -> ColumnElement[Any]:

@@ -41,6 +41,9 @@ class ListedTrack(NamedTuple):
     added_at: datetime
     updated_at: datetime
     cover: str | None
+    library_id: int
+    artists: list[str] | None
+    compilation: bool
     title_key: str
     artist_key: str
     album_key: str

@@ -104,10 +104,16 @@ async def renew_attempts(session: AsyncSession, library_id: int) -> None:
         update(TrackSound)
         .where(
             TrackSound.attempts > 0,
-            TrackSound.track_id.in_(select(Track.id).where(Track.library_id == library_id)),
+            # For each of those few. With the library's tracks in a list SQLite makes that list first, each time.
+            select(Track.id).where(Track.id == TrackSound.track_id, Track.library_id == library_id).exists(),
         )
         .values(attempts=0)
     )
+
+
+async def has_attempts(session: AsyncSession) -> bool:
+    """Whether `renew_attempts` may have anything to do, in any library."""
+    return await session.scalar(select(TrackSound.track_id).where(TrackSound.attempts > 0).limit(1)) is not None
 
 
 async def forget_unchecked(session: AsyncSession, track_ids: Sequence[int]) -> None:

@@ -306,7 +306,7 @@ class LibraryWatcher:
         found: set[bytes] = set()
         for folder in folders:
             for files in walk(self.root, folder, WalkReport()):
-                found.update(file.path for file in files)
+                found.update(files.paths)
                 if len(found) > MOST_CHANGES:
                     return found
         return found

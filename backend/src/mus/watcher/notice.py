@@ -234,8 +234,8 @@ class Polling:
         report = WalkReport()
         now: dict[bytes, tuple[int, bytes]] = {}
         for files in walk(self._root, b"", report, stopped=self._closing.is_set):
-            folder = files[0].path.rpartition(b"/")[0]
             ordered = sorted(files)
+            folder = ordered[0].path.rpartition(b"/")[0]
             version = hash(tuple((file.size, file.mtime_ns, file.inode) for file in ordered))
             now[folder] = (version, b"/".join(file.path.rpartition(b"/")[2] for file in ordered))
         for folder, known in self._folders.items():

@@ -115,21 +115,27 @@ function Search() {
 function Main() {
   const { path, query, entry } = route.value;
   const main = useRef(null);
-  const { view: View, title, params } = viewOf(path);
+  const { view: View, title, params, place } = viewOf(path);
   const places = useRef(new Map());
-  const before = useRef({ path, entry });
+  const onScroll = () => void places.current.set(entry, main.current.scrollTop);
+  const before = useRef({ place, path, entry });
   useEffect(() => {
     document.title = `${title} · mus`;
   }, [title]);
   useEffect(() => {
-    if (before.current.path !== path) main.current.focus({ preventScroll: true });
+    const last = before.current;
+    before.current = { place, path, entry };
+    if (last.entry === entry && last.path === path) return undefined; // at the page's beginning
+    // What opens and closes in front of a view leaves it where it was.
+    if (last.place === place && last.path !== path) return onScroll();
+    // Who types a search goes on typing, whatever view the first letter opened.
+    if (last.place !== place && !document.activeElement.closest(".search")) main.current.focus({ preventScroll: true });
     main.current.scrollTop = places.current.get(entry) ?? 0;
-    before.current = { path, entry };
+    return undefined;
   }, [path, entry]);
-  const onScroll = () => places.current.set(entry, main.current.scrollTop);
   return html`
     <main class="main" id="main" tabindex="-1" ref=${main} onScroll=${onScroll}>
-      <${Guard} key=${path}>${View ? html`<${View} ...${params} query=${query} />` : html`<${NotFound} />`}<//>
+      <${Guard} key=${place}>${View ? html`<${View} ...${params} query=${query} />` : html`<${NotFound} />`}<//>
     </main>
   `;
 }

@@ -17,6 +17,9 @@ addEventListener("popstate", () => {
 });
 if (!history.state) history.replaceState({ entry: ++entries }, "");
 route.value = read();
+const firstEntry = history.state.entry;
+/** Whether the way back leads to another address of this page, and not out of it. */
+export const canGoBack = () => route.value.entry > firstEntry;
 
 /** Go to an address of the page; `replace` leaves no way back to the one before. */
 export function navigate(address, { replace = false } = {}) {

@@ -45,9 +45,12 @@ const ROUTES = {
   "/settings": [Settings, "nav.settings"],
 };
 
-const compiled = Object.entries(ROUTES).map(([path, [view, title]]) => ({ parts: path.split("/"), view, title }));
+/** Addresses that show something in front of another view, which stays as it is behind it. */
+const IN_FRONT = { "/tracks/:id": "/tracks" };
 
-/** `{view, title, params}` of an address; without a view where there is none. */
+const compiled = Object.entries(ROUTES).map(([path, [view, title]]) => ({ path, parts: path.split("/"), view, title }));
+
+/** `{view, title, params, place}` of an address; without a view where there is none. Where `place` stays, the view does. */
 export function viewOf(path) {
   const parts = path.replace(/(.)\/$/, "$1").split("/");
   for (const found of compiled) {
@@ -57,7 +60,7 @@ export function viewOf(path) {
       if (part.startsWith(":") && parts[i]) params[part.slice(1)] = decodeURIComponent(parts[i]);
       return part === parts[i] || (part.startsWith(":") && parts[i]);
     });
-    if (fits) return { view: found.view, title: t(found.title), params };
+    if (fits) return { view: found.view, title: t(found.title), params, place: IN_FRONT[found.path] ?? path };
   }
-  return { view: null, title: t("app.notFoundTitle"), params: {} };
+  return { view: null, title: t("app.notFoundTitle"), params: {}, place: path };
 }

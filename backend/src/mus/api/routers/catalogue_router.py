@@ -17,6 +17,7 @@ from mus.api.catalogue_schemas import (
     AlbumItem,
     ArtistDetail,
     ArtistItem,
+    CountedPage,
     Facets,
     FormatCount,
     GenreCount,
@@ -35,12 +36,19 @@ from mus.api.dependencies import (
     RuntimeDep,
     YearParam,
 )
-from mus.api.problems import problems
-from mus.api.schemas import Page
+from mus.api.problems import FieldError, problems
 from mus.api.views import track_fields
 from mus.errors import NotFoundError
 from mus.library.states import TrackState
-from mus.persistence.catalogue import ALBUM_SORTS, AlbumFilter, Catalogue, ListedAlbum, ListedArtist, Place
+from mus.persistence.catalogue import (
+    ALBUM_SORTS,
+    AlbumFilter,
+    Catalogue,
+    ListedAlbum,
+    ListedArtist,
+    ListedPage,
+    Place,
+)
 from mus.persistence.libraries import library_named, library_names
 from mus.persistence.track_filter import SORT_FIELDS, Order, Position
 from mus.persistence.track_list import tracks_among
@@ -81,11 +89,14 @@ def _words_query(of: str) -> Any:
 AlbumSortParam = Annotated[str, _one_of(*ALBUM_SORTS), _sort_query(*ALBUM_SORTS)]
 ArtistSortParam = Annotated[str, _one_of("name"), _sort_query("name")]
 AlbumWordsParam = Annotated[str | None, _words_query("its title or its album artist")]
+OffsetParam = Annotated[
+    int | None, Query(ge=0, le=2**31 - 1, description="Begin so many items down the list, in place of a cursor")
+]
 ArtistWordsParam = Annotated[str | None, _words_query("the name")]
 
 
 @router.get(
-    "/albums", response_model=Page[AlbumItem], responses=problems(400, 404), summary="List and search albums"
+    "/albums", response_model=CountedPage[AlbumItem], responses=problems(400, 404), summary="List and search albums"
 )
 async def list_albums(
     runtime: RuntimeDep,
@@ -100,13 +111,15 @@ async def list_albums(
     of_format: FormatParam = None,
     sort: AlbumSortParam = "title",
     cursor: CursorParam = None,
+    offset: OffsetParam = None,
     limit: LimitParam = 100,
 ) -> Response:
     async with runtime.database.reading() as session:
         library_id = None if library is None else (await library_named(session, library)).id
         names = await library_names(session)
     wanted = AlbumFilter(query=q, library_id=library_id, artist_id=artist, genre=genre, format=of_format, year=year)
-    page = await _album_page(catalogue, names, wanted, sort, cursor, limit, scope_of("albums", sort, wanted))
+    scope = scope_of("albums", sort, wanted)
+    page = await _album_page(catalogue, names, wanted, sort, cursor, limit, scope, offset)
     return _json(page)
 
 
@@ -143,7 +156,10 @@ async def get_album(
 
 
 @router.get(
-    "/artists", response_model=Page[ArtistItem], responses=problems(400, 404), summary="List and search artists"
+    "/artists",
+    response_model=CountedPage[ArtistItem],
+    responses=problems(400, 404),
+    summary="List and search artists",
 )
 async def list_artists(
     runtime: RuntimeDep,
@@ -152,25 +168,23 @@ async def list_artists(
     library: LibraryParam = None,
     sort: ArtistSortParam = "name",
     cursor: CursorParam = None,
+    offset: OffsetParam = None,
     limit: LimitParam = 100,
 ) -> Response:
+    _refuse_both(cursor, offset)
     library_id = await _library_id(runtime, library)
     scope = scope_of("artists", sort, q, library_id)
     after = Place(*decoded(cursor, scope, str, str)) if cursor is not None else None
-    artists, place = await asyncio.to_thread(
+    page = await asyncio.to_thread(
         catalogue.artists,
         query=q,
         library_id=library_id,
         descending=sort.startswith("-"),
         after=after,
+        offset=offset or 0,
         limit=limit,
     )
-    return _json(
-        {
-            "items": [_artist_fields(artist) for artist in artists],
-            "next_cursor": encoded(scope, place.value, place.id) if place else None,
-        }
-    )
+    return _json(_page_fields(page, [_artist_fields(artist) for artist in page.items], scope))
 
 
 @router.get(
@@ -228,15 +242,34 @@ async def _album_page(
     cursor: str | None,
     limit: int,
     scope: str,
+    offset: int | None = None,
 ) -> dict[str, Any]:
+    _refuse_both(cursor, offset)
     order = ALBUM_SORTS[sort.removeprefix("-")]
     after = Place(*decoded(cursor, scope, order.kind, str)) if cursor is not None else None
-    albums, place = await asyncio.to_thread(
-        catalogue.albums, wanted, order, descending=sort.startswith("-"), after=after, limit=limit
+    page = await asyncio.to_thread(
+        catalogue.albums,
+        wanted,
+        order,
+        descending=sort.startswith("-"),
+        after=after,
+        offset=offset or 0,
+        limit=limit,
     )
+    return _page_fields(page, [_album_fields(album, names) for album in page.items], scope)
+
+
+def _refuse_both(cursor: str | None, offset: int | None) -> None:
+    if cursor is not None and offset is not None:
+        raise FieldError("query", "offset", "Give cursor or offset, not both")
+
+
+def _page_fields(page: ListedPage[Any], items: list[dict[str, Any]], scope: str) -> dict[str, Any]:
+    place = page.next_place
     return {
-        "items": [_album_fields(album, names) for album in albums],
+        "items": items,
         "next_cursor": encoded(scope, place.value, place.id) if place else None,
+        "total": page.total,
     }
 
 
@@ -251,6 +284,7 @@ def _album_fields(album: ListedAlbum, names: Mapping[int, str]) -> dict[str, Any
         "added_at": _EPOCH + timedelta(microseconds=album.added),
         "cover_track_id": album.cover_track_id,
         "library": names.get(album.library_id, ""),
+        "artist_id": album.artist_id,
     }
 
 

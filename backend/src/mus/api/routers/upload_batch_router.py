@@ -122,22 +122,22 @@ async def place_uploads(
     )
 
 
-@router.delete(
-    "/{batch}", responses=problems(404, 409, 503), summary="Forget what waits of a batch, or one file of it"
-)
+@router.delete("/{batch}", responses=problems(404, 409, 503), summary="Forget what waits of a batch")
 async def discard_uploads(
     runtime: RuntimeDep,
     batch: BatchId,
-    library: LibraryParam = None,
     path: Annotated[
-        str | None,
-        Query(min_length=1, max_length=2000, description="The one, by the path that its upload answered"),
+        str | None, Query(min_length=1, max_length=8000, description="Only this file, as the batch names it")
     ] = None,
+    library: LibraryParam = None,
 ) -> UploadsDiscarded:
     _, root = await open_library(runtime, library)
-    if path is not None:
-        was_there = await anyio.to_thread.run_sync(discard_staged, root, batch, place_of(path))
-        return UploadsDiscarded(count=int(was_there))
     files = await anyio.to_thread.run_sync(staged_files, root, batch)
-    await anyio.to_thread.run_sync(discard_batch, root, batch)
-    return UploadsDiscarded(count=len(files))
+    if path is None:
+        await anyio.to_thread.run_sync(discard_batch, root, batch)
+        return UploadsDiscarded(count=len(files))
+    place = next((file.place for file in files if shown(file.place) == path), None)
+    if place is None:
+        raise NotFoundError(f"No file for {path} waits in this batch")
+    await anyio.to_thread.run_sync(discard_staged, root, batch, place)
+    return UploadsDiscarded(count=1)

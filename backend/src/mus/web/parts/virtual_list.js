@@ -2,7 +2,10 @@
 import { useEffect, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "../html.js";
 
-const BEYOND = 12;
+/** Pixels above and below what is in sight that are drawn too: what a turn of the wheel passes. */
+const BEYOND = 500;
+/** The range moves by so many lines at once, so that not every line that passes draws all of them anew. */
+const STEP = 4;
 
 /**
  * `count` rows, each `rowHeight` pixels high, `columns` of them beside each other (1 for a list).
@@ -17,8 +20,8 @@ export function VirtualList({ count, rowHeight, columns = 1, render, onRange, cl
     if (!list) return;
     const scroller = list.closest(".main");
     const above = scroller.getBoundingClientRect().top - list.getBoundingClientRect().top;
-    const first = Math.max(0, Math.floor(above / rowHeight) - BEYOND);
-    const last = Math.min(lines, Math.ceil((above + scroller.clientHeight) / rowHeight) + BEYOND);
+    const first = Math.max(0, STEP * Math.floor((above - BEYOND) / rowHeight / STEP));
+    const last = Math.min(lines, STEP * Math.ceil((above + scroller.clientHeight + BEYOND) / rowHeight / STEP));
     setRange((before) => (before[0] === first && before[1] === last ? before : [first, Math.max(first, last)]));
   };
   useLayoutEffect(measure, [count, rowHeight, columns]);

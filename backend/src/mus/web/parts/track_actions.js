@@ -1,0 +1,50 @@
+// What can be done with tracks, wherever they are shown.
+import { t } from "../text.js";
+import { at, navigate } from "../router.js";
+import { queryString } from "../api.js";
+import { enqueue, play, playNext } from "../player/queue.js";
+import { trashTracks } from "../care/actions.js";
+import { say, sayFault } from "./toast.js";
+
+/** Tracks whose file is gone cannot be played. */
+export const playable = (tracks) => tracks.filter((track) => track.status !== "MISSING" && track.status !== "TRASHED");
+
+/** Play these from the one at `start`, passing over those that cannot be played. */
+export function playFrom(tracks, start = 0) {
+  const before = playable(tracks.slice(0, start));
+  const rest = playable(tracks.slice(start));
+  if (rest.length) play([...before, ...rest], before.length);
+  else say(t("library.nothingToPlay"));
+}
+
+export function playTracksNext(tracks) {
+  playNext(playable(tracks));
+  say(t("library.comesNext", { count: tracks.length }));
+}
+
+export function enqueueTracks(tracks) {
+  enqueue(playable(tracks));
+  say(t("library.queued", { count: tracks.length }));
+}
+
+export const editTracks = (tracks) => navigate(`/edit${queryString({ track: tracks.map((track) => track.id) })}`);
+
+/** `/tracks/ID`, in front of the list as it is shown. */
+export const detailsAddress = (track) => at("tracks", track.id) + (location.pathname.startsWith("/tracks") ? location.search : "");
+
+/** Entries of a menu for one track. */
+export function trackItems(track) {
+  const live = track.status !== "MISSING";
+  return [
+    live && { label: t("library.playNext"), icon: "queue", run: () => playTracksNext([track]) },
+    live && { label: t("library.enqueue"), icon: "add", run: () => enqueueTracks([track]) },
+    { label: t("common.details"), icon: "info", run: () => navigate(detailsAddress(track)) },
+    track.album_id && { label: t("library.toAlbum"), icon: "albums", run: () => navigate(at("albums", track.album_id)) },
+    track.artist_id && { label: t("library.toArtist"), icon: "artists", run: () => navigate(at("artists", track.artist_id)) },
+    live && { label: t("library.edit"), icon: "edit", run: () => editTracks([track]) },
+    live && { label: t("library.trash"), icon: "trash", run: () => trashTracks([track]) },
+  ];
+}
+
+/** Run an action that asks the server first; what goes wrong is said. */
+export const doing = (action) => () => Promise.resolve(action()).catch(sayFault);
