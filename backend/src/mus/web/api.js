@@ -48,6 +48,21 @@ export async function call(method, path, { body, query, signal, headers } = {}) 
   throw problem;
 }
 
+/** What stands against fetching `url`, of which nothing is kept: null, or a Problem. An audio element tells no reason. */
+export async function problemWith(url) {
+  const control = new AbortController();
+  try {
+    const answer = await fetch(url, { headers: { Accept: "*/*", Range: "bytes=0-0" }, cache: "no-store", signal: control.signal });
+    if (answer.ok) return null;
+    if (answer.status === 401) onSignedOut();
+    return new Problem(answer.status, await answer.json().catch(() => ({})));
+  } catch {
+    return new Problem(0, { detail: "mus cannot be reached" });
+  } finally {
+    control.abort();
+  }
+}
+
 export const get = (path, query, options) => call("GET", path, { query, ...options });
 export const post = (path, body, options) => call("POST", path, { body, ...options });
 export const patch = (path, body, options) => call("PATCH", path, { body, ...options });
@@ -65,7 +80,8 @@ export function queryString(query) {
   return text && `?${text}`;
 }
 
-export const streamUrl = (id, format) => `${PREFIX}/tracks/${id}/stream${queryString({ format })}`;
+/** The file of a track; in another `format` ("opus", "mp3") also from the second `start` on. */
+export const streamUrl = (id, format, start) => `${PREFIX}/tracks/${id}/stream${queryString({ format, start: start || null })}`;
 /** A cover comes in two sizes, of 300 and 1000 pixels. */
 export const coverUrl = (id, size = 300) => `${PREFIX}/tracks/${id}/cover${queryString({ size })}`;
 export const EVENTS_URL = `${PREFIX}/events`;

@@ -3,7 +3,7 @@ import { Component } from "preact";
 import { useEffect, useRef } from "preact/hooks";
 import { html } from "./html.js";
 import { t } from "./text.js";
-import { Link, navigate, route, setQuery } from "./router.js";
+import { Link, navigate, route, setQuery, viewTitle } from "./router.js";
 import { viewOf } from "./routes.js";
 import { connect, connection, disconnect } from "./live.js";
 import { session } from "./session.js";
@@ -120,7 +120,7 @@ function Main() {
   const onScroll = () => void places.current.set(entry, main.current.scrollTop);
   const before = useRef({ place, path, entry });
   useEffect(() => {
-    document.title = `${title} · mus`;
+    viewTitle.value = title;
   }, [title]);
   useEffect(() => {
     const last = before.current;

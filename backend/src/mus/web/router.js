@@ -10,6 +10,8 @@ const read = () => ({
 
 /** `{path, query, entry}` of the address; `entry` tells visits of one address apart. */
 export const route = signal(read());
+/** What the view is called, for the window's title. */
+export const viewTitle = signal("");
 let entries = Date.now();
 
 addEventListener("popstate", () => {

@@ -29,7 +29,16 @@ export function QueueCards() {
   `;
 }
 
-const pointsOf = (history, name) => history?.items.find((queue) => queue.name === name)?.points ?? [];
+/** The API's lists, one value a step, as one point a step. */
+function pointsOf(history, name) {
+  const queue = history?.queues.find((each) => each.name === name);
+  return (queue?.started ?? []).map((_, step) => ({
+    succeeded: queue.succeeded[step],
+    failed: queue.failed[step],
+    wait_median: queue.wait_median[step],
+    wait_p95: queue.wait_p95[step],
+  }));
+}
 
 function QueueCard({ queue, points }) {
   const name = t(`queues.${queue.name}`);
