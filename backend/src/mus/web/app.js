@@ -85,7 +85,10 @@ function TopBar() {
   `;
 }
 
-/** Search as you type: the views that show a list of music read `q`; from elsewhere it leads to the search view. */
+/**
+ * Search as you type: the views that show a list of music read `q`; from elsewhere it leads to the search view. The
+ * first letter makes an entry of the history: the way back leads to the whole list, where it was.
+ */
 function Search() {
   const { path, query } = route.value;
   const input = useRef(null);
@@ -99,7 +102,7 @@ function Search() {
     return () => removeEventListener("keydown", focus);
   }, []);
   const onInput = ({ target: { value } }) => {
-    if (["/search", "/tracks", "/albums", "/artists"].includes(path)) setQuery({ q: value }, { replace: true });
+    if (["/search", "/tracks", "/albums", "/artists"].includes(path)) setQuery({ q: value }, { replace: Boolean(query.q) });
     else navigate(`/search?q=${encodeURIComponent(value)}`);
   };
   return html`

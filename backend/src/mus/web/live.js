@@ -2,6 +2,7 @@
 import { computed, signal } from "@preact/signals";
 import { EVENTS_URL } from "./api.js";
 import { refresh } from "./resource.js";
+import { checkSession, session } from "./session.js";
 
 /** "connecting", "open", or "lost" while the browser tries again. */
 export const connection = signal("connecting");
@@ -41,7 +42,7 @@ export function connect() {
   source.onerror = () => {
     connection.value = "lost";
     // A browser gives up for good after an answer that is no stream, as while a server starts.
-    if (source?.readyState === EventSource.CLOSED) timer = setTimeout(connect, AGAIN_MS);
+    if (source?.readyState === EventSource.CLOSED) timer = setTimeout(again, AGAIN_MS);
   };
   source.addEventListener("snapshot", replaceAll);
   source.addEventListener("reset", replaceAll);
@@ -50,6 +51,13 @@ export function connect() {
     source.addEventListener(type, (event) => event.data !== undefined && take(type, JSON.parse(event.data)));
   }
   for (const type of LIBRARY_EVENTS) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
+}
+
+/** An event source tells no status: whether the session has ended is asked for. */
+async function again() {
+  const wanted = source;
+  await checkSession();
+  if (source === wanted && session.value !== "out") connect();
 }
 
 export function disconnect() {

@@ -50,6 +50,15 @@ const IN_FRONT = { "/tracks/:id": "/tracks" };
 
 const compiled = Object.entries(ROUTES).map(([path, [view, title]]) => ({ path, parts: path.split("/"), view, title }));
 
+/** Null for what nothing on this page was called by: an address may be typed, or cut off. */
+function decoded(part) {
+  try {
+    return decodeURIComponent(part);
+  } catch {
+    return null;
+  }
+}
+
 /** `{view, title, params, place}` of an address; without a view where there is none. Where `place` stays, the view does. */
 export function viewOf(path) {
   const parts = path.replace(/(.)\/$/, "$1").split("/");
@@ -57,8 +66,9 @@ export function viewOf(path) {
     if (found.parts.length !== parts.length) continue;
     const params = {};
     const fits = found.parts.every((part, i) => {
-      if (part.startsWith(":") && parts[i]) params[part.slice(1)] = decodeURIComponent(parts[i]);
-      return part === parts[i] || (part.startsWith(":") && parts[i]);
+      if (!part.startsWith(":")) return part === parts[i];
+      params[part.slice(1)] = decoded(parts[i]);
+      return params[part.slice(1)];
     });
     if (fits) return { view: found.view, title: t(found.title), params, place: IN_FRONT[found.path] ?? path };
   }

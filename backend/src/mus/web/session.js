@@ -10,7 +10,8 @@ export async function checkSession() {
     const found = await call("GET", "/session");
     session.value = !found.token_needed ? "open" : found.signed_in ? "in" : "out";
   } catch {
-    session.value = "open"; // the page says by itself what cannot be reached
+    // The page says by itself what cannot be reached.
+    if (session.value === "unknown") session.value = "open";
   }
 }
 
@@ -24,6 +25,7 @@ export async function signOut() {
   session.value = "out";
 }
 
+// Where no token was needed, mus was given one since.
 whenSignedOut(() => {
-  if (session.value !== "open") session.value = "out";
+  session.value = "out";
 });

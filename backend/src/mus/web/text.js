@@ -7,7 +7,7 @@ const plural = new Intl.PluralRules(locale);
 const number = new Intl.NumberFormat(locale);
 
 /**
- * The text by its name ("jobs.title"), with `{name}` filled in from `values`; numbers as the locale writes them.
+ * The text by its name ("jobs.now"), with `{name}` filled in from `values`; numbers as the locale writes them.
  * A text in several forms (`{one, other}`) is chosen by `values.count`. A name without a text is shown itself.
  */
 export function t(name, values = {}) {

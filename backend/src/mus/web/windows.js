@@ -3,6 +3,8 @@
 import { useEffect, useMemo, useRef } from "preact/hooks";
 import { signal } from "@preact/signals";
 import { get, queryString } from "./api.js";
+import { t } from "./text.js";
+import { dismiss, say } from "./parts/toast.js";
 import { whileInUse } from "./resource.js";
 
 /** Rows of one request. */
@@ -27,6 +29,8 @@ class WindowedList {
   #fresh = new Set();
   #asked = new Map();
   #stale = new Set();
+  /** What could not be answered last, by window, while it is in sight: the next window's answer is no answer to it. */
+  #errors = new Map();
   #range = [0, 0];
   #timer = null;
   #users = 0;
@@ -59,6 +63,7 @@ class WindowedList {
       this.#asked.delete(number);
       this.#stale.delete(number);
     }
+    for (const number of this.#errors.keys()) if (number !== COUNT && !this.#inSight(number)) this.#errors.delete(number);
     this.#timer ??= setTimeout(this.#fetch, SOON_MS);
   };
 
@@ -141,18 +146,20 @@ class WindowedList {
   async #ask(what, ask) {
     const control = new AbortController();
     this.#asked.set(what, control);
-    let known;
+    let { total } = this;
+    let failed = null;
     try {
-      const { total } = await ask(control.signal);
-      known = { total, error: null };
+      ({ total } = await ask(control.signal));
     } catch (error) {
-      known = { total: this.total, error };
+      failed = error;
     }
     if (control.signal.aborted) return;
     this.#asked.delete(what);
-    this.#known.value = known;
+    this.#errors.delete(what);
+    if (failed) this.#errors.set(what, failed);
+    this.#known.value = { total, error: this.#errors.values().next().value ?? null };
     if (this.#stale.delete(what)) this.#fetch();
-    else if (!known.error) this.#fresh.add(what);
+    else if (!failed) this.#fresh.add(what);
   }
 
   #forget() {
@@ -183,6 +190,13 @@ export function useWindows(path, query) {
   const list = useMemo(() => listOf(path, query), [path + queryString(query)]);
   const shown = useRef(list);
   useEffect(list.use, [list]);
+  const { total, error, again } = list;
+  // Without any row it is the view that says so, in their place.
+  useEffect(() => {
+    if (!error || total === null) return undefined;
+    const notice = say(error.message, { bad: true, action: { label: t("common.retry"), run: again } });
+    return () => dismiss(notice);
+  }, [error, total === null]);
   if (list.total !== null || list.error || shown.current.path !== list.path) shown.current = list;
   return { list: shown.current, loading: shown.current !== list || (list.total === null && !list.error) };
 }

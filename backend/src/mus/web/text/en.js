@@ -1,14 +1,12 @@
 // English. One section a part of the page; {braces} are filled in, and forms are chosen by {count}.
 export default {
   app: {
-    name: "mus",
     skip: "Skip to the content",
     notFound: "There is nothing at this address.",
     notFoundTitle: "Not found",
     home: "To the albums",
     broken: "This view has a fault",
     again: "Try again",
-    menu: "Menu",
     theme: { system: "Follow the system", light: "Light", dark: "Dark" },
   },
   nav: {
@@ -31,13 +29,11 @@ export default {
     more: "More",
   },
   live: {
-    connecting: "Connecting…",
     lost: "Connection lost. Trying again…",
     idle: "Nothing to do",
     busy: { one: "{count} job runs", other: "{count} jobs run" },
   },
   session: {
-    title: "Sign in",
     token: "Token",
     hint: "The value of MUS_API_TOKEN.",
     submit: "Sign in",
@@ -47,14 +43,12 @@ export default {
   common: {
     cancel: "Cancel",
     close: "Close",
-    ok: "OK",
     loading: "Loading…",
     none: "None",
     retry: "Try again",
     error: "That did not work",
     details: "Details",
     seeJob: "See the job",
-    unknown: "Unknown",
     undo: "Undo",
     dismiss: "Dismiss",
     more: "Show more",

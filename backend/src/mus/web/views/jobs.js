@@ -55,8 +55,9 @@ function RunningJob({ job }) {
 }
 
 function List() {
-  const { tab = "all", queue, task } = route.value.query;
-  const list = usePaged("/jobs", { state: (TABS[tab] ?? []).join(","), queue, task });
+  const { tab: asked, queue, task } = route.value.query;
+  const tab = Object.hasOwn(TABS, asked) ? asked : "all";
+  const list = usePaged("/jobs", { state: TABS[tab].join(","), queue, task });
   return html`
     <section aria-label=${t("jobs.history")}>
       <div class="view-head">

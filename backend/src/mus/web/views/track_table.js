@@ -10,7 +10,7 @@ import { AlbumLink, ArtistLink } from "../parts/links.js";
 import { isPhone } from "../parts/media.js";
 import { Menu } from "../parts/menu.js";
 import { sayFault } from "../parts/toast.js";
-import { detailsAddress, playFrom, playable, trackItems } from "../parts/track_actions.js";
+import { detailsAddress, doing, playFrom, playable, trackItems } from "../parts/track_actions.js";
 import { TrackState, isGone } from "../parts/track_state.js";
 import { VirtualList } from "../parts/virtual_list.js";
 import { trashTracks } from "../care/actions.js";
@@ -98,11 +98,15 @@ export function TrackTable({ list, sort, selection, label }) {
     else if (event.key === "Enter") playList(list, here).catch(sayFault);
     else if (event.key === "a" && control) selection.all(list).catch(sayFault);
     else if (event.key === "Escape" && selection.tracks.value.size) selection.clear();
-    else if (event.key === "Delete") trashTracks(selection.tracks.value.size ? [...selection.tracks.value.values()] : [track]);
+    else if (event.key === "Delete") trash(track);
     else if (event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey)) rowAt(here)?.querySelector(".menu button").click();
     else return;
     event.preventDefault();
     event.stopPropagation();
+  };
+  const trash = (track) => {
+    const tracks = playable(selection.tracks.value.size ? [...selection.tracks.value.values()] : [track].filter(Boolean));
+    if (tracks.length) doing(() => trashTracks(tracks))();
   };
   const rowAt = (index) => grid.current.querySelector(`[data-index="${index}"]`);
   const indexOf = (event) => (event.target.closest("a, button") ? NaN : Number(event.target.closest("[data-index]")?.dataset.index ?? NaN));
