@@ -41,6 +41,7 @@ async def test_the_whole_file_comes_with_its_type_and_name(served: Client, song:
     assert answer.headers["accept-ranges"] == "bytes"
     assert answer.headers["content-disposition"] == "inline; filename*=utf-8''%C3%B6%201.mp3"
     assert answer.headers["x-content-type-options"] == "nosniff"
+    assert answer.headers["cross-origin-resource-policy"] == "same-origin"
 
 
 async def test_a_range_is_answered_with_just_these_bytes(served: Client, song: str) -> None:

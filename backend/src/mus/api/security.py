@@ -43,7 +43,12 @@ _OPEN_PATHS = frozenset({HEALTH_PATH, SESSION_PATH})
 _AUTHORIZED = "mus.authorized"
 #: What one with a session that is to be renewed carries.
 _IS_DUE = "mus.session_is_due"
-_HEADERS = ((b"x-content-type-options", b"nosniff"), (b"referrer-policy", b"same-origin"))
+_HEADERS = (
+    (b"x-content-type-options", b"nosniff"),
+    (b"referrer-policy", b"same-origin"),
+    # Where no token is set, another site's page could show covers and play music in its own name.
+    (b"cross-origin-resource-policy", b"same-origin"),
+)
 
 
 def is_authorized(scope: Scope) -> bool:
