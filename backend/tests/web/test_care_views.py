@@ -8,7 +8,7 @@ from pathlib import Path
 
 import mutagen
 import pytest
-from playwright.sync_api import Locator, Page, expect
+from playwright.sync_api import Locator, Page, Route, expect
 
 from audio_files import make_audio, write_library
 from cli.mus_commands import mus_up, until
@@ -87,6 +87,20 @@ def test_many_tracks_are_edited_as_the_preview_says_and_taken_back(page: Page, m
     expect(page.locator(".toast")).to_contain_text("3 edits are taken back")
     expect(page.get_by_label("Album", exact=True)).to_have_value("Harbour")
     assert {_tag(file, "TALB") for file in files} == {"Harbour"}
+
+
+def test_who_has_left_the_edit_view_is_not_led_back_by_a_late_answer(page: Page) -> None:
+    [album] = page.request.get("/api/v1/albums?q=Pair").json()["items"]
+    held: list[Route] = []
+    page.route(re.compile(rf"/api/v1/albums/{album['id']}\?"), lambda route: held.append(route))
+    page.goto(f"/edit?album={album['id']}")
+    expect(page.get_by_role("heading", name="Edit tags")).to_be_visible()
+    page.get_by_role("link", name="Workers").click()
+    expect(page.get_by_role("heading", name="Workers")).to_be_visible()
+    with page.expect_response(re.compile(rf"/api/v1/tracks/{max(_ids(page, album='Pair'))}$")):
+        held.pop().continue_()
+    page.evaluate("fetch('/api/v1/session')")
+    assert page.url.endswith("/workers")
 
 
 def test_one_track_is_edited_and_renamed_with_the_keyboard_alone(page: Page, music: Path) -> None:

@@ -28,6 +28,13 @@ def test_every_view_opens_by_its_address_and_back_leads_to_the_one_before(page: 
         expect(page.get_by_text("This view has a fault")).to_have_count(0)
 
 
+def test_an_address_that_was_cut_off_is_not_found_and_leads_on(page: Page) -> None:
+    page.goto("/albums/%E0%A4%A")
+    expect(page.get_by_role("heading", name="Not found")).to_be_visible()
+    page.get_by_role("main").get_by_role("link", name="To the albums").click()
+    expect(page.get_by_role("heading", name="Albums", level=1)).to_be_visible()
+
+
 @pytest.mark.parametrize("scheme", ["light", "dark"])
 def test_axe_finds_nothing_serious_in_any_view(page: Page, scheme: str) -> None:
     page.emulate_media(color_scheme=scheme)

@@ -58,6 +58,15 @@ def test_a_session_that_ended_leads_to_the_door_and_back(page: Page) -> None:
     sign_in(page, TOKEN)
     expect(page.get_by_role("button", name="Scan now")).to_be_visible()
     page.context.clear_cookies()
-    page.get_by_role("button", name="Scan now").click()
+    # The queues are asked for every few seconds.
     sign_in(page, TOKEN)
     expect(page.get_by_role("button", name="Scan now")).to_be_visible()
+
+
+def test_a_session_that_ends_is_missed_where_nothing_but_the_stream_is_asked_for(page: Page) -> None:
+    page.route("**/api/v1/events", lambda route: route.fulfill(status=503))
+    page.goto("/queue")
+    sign_in(page, TOKEN)
+    expect(page.get_by_role("heading", name="Queue", exact=True)).to_be_visible()
+    page.context.clear_cookies()
+    expect(page.get_by_label("Token")).to_be_visible()

@@ -8,6 +8,7 @@ export class Problem extends Error {
   constructor(status, body = {}) {
     super(body.detail ?? body.title ?? `HTTP ${status}`);
     this.status = status;
+    this.body = body;
     this.category = body.category ?? null;
     this.actions = body.recovery_actions ?? [];
     this.fields = body.errors ?? [];

@@ -49,7 +49,9 @@ export function useResource(path, query, { every } = {}) {
         state.current = { key, path, data, error: null, loading: false };
       } catch (error) {
         if (control.signal.aborted) return;
-        state.current = { ...state.current, error, loading: false };
+        // What is not there any more is not shown as if it were.
+        if (error.status === 404) kept.delete(key);
+        state.current = { ...state.current, data: error.status === 404 ? null : state.current.data, error, loading: false };
       }
       if (!control.signal.aborted) redraw();
     };

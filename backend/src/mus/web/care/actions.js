@@ -73,10 +73,17 @@ export async function trashTracks(tracks) {
   return true;
 }
 
+/** Ids of those whose files come back just now: a second click asks for nothing. */
+const restoring = new Set();
+
 /** Bring their files back from the trash. */
 export async function restoreTracks(tracks) {
-  const asks = tracks.map((track) => () => post(`/tracks/${track.id}/restore`));
-  await follow(t("care.restoring", { count: tracks.length }), asks, (_, items) => t("care.restored", { count: items.length }));
+  const resting = tracks.filter(({ id }) => !restoring.has(id));
+  if (!resting.length) return;
+  for (const { id } of resting) restoring.add(id);
+  const asks = resting.map((track) => () => post(`/tracks/${track.id}/restore`));
+  await follow(t("care.restoring", { count: resting.length }), asks, (_, items) => t("care.restored", { count: items.length }));
+  for (const { id } of resting) restoring.delete(id);
   refresh(...OF_TRACKS);
 }
 

@@ -2,7 +2,6 @@
 import { html } from "../html.js";
 import { t } from "../text.js";
 import { bytes, duration } from "../format.js";
-import { refresh } from "../resource.js";
 import { More, usePaged } from "../parts/paged.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
@@ -27,7 +26,7 @@ export function Duplicates({ query }) {
       </div>
     </div>
     <p class="lead">${t(`duplicates.about.${kind}`)}</p>
-    ${error && !items && html`<${Fault} error=${error} retry=${() => refresh("/duplicates")} />`}
+    ${error && !items && html`<${Fault} error=${error} />`}
     ${!items && !error && html`<${Skeleton} rows=${5} />`}
     ${items?.length === 0 && html`<${Empty} icon="check" title=${t("duplicates.noneTitle")} text=${t(`duplicates.none.${kind}`)} />`}
     ${items?.map((group) => html`<${Group} key=${idOf(group)} tracks=${group.tracks} />`)}

@@ -15,23 +15,29 @@ export function useEditedTracks(search) {
   const [state, setState] = useState({ tracks: null, beyond: false, error: null });
   /** The address whose tracks are there, and their ids. */
   const known = useRef({ search: null, ids: null });
+  /** Counts what was asked for: an answer to what is not wanted any more neither shows tracks nor leads to them. */
+  const asked = useRef(0);
   const load = async () => {
+    const mine = ++asked.current;
     try {
       const ids = known.current.search === search ? known.current.ids : await idsOf(new URLSearchParams(search));
       const found = await someAtOnce(ids.slice(0, MOST), (id) => get(`/tracks/${encodeURIComponent(id)}`));
+      if (mine !== asked.current) return;
       const tracks = found.filter(({ value }) => value).map(({ value }) => value);
       if (ids.length && !tracks.length) throw found[0].error;
       known.current = { search: addressOf(search, ids), ids };
       setState({ tracks, beyond: ids.length > MOST, error: null });
     } catch (error) {
-      setState({ tracks: null, beyond: false, error });
+      if (mine === asked.current) setState({ tracks: null, beyond: false, error });
     }
   };
   useEffect(() => {
     if (known.current.search === search) return;
+    known.current = { search: null, ids: null };
     setState({ tracks: null, beyond: false, error: null });
     load();
   }, [search]);
+  useEffect(() => () => void asked.current++, []);
   return { ...state, reload: load };
 }
 

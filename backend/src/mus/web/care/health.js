@@ -1,7 +1,7 @@
 // Whether mus is well: each part, and what is wrong in plain words.
 import { html } from "../html.js";
 import { t } from "../text.js";
-import { refresh, useResource } from "../resource.js";
+import { useResource } from "../resource.js";
 import { Link } from "../router.js";
 import { Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
@@ -10,11 +10,13 @@ const EVERY_MS = 15_000;
 const QUEUES = ["high_priority", "medium_priority", "low_priority"];
 
 export function Health() {
-  const { data, error } = useResource("/health", {}, { every: EVERY_MS });
+  const { data: last, error } = useResource("/health", {}, { every: EVERY_MS });
+  // Without its database mus answers 503, with all the rest that it knows.
+  const data = error?.body.database ? error.body : last;
   return html`
     <section aria-labelledby="health">
       <h2 id="health">${t("settings.health")}</h2>
-      ${!data && (error ? html`<${Fault} error=${error} retry=${() => refresh("/health")} />` : html`<${Skeleton} rows=${4} />`)}
+      ${!data && (error ? html`<${Fault} error=${error} />` : html`<${Skeleton} rows=${4} />`)}
       ${data && html`
         <p class="lead">${t(`settings.status.${data.status}`)} <span class="muted">${t("settings.version", { version: data.version ?? "" })}</span></p>
         <ul class="health">${parts(data).map((part) => html`<${Part} key=${part.name} ...${part} />`)}</ul>`}

@@ -23,7 +23,7 @@ export function Libraries() {
   const [edited, setEdited] = useState(null);
   const close = () => setEdited(null);
   const body = () => {
-    if (error && !data) return html`<${Fault} error=${error} retry=${() => refresh("/libraries")} />`;
+    if (error && !data) return html`<${Fault} error=${error} />`;
     if (!data) return html`<${Skeleton} rows=${4} />`;
     if (!data.items.length)
       return html`<${Empty} icon="libraries" title=${t("libraries.noneTitle")} text=${t("libraries.none")}>

@@ -23,7 +23,7 @@ export function Schedules() {
     <section aria-labelledby="schedules">
       <h2 id="schedules">${t("settings.schedules")}</h2>
       <p class="lead">${t("settings.schedulesText")}</p>
-      ${!data && (error ? html`<${Fault} error=${error} retry=${() => refresh("/schedules")} />` : html`<${Skeleton} rows=${6} />`)}
+      ${!data && (error ? html`<${Fault} error=${error} />` : html`<${Skeleton} rows=${6} />`)}
       <ul class="schedules">
         ${data?.items.map((schedule) => html`<${Schedule} key=${schedule.name} schedule=${schedule} change=${() => setEdited(schedule)} />`)}
       </ul>

@@ -3,7 +3,7 @@ import { useState } from "preact/hooks";
 import { html } from "../html.js";
 import { t } from "../text.js";
 import { ago, bytes, count, date, dateTime } from "../format.js";
-import { useResource, refresh } from "../resource.js";
+import { useResource } from "../resource.js";
 import { More, usePaged } from "../parts/paged.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
@@ -20,7 +20,7 @@ export function Trash() {
   const { data: schedule } = useResource("/schedules/trash");
   // By id: a restored one leaves the list and the choice with it.
   const [chosen, setChosen] = useState(new Set());
-  if (error && !items) return html`<h1>${t("nav.trash")}</h1><${Fault} error=${error} retry=${() => refresh("/trash")} />`;
+  if (error && !items) return html`<h1>${t("nav.trash")}</h1><${Fault} error=${error} />`;
   if (!items) return html`<h1>${t("nav.trash")}</h1><${Skeleton} />`;
   if (!items.length)
     return html`<h1>${t("nav.trash")}</h1><${Empty} icon="trash" title=${t("trash.noneTitle")} text=${t("trash.none")}>

@@ -20,10 +20,12 @@ export function usePaged(path, query, { identity = "id", limit = PAGE } = {}) {
   const fetchPage = async (signal, cursor) => {
     try {
       const page = await get(path, { ...query, limit, cursor }, { signal });
+      // "More" of another list than the one that is shown by now.
+      if (state.current.key !== key) return;
       const { items, cursor: before } = state.current;
       state.current = { key, error: null, loading: false, ...joined(items, page, cursor, before, identityOf) };
     } catch (error) {
-      if (signal?.aborted) return;
+      if (signal?.aborted || state.current.key !== key) return;
       state.current = { ...state.current, error, loading: false };
     }
     if (!signal?.aborted) redraw();

@@ -98,15 +98,17 @@ export function TrackTable({ list, sort, selection, label }) {
     else if (event.key === "Enter") playList(list, here).catch(sayFault);
     else if (event.key === "a" && control) selection.all(list).catch(sayFault);
     else if (event.key === "Escape" && selection.tracks.value.size) selection.clear();
-    else if (event.key === "Delete") trash(track);
+    else if (event.key === "Delete") doing(() => trash(here))();
     else if (event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey)) rowAt(here)?.querySelector(".menu button").click();
     else return;
     event.preventDefault();
     event.stopPropagation();
   };
-  const trash = (track) => {
-    const tracks = playable(selection.tracks.value.size ? [...selection.tracks.value.values()] : [track].filter(Boolean));
-    if (tracks.length) doing(() => trashTracks(tracks))();
+  /** Those that are chosen; with none, the row at `index`, which may still be on its way. */
+  const trash = async (index) => {
+    const chosen = [...selection.tracks.value.values()];
+    const tracks = playable(chosen.length ? chosen : await list.rows(index, 1));
+    if (tracks.length) await trashTracks(tracks);
   };
   const rowAt = (index) => grid.current.querySelector(`[data-index="${index}"]`);
   const indexOf = (event) => (event.target.closest("a, button") ? NaN : Number(event.target.closest("[data-index]")?.dataset.index ?? NaN));
