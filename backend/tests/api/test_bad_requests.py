@@ -79,7 +79,6 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/uploads/0123abcd/place", None, 404, "Nothing waits of this batch"),
     ("DELETE", "/uploads/0123abcd?path=a.mp3", None, 404, "No file for a.mp3 waits in this batch"),
     ("DELETE", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),
-    ("DELETE", "/uploads/0123abcd?path=../a.mp3", None, 422, "path: "),
     # signing in
     ("POST", "/session", {"token": "x"}, 409, "There is nothing to sign in with: no token is set"),
     ("POST", "/session", {}, 422, "token: Is missing"),

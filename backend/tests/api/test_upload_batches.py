@@ -105,20 +105,6 @@ async def test_when_one_place_is_taken_none_of_the_files_goes(
     assert _files(music.root) == ALBUM
 
 
-async def test_a_file_in_whose_way_there_is_one_can_be_left_out(
-    served: httpx.AsyncClient, music: MusicLibrary, worker: None, song: bytes
-) -> None:
-    await _staged(served, song, *ALBUM)
-    music.write(ALBUM[1])
-    for count in (1, 0):  # the second time it is gone already
-        answer = await served.delete(f"/uploads/{BATCH}", params={"path": ALBUM[1]})
-        assert (answer.status_code, answer.json()) == (200, {"count": count})
-    answer = await served.post(f"/uploads/{BATCH}/place")
-    job = await music.ended(answer.json()["job_id"])
-    assert (job.state, job.result) == ("succeeded", {"placed": 2, "paths": [ALBUM[0], ALBUM[2]]})
-    assert (music.root / ALBUM[2]).read_bytes() == song
-
-
 async def test_an_attempt_after_a_killed_one_ends_what_that_began(
     served: httpx.AsyncClient, music: MusicLibrary, song: bytes
 ) -> None:

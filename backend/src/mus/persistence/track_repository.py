@@ -38,6 +38,8 @@ LISTED = load_only(
     Track.added_at,
     Track.updated_at,
     Track.cover,
+    Track.artists,
+    Track.compilation,
     Track.title_key,
     Track.artist_key,
     Track.album_key,

@@ -38,7 +38,7 @@ export function EditCover({ tracks, touched, touch, version }) {
     take(event.dataTransfer.files[0]);
   };
   const covered = tracks.filter((track) => track.has_cover);
-  const state = touched ? t("edit.coverNew", touched) : touched === null ? t("edit.coverGoes") : t("edit.coverNow", { count: covered.length, all: tracks.length });
+  const state = touched ? t("edit.coverNew", touched) : touched === null ? t("edit.coverGoes") : tracks.length > 1 ? t("edit.coverNow", { count: covered.length, all: tracks.length }) : covered.length ? "" : t("edit.coverNone");
   return html`
     <section class="edit-cover" aria-label=${t("edit.cover")}>
       <div class=${`cover-place ${over ? "over" : ""}`} aria-busy=${busy} onDragEnter=${drag(true)} onDragOver=${drag(true)} onDragLeave=${drag(false)} onDrop=${drop}>

@@ -3,6 +3,7 @@ import { html } from "../html.js";
 import { t } from "../text.js";
 import { session, signOut } from "../session.js";
 import { THEMES, theme } from "../theme.js";
+import { MODES, mode } from "../player/loudness.js";
 import { sayFault } from "../parts/toast.js";
 import { Icon } from "../parts/icon.js";
 import { Health } from "./health.js";
@@ -13,6 +14,7 @@ export function Settings() {
     <h1>${t("nav.settings")}</h1>
     <div class="settings">
       <${Appearance} />
+      <${Sound} />
       <${Health} />
       <${Schedules} />
       <${About} />
@@ -26,6 +28,20 @@ function Appearance() {
       <h2 id="appearance">${t("settings.appearance")}</h2>
       <div class="tabs" role="group" aria-label=${t("settings.theme")}>
         ${THEMES.map((name) => html`<button key=${name} aria-pressed=${theme.value === name} onClick=${() => (theme.value = name)}>${t(`app.theme.${name}`)}</button>`)}
+      </div>
+    </section>
+  `;
+}
+
+/** How loud tracks are made: the same choice as in the player's own options. */
+function Sound() {
+  return html`
+    <section aria-labelledby="sound">
+      <h2 id="sound">${t("player.loudness")}</h2>
+      <p class="lead">${t("player.loudnessHint")}</p>
+      <div class="choices" role="radiogroup" aria-labelledby="sound">
+        ${MODES.map((name) => html`<label class="check" key=${name}>
+          <input type="radio" name="settings-loudness" checked=${mode.value === name} onChange=${() => (mode.value = name)} />${t(`player.modes.${name}`)}</label>`)}
       </div>
     </section>
   `;

@@ -28,11 +28,12 @@ export function Trash() {
     <//>`;
   const resting = items.filter((item) => item.state === "trashed");
   const picked = resting.filter((item) => chosen.has(item.track.id)).map((item) => item.track);
-  const choose = (ids, isChosen) => {
-    const next = new Set(chosen);
-    for (const id of ids) isChosen ? next.add(id) : next.delete(id);
-    setChosen(next);
-  };
+  const choose = (ids, isChosen) =>
+    setChosen((before) => {
+      const next = new Set(before);
+      for (const id of ids) isChosen ? next.add(id) : next.delete(id);
+      return next;
+    });
   const size = items.reduce((sum, item) => sum + item.track.size, 0);
   return html`
     <div class="view-head">

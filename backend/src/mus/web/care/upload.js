@@ -59,9 +59,7 @@ function Handing({ small }) {
 
 function Target({ libraries }) {
   const { library, folder, pattern } = target.value;
-  const set = (changes) => {
-    target.value = { ...target.value, ...changes };
-  };
+  const set = (changes) => (target.value = { ...target.value, ...changes });
   return html`
     <div class="card target">
       ${libraries.length > 1 && html`<label class="field"><span>${t("upload.library")}</span>

@@ -525,6 +525,7 @@ export default {
     dateHint: "A year, 1999-05 or 1999-05-31",
     cover: "Cover",
     coverNow: { one: "{count} of {all} has a cover", other: "{count} of {all} have a cover" },
+    coverNone: "No cover",
     coverNew: "New cover, {width} by {height}",
     coverGoes: "Every picture will be removed",
     coverDrop: "Drop a picture",
