@@ -249,6 +249,8 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/albums?library=nowhere", None, 404, "There is no library 'nowhere'"),
     ("GET", "/albums?cursor=!", None, 400, "The cursor is not one of ours"),
     ("GET", f"/albums?cursor={FOREIGN}", None, 400, "The cursor belongs to another list, or to one"),
+    ("GET", "/albums?offset=1&cursor=x", None, 422, "offset: Give cursor or offset, not both"),
+    ("GET", "/artists?offset=1&cursor=x", None, 422, "offset: Give cursor or offset, not both"),
     ("GET", "/albums?year=soon", None, 422, "year: Must be a whole number"),
     ("GET", "/albums?album=x", None, 422, "album: There is no such parameter"),
     ("GET", "/albums/nothing", None, 404, "There is no album nothing"),

@@ -162,6 +162,45 @@ async def test_artists_are_all_names_of_tracks_by_their_sort_names(
     ]
 
 
+async def test_any_part_of_a_list_is_had_by_offset_with_the_length_of_the_whole(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    await add_tracks(runtime, *(track(library, album=f"Album {n}", artist=f"Artist {n}") for n in range(5)))
+    await add_tracks(runtime, track(library, album="Other", artist="Somebody"))
+    for address, key in (("/albums", "title"), ("/artists", "name")):
+        whole = [item[key] for item in await _items(client, address)]
+        for offset in (0, 2, 5, 6):
+            page = (await client.get(address, params={"offset": offset, "limit": 2})).json()
+            assert [item[key] for item in page["items"]] == whole[offset : offset + 2], (address, offset)
+            assert page["total"] == 6
+        found = (await client.get(address, params={"q": "artist", "limit": 1})).json()
+        assert (len(found["items"]), found["total"]) == (1, 5)
+        rest = (await client.get(address, params={"offset": 2, "limit": 2})).json()["next_cursor"]
+        assert [item[key] for item in await _items(client, address, cursor=rest)] == whole[4:]
+
+
+async def test_tracks_and_albums_name_what_they_lead_to(client: Client, runtime: Runtime, library: Library) -> None:
+    await add_tracks(
+        runtime,
+        track(library, title="own", artist="Björk", album="Debut"),
+        track(
+            library, title="guest", artist="Tony; Amy", artists=["Tony", "Amy"], album_artist="Tony", album="Duets"
+        ),
+        track(library, title="mixed", artist="Björk", album="Hits", compilation=True),
+        track(library, title="alone"),
+    )
+    for item in await _items(client, "/tracks"):
+        if item["title"] == "alone":
+            assert (item["artist_id"], item["album_id"]) == (None, None)
+            continue
+        artist = (await client.get(f"/artists/{item['artist_id']}")).json()
+        album = (await client.get(f"/albums/{item['album_id']}")).json()
+        assert artist["name"] == item["artist"].split("; ")[0]
+        assert (album["title"], [track["id"] for track in album["items"]]) == (item["album"], [item["id"]])
+        by = (await client.get(f"/artists/{album['artist_id']}")).json()
+        assert by["name"] == album["album_artist"]
+
+
 async def test_filters_are_told_what_there_is_to_choose(
     client: Client, runtime: Runtime, library: Library, tmp_path: Any
 ) -> None:

@@ -26,6 +26,7 @@ Client = httpx.AsyncClient
 FIELDS = (
     *("id", "library", "path", "title", "artist", "album_artist", "album", "track_number", "disc_number", "year"),
     *("genre", "duration", "size", "format", "status", "error", "added_at", "updated_at", "has_cover"),
+    *("artist_id", "album_id"),
 )
 
 

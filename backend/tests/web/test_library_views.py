@@ -17,6 +17,7 @@ from api.rows import track
 from audio_files import write_library
 from cli.mus_commands import Up, mus_up, until
 from mus.config import load_settings
+from mus.library.states import TrackState
 from mus.persistence.database import Database
 from mus.persistence.models import Library
 from web.browsing import PHONE, WIDE, Faults, serious_axe_findings
@@ -26,6 +27,10 @@ pytestmark = pytest.mark.slow
 MARKUP = "<img src=x onerror=alert(1)>"
 #: Rows of a library whose folder is away, so that no scan touches them.
 FAR_TRACKS, FAR_ALBUMS = 3_000, 300
+FAULTS: dict[int, dict[str, Any]] = {
+    7: {"status": TrackState.MISSING},
+    8: {"status": TrackState.ERROR, "error_category": "user_fixable", "error_message": "No sound in it"},
+}
 
 
 @pytest.fixture(scope="module")
@@ -84,6 +89,7 @@ async def _add_far_library(data: Path, music: Path) -> None:
                 album=f"Away {number // (FAR_TRACKS // FAR_ALBUMS):03}",
                 year=1960 + number % 50,
                 format="ogg" if number % 2 else "flac",
+                **FAULTS.get(number, {}),
             )
             for number in range(FAR_TRACKS)
         )
@@ -157,7 +163,8 @@ def test_search_shows_artists_albums_and_tracks_as_one_types_and_drops_late_answ
     expect(page.get_by_role("main").get_by_role("link")).to_have_count(1)
     page.goto("/jobs")
     page.get_by_role("searchbox").focus()
-    page.keyboard.type("harbour")
+    with page.expect_request(re.compile(r"/albums\?q=harbour&")):
+        page.keyboard.type("harbour")
     page.wait_for_url("**/search?q=harbour")
     expect(page.get_by_role("region", name="Tracks").get_by_role("listitem")).to_have_count(6)
     page.keyboard.press("Control+a")
@@ -202,6 +209,11 @@ def test_filters_and_order_are_in_the_address_over_reload_and_back(page: Page) -
     expect(page.get_by_label("From year")).to_have_value("")
     page.get_by_role("button", name="Clear the filters").click()
     expect(total).to_have_text("3,010 tracks")
+    page.get_by_label("Status").select_option("MISSING")
+    expect(total).to_have_text("1 track")
+    expect(row(page, "Far 0007").get_by_text("Missing")).to_be_visible()
+    page.get_by_label("Status").select_option("ERROR")
+    expect(row(page, "Far 0008").get_by_title("No sound in it")).to_have_text("Faulty")
     page.goto("/tracks?q=nowhere")
     expect(page.get_by_text("No such tracks")).to_be_visible()
 

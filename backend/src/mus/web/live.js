@@ -114,6 +114,16 @@ function refreshSoon(prefixes) {
   }, SOON_MS);
 }
 
+/** Albums, artists and facets are answered as they were a moment ago: the last change is looked for once more. */
+const LATER_MS = 5_000;
+let later = null;
+
+function refreshLater() {
+  clearTimeout(later);
+  later = setTimeout(() => refresh("/albums", "/artists", "/facets"), LATER_MS);
+}
+
+for (const type of ["track_added", "track_updated", "track_deleted"]) on(type, refreshLater);
 for (const type of LIBRARY_EVENTS) on(type, () => refreshSoon(FOLLOWERS[type] ?? ["/libraries"]));
 on("ended", () => refreshSoon(FOLLOWERS.ended));
 on("begun", () => refreshSoon(["/jobs", "/queues"]));

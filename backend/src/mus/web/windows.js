@@ -79,12 +79,12 @@ class WindowedList {
     return found;
   }
 
-  /** `count` rows from anywhere in the list, in no order. */
+  /** About `count` rows from anywhere in the list. */
   async sample(count) {
-    if (this.total <= count) return shuffled(await this.rows(0, count));
+    if (this.total <= count) return this.rows(0, count);
     const starts = Array.from({ length: count / SIZE }, () => Math.floor(Math.random() * (this.total - SIZE)));
     const parts = await Promise.all(starts.map((start) => this.#get(start, SIZE)));
-    return shuffled([...new Map(parts.flatMap(({ items }) => items).map((item) => [item.id, item])).values()]);
+    return [...new Map(parts.flatMap(({ items }) => items).map((item) => [item.id, item])).values()];
   }
 
   /** Be in use; returns what ends it. */
@@ -185,14 +185,4 @@ export function useWindows(path, query) {
   useEffect(list.use, [list]);
   if (list.total !== null || list.error || shown.current.path !== list.path) shown.current = list;
   return { list: shown.current, loading: shown.current !== list || (list.total === null && !list.error) };
-}
-
-/** A copy in no order. */
-export function shuffled(items) {
-  const mixed = [...items];
-  for (let i = mixed.length - 1; i > 0; i--) {
-    const j = Math.floor(Math.random() * (i + 1));
-    [mixed[i], mixed[j]] = [mixed[j], mixed[i]];
-  }
-  return mixed;
 }

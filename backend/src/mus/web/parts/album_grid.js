@@ -25,10 +25,8 @@ export function AlbumGrid({ list, label }) {
       const step = { ArrowRight: 1, ArrowLeft: -1, ArrowDown: columns, ArrowUp: -columns }[event.key];
       const index = Number(event.target.closest("[data-index]")?.dataset.index);
       if (!step || Number.isNaN(index) || event.altKey || event.ctrlKey || event.metaKey) return;
-      const next = place.current.querySelector(`[data-index="${index + step}"] a`);
-      if (!next) return;
       event.preventDefault();
-      next.focus();
+      place.current.querySelector(`[data-index="${index + step}"] a`)?.focus();
     },
     [columns],
   );

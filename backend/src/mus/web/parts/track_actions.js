@@ -2,18 +2,23 @@
 import { t } from "../text.js";
 import { at, navigate } from "../router.js";
 import { queryString } from "../api.js";
-import { enqueue, play, playNext } from "../player/queue.js";
+import { enqueue, play, playNext, playShuffled } from "../player/queue.js";
 import { trashTracks } from "../care/actions.js";
 import { say, sayFault } from "./toast.js";
+import { isGone } from "./track_state.js";
 
-/** Tracks whose file is gone cannot be played. */
-export const playable = (tracks) => tracks.filter((track) => track.status !== "MISSING" && track.status !== "TRASHED");
+export const playable = (tracks) => tracks.filter((track) => !isGone(track));
 
-/** Play these from the one at `start`, passing over those that cannot be played. */
-export function playFrom(tracks, start = 0) {
-  const before = playable(tracks.slice(0, start));
-  const rest = playable(tracks.slice(start));
-  if (rest.length) play([...before, ...rest], before.length);
+/** Play these from the one at `start`, or as the queue has it without; those that cannot be played are passed over. */
+export function playFrom(tracks, start) {
+  const before = playable(tracks.slice(0, start ?? 0));
+  const rest = playable(tracks.slice(start ?? 0));
+  if (rest.length) play([...before, ...rest], start === undefined ? undefined : before.length);
+  else say(t("library.nothingToPlay"));
+}
+
+export function shuffleTracks(tracks) {
+  if (playable(tracks).length) playShuffled(playable(tracks));
   else say(t("library.nothingToPlay"));
 }
 
@@ -34,7 +39,7 @@ export const detailsAddress = (track) => at("tracks", track.id) + (location.path
 
 /** Entries of a menu for one track. */
 export function trackItems(track) {
-  const live = track.status !== "MISSING";
+  const live = !isGone(track);
   return [
     live && { label: t("library.playNext"), icon: "queue", run: () => playTracksNext([track]) },
     live && { label: t("library.enqueue"), icon: "add", run: () => enqueueTracks([track]) },

@@ -8,7 +8,7 @@ import { Icon } from "./icon.js";
 import { AlbumLink, ArtistLink } from "./links.js";
 import { Menu } from "./menu.js";
 import { playFrom, trackItems } from "./track_actions.js";
-import { TrackState } from "./track_state.js";
+import { TrackState, isGone } from "./track_state.js";
 
 /**
  * `numbers` shows their places on the album in front, else their covers; `artist` is whose name need not be repeated.
@@ -23,7 +23,7 @@ export function TrackList({ tracks, all = tracks, numbers = false, artist = null
 
 function Row({ track, numbers, artist, start }) {
   const isCurrent = current.value?.id === track.id;
-  const gone = track.status === "MISSING";
+  const gone = isGone(track);
   return html`
     <li class=${`track-line ${isCurrent ? "current" : ""} ${gone ? "gone" : ""}`} aria-current=${isCurrent ? "true" : undefined}>
       ${numbers

@@ -392,7 +392,6 @@ export default {
     waveform: "Waveform",
     cover: "Cover",
     yes: "Yes",
-    undoAsked: "It will be taken back",
     undone: "Taken back",
     undid: "Took a change back",
     pictures: { one: "{count} picture", other: "{count} pictures" },

@@ -5,14 +5,13 @@ import { bytes, date, span } from "../format.js";
 import { Link, at, navigate } from "../router.js";
 import { queryString } from "../api.js";
 import { useResource } from "../resource.js";
-import { shuffled } from "../windows.js";
 import { scan, trashTracks } from "../care/actions.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
 import { ArtistLink } from "../parts/links.js";
 import { Menu } from "../parts/menu.js";
-import { enqueueTracks, playFrom, playTracksNext } from "../parts/track_actions.js";
+import { enqueueTracks, playFrom, playTracksNext, playable, shuffleTracks } from "../parts/track_actions.js";
 import { TrackList } from "../parts/track_list.js";
 
 export function Album({ id }) {
@@ -22,7 +21,8 @@ export function Album({ id }) {
       <${Link} class="button" href="/albums">${t("app.home")}<//>
     <//>`;
   if (!album && error) return html`<h1>${t("library.album")}</h1><${Fault} error=${error} />`;
-  if (!album) return html`<div class="hero"><div class="cover waiting"></div><div><h1>${t("library.album")}</h1><${Skeleton} rows=${3} /></div></div><${Skeleton} />`;
+  if (!album)
+    return html`<div class="hero"><div class="cover waiting"></div><div><h1>${t("library.album")}</h1><${Skeleton} rows=${3} /></div></div><${Skeleton} />`;
   const tracks = album.items;
   return html`
     <article class="album">
@@ -35,13 +35,15 @@ export function Album({ id }) {
           <p class="muted album-facts">${factsOf(album).map((fact) => html`<span key=${fact}>${fact}</span>`)}</p>
           <div class="actions">
             <button type="button" class="button" onClick=${() => playFrom(tracks)}><${Icon} name="play" /> ${t("library.play")}</button>
-            <button type="button" class="button plain" onClick=${() => playFrom(shuffled(tracks))}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>
+            <button type="button" class="button plain" onClick=${() => shuffleTracks(tracks)}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>
             <${Menu} label=${t("library.more", { title: album.title })} items=${() => itemsOf(album)} />
           </div>
         </div>
       </header>
       <${Discs} album=${album} />
-      ${album.next_cursor && html`<p class="list-rest"><${Link} class="button plain" href=${`/tracks${queryString({ album: album.title, sort: "path" })}`}>${t("library.allTracks", { count: album.tracks })}<//></p>`}
+      ${album.next_cursor && html`<p class="list-rest">
+        <${Link} class="button plain" href=${`/tracks${queryString({ album: album.title, sort: "path" })}`}>${t("library.allTracks", { count: album.tracks })}<//>
+      </p>`}
     </article>
   `;
 }
@@ -81,7 +83,7 @@ function itemsOf(album) {
     { label: t("library.enqueue"), icon: "add", run: () => enqueueTracks(items) },
     { label: t("library.edit"), icon: "edit", run: () => navigate(`/edit${queryString({ album: id })}`) },
     { label: t("library.scanAlbum"), icon: "scan", run: () => scan({ library, path: commonFolder(items) }) },
-    { label: t("library.trash"), icon: "trash", run: () => trashTracks(items.filter((track) => track.status !== "MISSING")) },
+    { label: t("library.trash"), icon: "trash", run: () => trashTracks(playable(items)) },
   ];
 }
 

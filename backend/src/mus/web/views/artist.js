@@ -4,14 +4,14 @@ import { t } from "../text.js";
 import { get, queryString } from "../api.js";
 import { Link, at, navigate } from "../router.js";
 import { useResource } from "../resource.js";
-import { shuffled, useWindows } from "../windows.js";
+import { useWindows } from "../windows.js";
 import { scan } from "../care/actions.js";
 import { AlbumGrid } from "../parts/album_grid.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
 import { Menu } from "../parts/menu.js";
-import { doing, enqueueTracks, playFrom, playTracksNext } from "../parts/track_actions.js";
+import { doing, enqueueTracks, playFrom, playTracksNext, shuffleTracks } from "../parts/track_actions.js";
 import { Waiting } from "./albums.js";
 
 /** Most tracks that are played at once. */
@@ -41,7 +41,7 @@ export function Artist({ id }) {
           </p>
           <div class="actions">
             <button type="button" class="button" onClick=${run((found) => playFrom(found))}><${Icon} name="play" /> ${t("library.play")}</button>
-            <button type="button" class="button plain" onClick=${run((found) => playFrom(shuffled(found)))}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>
+            <button type="button" class="button plain" onClick=${run(shuffleTracks)}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>
             <${Menu} label=${t("library.more", { title: artist.name })} items=${[
               { label: t("library.playNext"), icon: "queue", run: run(playTracksNext) },
               { label: t("library.enqueue"), icon: "add", run: run(enqueueTracks) },

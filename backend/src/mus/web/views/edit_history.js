@@ -4,7 +4,7 @@ import { t } from "../text.js";
 import { post } from "../api.js";
 import { dateTime } from "../format.js";
 import { refresh, useResource } from "../resource.js";
-import { say } from "../parts/toast.js";
+import { follow } from "../care/actions.js";
 import { doing } from "../parts/track_actions.js";
 
 export function EditHistory({ track }) {
@@ -17,14 +17,17 @@ export function EditHistory({ track }) {
 
 function Edit({ edit }) {
   const undo = async () => {
-    const { job_id: job } = await post(`/edits/${edit.id}/undo`);
-    say(t("library.undoAsked"), { job });
+    await follow(t("edit.undoing"), [() => post(`/edits/${edit.id}/undo`)], () => t("library.undone"));
     refresh(`/tracks/${edit.track_id}`);
   };
   return html`<li>
     <p><time datetime=${edit.at}>${dateTime(edit.at)}</time> <span class="muted">${edit.undoes ? t("library.undid") : edit.requested_by}</span>
-      ${edit.undone_by ? html`<span class="chip">${t("library.undone")}</span>` : html`<button type="button" class="text-button" onClick=${doing(undo)}>${t("common.undo")}</button>`}</p>
-    <dl>${changesOf(edit).map(([name, before, after]) => html`<div key=${name}><dt>${name}</dt><dd><del>${before}</del> <span aria-hidden="true">→</span> <ins>${after}</ins></dd></div>`)}</dl>
+      ${edit.undone_by
+        ? html`<span class="chip">${t("library.undone")}</span>`
+        : html`<button type="button" class="text-button" onClick=${doing(undo)}>${t("common.undo")}</button>`}</p>
+    <dl>${changesOf(edit).map(([name, before, after]) => html`<div key=${name}>
+      <dt>${name}</dt><dd><del>${before}</del> <span aria-hidden="true">→</span> <ins>${after}</ins></dd>
+    </div>`)}</dl>
   </li>`;
 }
 

@@ -4,7 +4,7 @@ import { html } from "../html.js";
 import { t } from "../text.js";
 import { IconButton } from "../parts/icon.js";
 import { say } from "../parts/toast.js";
-import { doing, editTracks, enqueueTracks, playFrom, playTracksNext } from "../parts/track_actions.js";
+import { doing, editTracks, enqueueTracks, playFrom, playTracksNext, playable } from "../parts/track_actions.js";
 import { trashTracks } from "../care/actions.js";
 
 /** Most tracks that are chosen at once. */
@@ -17,10 +17,12 @@ export class Selection {
   active = signal(-1);
   /** Where the range that Shift draws begins. */
   #anchor = 0;
+  #turn = 0;
 
   has = (track) => track !== null && this.tracks.value.has(track.id);
 
   clear = () => {
+    this.#turn++;
     this.tracks.value = new Map();
   };
 
@@ -41,23 +43,33 @@ export class Selection {
 
   /** All rows from the last that was chosen alone to this. */
   async range(list, index) {
+    if (!this.tracks.value.size) this.#anchor = Math.max(0, this.active.value);
     this.active.value = index;
     const [first, last] = [Math.min(this.#anchor, index), Math.max(this.#anchor, index)];
-    this.#take(await list.rows(first, Math.min(MOST, last - first + 1)));
+    await this.#fetch(list, first, last - first + 1);
   }
 
   async all(list) {
-    this.#take(await list.rows(0, MOST));
+    await this.#fetch(list, 0, MOST);
     if (list.total > MOST) say(t("library.firstChosen", { count: MOST }));
   }
 
+  /** The last one counts, however late the answers for those before come. */
+  async #fetch(list, first, count) {
+    const turn = ++this.#turn;
+    const tracks = await list.rows(first, Math.min(MOST, count));
+    if (turn === this.#turn) this.#take(tracks);
+  }
+
   #at(index) {
+    this.#turn++;
     this.active.value = index;
     this.#anchor = index;
   }
 
   #take(tracks) {
-    this.tracks.value = new Map(tracks.slice(0, MOST).map((track) => [track.id, track]));
+    this.#turn++;
+    this.tracks.value = new Map(tracks.map((track) => [track.id, track]));
   }
 }
 
@@ -65,7 +77,7 @@ export class Selection {
 export function SelectionBar({ selection }) {
   const tracks = [...selection.tracks.value.values()];
   if (!tracks.length) return null;
-  const live = tracks.filter((track) => track.status !== "MISSING");
+  const live = playable(tracks);
   const trash = async () => (await trashTracks(live)) && selection.clear();
   return html`
     <div class="selection-bar" role="toolbar" aria-label=${t("library.chosenActions")}>

@@ -11,10 +11,11 @@ import { Icon } from "../parts/icon.js";
 import { AlbumLink, ArtistLink } from "../parts/links.js";
 import { Menu } from "../parts/menu.js";
 import { playFrom, trackItems } from "../parts/track_actions.js";
-import { TrackState } from "../parts/track_state.js";
-import { Waveform } from "../parts/waveform.js";
+import { TrackState, isGone } from "../parts/track_state.js";
+import { outline } from "../player/waveform.js";
 import { EditHistory } from "./edit_history.js";
 
+const BARS = 160;
 const close = () => (canGoBack() ? history.back() : navigate(`/tracks${location.search}`, { replace: true }));
 
 export function TrackDetails({ id }) {
@@ -41,7 +42,7 @@ function Details({ track }) {
           <p class="muted"><${AlbumLink} id=${track.album_id} title=${track.album} /></p>
           <p><${TrackState} track=${track} /> ${track.error && html`<span class="muted">${track.error.message}</span>`}</p>
           <div class="actions">
-            <button type="button" class="button" disabled=${track.status === "MISSING"} onClick=${() => playFrom([track])}><${Icon} name="play" /> ${t("library.play")}</button>
+            <button type="button" class="button" disabled=${isGone(track)} onClick=${() => playFrom([track])}><${Icon} name="play" /> ${t("library.play")}</button>
             <${Menu} label=${t("library.more", { title: track.title })} items=${() => trackItems(track).filter((item) => item && item.icon !== "info")} />
           </div>
         </div>
@@ -59,7 +60,10 @@ function Details({ track }) {
 
 function Sound({ track }) {
   const { data } = useResource(track.status === "COMPLETE" ? `/tracks/${track.id}/waveform` : null);
-  return data && html`<${Waveform} peaks=${data.peaks} label=${t("library.waveform")} />`;
+  if (!data) return null;
+  return html`<svg class="track-wave" viewBox=${`0 0 ${BARS} 2`} preserveAspectRatio="none" role="img" aria-label=${t("library.waveform")}>
+    <path d=${outline(data, BARS)} />
+  </svg>`;
 }
 
 /** `facts` are names of texts with their values; what has none is left out. */

@@ -11,7 +11,7 @@ import { isPhone } from "../parts/media.js";
 import { Menu } from "../parts/menu.js";
 import { sayFault } from "../parts/toast.js";
 import { detailsAddress, playFrom, playable, trackItems } from "../parts/track_actions.js";
-import { TrackState } from "../parts/track_state.js";
+import { TrackState, isGone } from "../parts/track_state.js";
 import { VirtualList } from "../parts/virtual_list.js";
 import { trashTracks } from "../care/actions.js";
 
@@ -30,7 +30,7 @@ const PLAYED = 1_000;
 export async function playList(list, index) {
   const known = [];
   while (known.length < PLAYED && list.at(index + known.length)) known.push(list.at(index + known.length));
-  playFrom(known);
+  playFrom(known, 0);
   const played = queue.value;
   const rest = await list.rows(index + known.length, PLAYED - known.length);
   if (queue.value === played && rest.length) enqueue(playable(rest));
@@ -163,9 +163,11 @@ function Header({ name, field, sort }) {
 
 function Row({ index, track, chosen, active, playing }) {
   const attributes = { id: rowId(index), role: "row", "aria-rowindex": index + 2, "data-index": index };
-  if (!track) return html`<div class=${active ? "track-row waiting active" : "track-row waiting"} ...${attributes} aria-busy="true"><span role="gridcell"></span><i role="gridcell"></i><i role="gridcell"></i><i role="gridcell"></i></div>`;
+  if (!track) return html`<div class=${active ? "track-row waiting active" : "track-row waiting"} ...${attributes} aria-busy="true">
+    <span role="gridcell"></span>${[1, 2, 3].map((cell) => html`<i role="gridcell" key=${cell}></i>`)}
+  </div>`;
   const tabindex = active ? 0 : -1;
-  const name = `track-row ${chosen ? "chosen" : ""} ${active ? "active" : ""} ${playing ? "current" : ""} ${track.status === "MISSING" ? "gone" : ""}`;
+  const name = `track-row ${chosen ? "chosen" : ""} ${active ? "active" : ""} ${playing ? "current" : ""} ${isGone(track) ? "gone" : ""}`;
   return html`<div class=${name} ...${attributes} aria-selected=${chosen} aria-current=${playing ? "true" : undefined}>
     <span role="gridcell" class="pick"><i><${Icon} name=${playing && !chosen ? "volume" : "check"} size=${14} /></i></span>
     <span role="gridcell" class="title"><span class="ellipsis" title=${track.title}>${track.title}</span><${TrackState} track=${track} />

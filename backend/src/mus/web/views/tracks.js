@@ -6,7 +6,7 @@ import { useWindows } from "../windows.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Filters, clearFilters, filtersOf } from "../parts/filters.js";
 import { Icon } from "../parts/icon.js";
-import { doing, playFrom } from "../parts/track_actions.js";
+import { doing, shuffleTracks } from "../parts/track_actions.js";
 import { FirstRun } from "./first_run.js";
 import { Selection, SelectionBar } from "./selection.js";
 import { TrackDetails } from "./track_details.js";
@@ -28,7 +28,7 @@ export function Tracks({ id, query }) {
       <h1>${t("nav.tracks")}${list.total !== null && html` <span class="total" role="status">${t("library.count", { count: list.total })}</span>`}</h1>
       ${list.total > 0 && html`
         <button type="button" class="button" onClick=${doing(() => playList(list, 0))}><${Icon} name="play" /> ${t("library.play")}</button>
-        <button type="button" class="button plain" onClick=${doing(async () => playFrom(await list.sample(MIXED)))}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>`}
+        <button type="button" class="button plain" onClick=${doing(async () => shuffleTracks(await list.sample(MIXED)))}><${Icon} name="shuffle" /> ${t("library.shuffle")}</button>`}
     </div>
     <${Filters} names=${FILTERS} />
     ${list.total === null && list.error
