@@ -108,7 +108,7 @@ export function TrackTable({ list, sort, selection, label }) {
   const trash = async (index) => {
     const chosen = [...selection.tracks.value.values()];
     const tracks = playable(chosen.length ? chosen : await list.rows(index, 1));
-    if (tracks.length) await trashTracks(tracks);
+    if (tracks.length && (await trashTracks(tracks))) selection.clear();
   };
   const rowAt = (index) => grid.current.querySelector(`[data-index="${index}"]`);
   const indexOf = (event) => (event.target.closest("a, button") ? NaN : Number(event.target.closest("[data-index]")?.dataset.index ?? NaN));
