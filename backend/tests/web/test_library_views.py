@@ -301,6 +301,13 @@ def test_the_table_is_used_with_the_keyboard_alone(page: Page) -> None:
     page.keyboard.press("Escape")
     page.wait_for_url("**/tracks?library=Far")
     expect(row(page, "Far 0000")).to_be_in_viewport()
+    # A question that was walked away from is answered with no.
+    page.get_by_role("grid").press("Delete")
+    question = page.get_by_role("dialog", name="Move the file to the trash?")
+    expect(question).to_be_visible()
+    page.go_forward()
+    expect(page.get_by_role("dialog", name="Details of the track")).to_be_visible()
+    expect(question).to_have_count(0)
 
 
 def test_a_click_chooses_and_a_double_click_plays_from_there(page: Page) -> None:

@@ -21,20 +21,23 @@ export function Dialog({ title, close, children, wide = false }) {
   `;
 }
 
-/** Ask before something that is hard to take back. Resolves to whether the person agreed. */
+/** Ask before something that is hard to take back. Resolves to whether the person agreed; the way back says no. */
 export function confirm({ title, text, yes, dangerous = false }) {
   return new Promise((resolve) => {
     const place = document.body.appendChild(document.createElement("div"));
+    const no = () => answer(false);
     const answer = (agreed) => {
+      removeEventListener("popstate", no);
       render(null, place);
       place.remove();
       resolve(agreed);
     };
+    addEventListener("popstate", no);
     render(
-      html`<${Dialog} title=${title} close=${() => answer(false)}>
+      html`<${Dialog} title=${title} close=${no}>
         <p>${text}</p>
         <div class="actions">
-          <button class="button plain" onClick=${() => answer(false)}>${t("common.cancel")}</button>
+          <button class="button plain" onClick=${no}>${t("common.cancel")}</button>
           <button class=${dangerous ? "button danger" : "button"} onClick=${() => answer(true)}>${yes}</button>
         </div>
       <//>`,
