@@ -97,8 +97,8 @@ class WebPage:
             for script in _INLINE_SCRIPT.findall(text)
         )
         policy = (
-            f"default-src 'none'; script-src 'self' {hashes}; style-src 'self'; img-src 'self' blob: data:; "
-            "media-src 'self' blob:; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
+            f"default-src 'none'; script-src 'self' {hashes}; style-src 'self'; img-src 'self' blob:; "
+            "media-src 'self'; connect-src 'self'; font-src 'self'; manifest-src 'self'; base-uri 'none'; "
             "form-action 'none'; frame-ancestors 'none'; require-trusted-types-for 'script'; trusted-types 'none'"
         )
         return cls(files, version, _web_file("text/html; charset=utf-8", text.encode()), policy)
