@@ -3,7 +3,7 @@ import { t } from "../text.js";
 import { at, navigate } from "../router.js";
 import { queryString } from "../api.js";
 import { enqueue, play, playNext, playShuffled } from "../player/queue.js";
-import { trashTracks } from "../care/actions.js";
+import { scan, trashTracks } from "../care/actions.js";
 import { say, sayFault } from "./toast.js";
 import { isGone } from "./track_state.js";
 
@@ -37,6 +37,13 @@ export const editTracks = (tracks) => navigate(`/edit${queryString({ track: trac
 /** `/tracks/ID`, in front of the list as it is shown. */
 export const detailsAddress = (track) => at("tracks", track.id) + (location.pathname.startsWith("/tracks") ? location.search : "");
 
+/** The deepest folder that all of them lie in: what is new there belongs to them, whatever its tags say. */
+export function commonFolder(tracks) {
+  const [first, ...others] = tracks.map((track) => track.path.split("/").slice(0, -1));
+  const end = first.findIndex((part, i) => others.some((parts) => parts[i] !== part));
+  return (end < 0 ? first : first.slice(0, end)).join("/");
+}
+
 /** Entries of a menu for one track. */
 export function trackItems(track) {
   const live = !isGone(track);
@@ -47,6 +54,7 @@ export function trackItems(track) {
     track.album_id && { label: t("library.toAlbum"), icon: "albums", run: () => navigate(at("albums", track.album_id)) },
     track.artist_id && { label: t("library.toArtist"), icon: "artists", run: () => navigate(at("artists", track.artist_id)) },
     live && { label: t("library.edit"), icon: "edit", run: () => editTracks([track]) },
+    { label: t("library.scanFolder"), icon: "scan", run: () => scan({ library: track.library, path: commonFolder([track]) }) },
     live && { label: t("library.trash"), icon: "trash", run: () => trashTracks([track]) },
   ];
 }

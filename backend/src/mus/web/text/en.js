@@ -316,6 +316,7 @@ export default {
     edit: "Edit tags",
     trash: "Move to the trash",
     scanAlbum: "Scan this album",
+    scanFolder: "Scan its folder",
     scanArtist: "Scan this artist",
     filters: "Filters",
     clear: "Clear the filters",

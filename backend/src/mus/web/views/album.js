@@ -11,7 +11,7 @@ import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
 import { ArtistLink } from "../parts/links.js";
 import { Menu } from "../parts/menu.js";
-import { enqueueTracks, playFrom, playTracksNext, playable, shuffleTracks } from "../parts/track_actions.js";
+import { commonFolder, enqueueTracks, playFrom, playTracksNext, playable, shuffleTracks } from "../parts/track_actions.js";
 import { TrackList } from "../parts/track_list.js";
 
 export function Album({ id }) {
@@ -85,11 +85,4 @@ function itemsOf(album) {
     { label: t("library.scanAlbum"), icon: "scan", run: () => scan({ library, path: commonFolder(items) }) },
     { label: t("library.trash"), icon: "trash", run: () => trashTracks(playable(items)) },
   ];
-}
-
-/** The deepest folder that all of them lie in: what is new there belongs to the album, whatever its tags say. */
-function commonFolder(tracks) {
-  const [first, ...others] = tracks.map((track) => track.path.split("/").slice(0, -1));
-  const end = first.findIndex((part, i) => others.some((parts) => parts[i] !== part));
-  return (end < 0 ? first : first.slice(0, end)).join("/");
 }
