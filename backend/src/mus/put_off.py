@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import sys
+from collections.abc import Sequence
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import Any
+
+_put_off: dict[str, tuple[str, ...]] = {}
 
 
 def put_off(module: str, *names: str) -> None:
@@ -13,18 +17,40 @@ def put_off(module: str, *names: str) -> None:
 
     Anything else of it that somebody asks for imports it at once. A module that is there already stays.
     """
+    if _Finder not in sys.meta_path:
+        sys.meta_path.insert(0, _Finder)
     if module not in sys.modules:
-        sys.modules[module] = _StandIn(module, names)
+        _put_off[module] = names
+
+
+class _Finder:
+    """Finds the stand-in of a module the first time, and nothing from then on."""
+
+    @staticmethod
+    def find_spec(name: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
+        if name not in _put_off or (real := PathFinder.find_spec(name, path, target)) is None:
+            return None
+        loader: Any = _Loader(_put_off.pop(name))  # no importlib.abc.Loader, which would bring more with it
+        spec = ModuleSpec(name, loader, origin=real.origin)
+        spec.submodule_search_locations = real.submodule_search_locations
+        return spec
+
+
+class _Loader:
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = names
+
+    def create_module(self, spec: ModuleSpec) -> ModuleType:
+        return _StandIn(spec.name, self._names)
+
+    def exec_module(self, module: ModuleType) -> None:
+        """It has what it needs."""
 
 
 class _StandIn(ModuleType):
     def __init__(self, module: str, names: tuple[str, ...]) -> None:
         super().__init__(module)
         self.__dict__.update({name: _Later(module, name) for name in names})
-        # A module inside another has none inside it: what finds out would import the other.
-        spec = None if "." in module else importlib.util.find_spec(module)
-        if spec is not None and spec.submodule_search_locations is not None:
-            self.__path__ = spec.submodule_search_locations
 
     def __getattr__(self, name: str) -> Any:
         # The import system asks for these.

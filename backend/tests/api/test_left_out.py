@@ -38,7 +38,7 @@ assert not isinstance(Redis(), RedisCluster)
 sentinel = Sentinel([("localhost", 1)])
 assert isinstance(sentinel, Sentinel) and type(sentinel).__module__ == "redis.asyncio.sentinel"
 class Cluster(RedisCluster): ...
-import redis, redis.asyncio.cluster
+import redis, redis.asyncio.cluster, redis.commands.json
 assert Cluster.__mro__[1] is redis.asyncio.cluster.RedisCluster
 assert isinstance(Cluster("localhost"), RedisCluster)
 assert redis.RedisCluster.ERRORS_ALLOW_RETRY
