@@ -20,9 +20,11 @@ from typing import TYPE_CHECKING, Any, NoReturn
 from mus.cli.exit_status import leave, status_of
 from mus.cli.wrong_usage import WrongUsageError
 from mus.errors import AdminRequiredError
+from mus.put_off import put_off
 
 # asyncio does without TLS where there is none (a megabyte and a half of it, for nothing here), as without uvloop.
 sys.modules["ssl"] = None  # type: ignore[assignment]
+put_off("asyncio.sslproto")
 import asyncio  # noqa: E402
 
 if TYPE_CHECKING:

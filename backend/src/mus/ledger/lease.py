@@ -18,8 +18,6 @@ from pathlib import Path
 from typing import Any
 
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -27,6 +25,7 @@ from mus.errors import MusError, TemporaryError
 from mus.ledger.deliveries import new_id
 from mus.ledger.workers import DeadWorkerWatch
 from mus.library.file_systems import is_remote
+from mus.persistence.conflicts import insert_into
 from mus.persistence.database import Database
 from mus.persistence.models import LeaseRow, utc_now
 from mus.persistence.unit_of_work import UnitOfWork
@@ -123,9 +122,10 @@ class Lease:
         }
         async with self._database.unit_of_work() as work:
             if seen is None:
-                insert = sqlite_insert if self._database.is_sqlite else postgresql_insert
                 statement: Any = (
-                    insert(LeaseRow).values(name=self._name, **values).on_conflict_do_nothing()
+                    insert_into(LeaseRow, is_sqlite=self._database.is_sqlite)
+                    .values(name=self._name, **values)
+                    .on_conflict_do_nothing()
                 ).returning(LeaseRow.holder)
             else:
                 statement = (

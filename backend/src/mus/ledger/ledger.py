@@ -17,8 +17,6 @@ from datetime import datetime, timedelta
 from typing import Any
 
 from sqlalchemy import ColumnElement, and_, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.exc import IntegrityError
 
 from mus.errors import ErrorCategory, SupersededError
@@ -48,6 +46,7 @@ from mus.ledger.job_rows import (
 from mus.ledger.job_states import JobState
 from mus.ledger.outgoing_messages import OutgoingMessages
 from mus.ledger.written_together import WrittenTogether
+from mus.persistence.conflicts import insert_into
 from mus.persistence.database import Database
 from mus.persistence.models import Job, utc_now
 from mus.persistence.prepared import Prepared, Transaction, Values
@@ -133,8 +132,8 @@ class Ledger:
         return ids
 
     async def _insert_unless_waiting(self, work: UnitOfWork, row: dict[str, Any]) -> str | None:
-        dialect_insert = sqlite_insert if self.database.is_sqlite else postgresql_insert
-        statement = dialect_insert(Job).values(row).on_conflict_do_nothing().returning(Job.id)
+        insert = insert_into(Job, is_sqlite=self.database.is_sqlite)
+        statement = insert.values(row).on_conflict_do_nothing().returning(Job.id)
         waiting = select(Job.id).where(Job.dedupe_key == row["dedupe_key"], Job.state == JobState.QUEUED)
         while (await work.session.execute(statement)).scalar_one_or_none() is None:
             if (found := (await work.session.execute(waiting)).scalar_one_or_none()) is not None:

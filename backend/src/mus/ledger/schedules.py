@@ -13,13 +13,12 @@ from typing import Any
 
 from crontab import CronTab
 from sqlalchemy import delete, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.errors import BadRequestError
 from mus.ledger.job_rows import NewJob
 from mus.ledger.ledger import Ledger
+from mus.persistence.conflicts import insert_into
 from mus.persistence.database import Database
 from mus.persistence.models import Schedule, utc_now
 from mus.persistence.unit_of_work import current_unit_of_work
@@ -114,10 +113,9 @@ def _differs(row: Schedule, entry: ScheduleEntry) -> bool:
 async def add_missing(session: AsyncSession, entries: Sequence[ScheduleEntry], *, is_sqlite: bool) -> None:
     """Write the rows that are not there, in a unit of work. Whoever inserts the same one later changes nothing."""
     now = utc_now()
-    insert = sqlite_insert if is_sqlite else postgresql_insert
     for entry in sorted((entry for entry in entries if entry.library_id is None), key=lambda entry: entry.name):
         values = {"name": entry.name, **entry.defaults, "next_due": next_run(entry.crontab, now)}
-        await session.execute(insert(Schedule).values(values).on_conflict_do_nothing())
+        await session.execute(insert_into(Schedule, is_sqlite=is_sqlite).values(values).on_conflict_do_nothing())
 
 
 async def schedule_rows(database: Database, entries: Sequence[ScheduleEntry]) -> dict[str, Schedule]:

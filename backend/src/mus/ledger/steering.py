@@ -6,8 +6,6 @@ Everything but `clear_failed` runs in the current unit of work.
 from __future__ import annotations
 
 from sqlalchemy import func, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 
 from mus.errors import ConflictError, NotFoundError
 from mus.ledger.deliveries import Delivery
@@ -16,6 +14,7 @@ from mus.ledger.job_counts import count_manual_retry
 from mus.ledger.job_rows import NewJob
 from mus.ledger.job_states import STARTABLE_STATES, TERMINAL_STATES, JobState
 from mus.ledger.ledger import Ledger
+from mus.persistence.conflicts import insert_into
 from mus.persistence.models import Job, QueueRow, utc_now
 from mus.persistence.unit_of_work import current_unit_of_work
 
@@ -140,8 +139,8 @@ async def pause(ledger: Ledger, queue: str, *, paused_by: str | None) -> None:
     A queue that is paused stays so, since when and by whom it was.
     """
     work = current_unit_of_work()
-    insert = sqlite_insert if ledger.database.is_sqlite else postgresql_insert
-    statement = insert(QueueRow).values(name=queue, paused_at=utc_now(), paused_by=paused_by)
+    insert = insert_into(QueueRow, is_sqlite=ledger.database.is_sqlite)
+    statement = insert.values(name=queue, paused_at=utc_now(), paused_by=paused_by)
     await work.session.execute(
         statement.on_conflict_do_update(
             index_elements=["name"],

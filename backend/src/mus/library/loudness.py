@@ -23,7 +23,7 @@ _BINS_PER_LU = 100
 #: Louder than any sound is, floating-point files that go far beyond full scale included.
 _LOUDEST_LUFS = 100.0
 _BINS = round((_LOUDEST_LUFS - ABSOLUTE_GATE_LUFS) * _BINS_PER_LU)
-_ENERGIES = [10 ** ((ABSOLUTE_GATE_LUFS + (index + 0.5) / _BINS_PER_LU) / 10) for index in range(_BINS)]
+_ENERGIES = array("d", (10 ** ((ABSOLUTE_GATE_LUFS + (index + 0.5) / _BINS_PER_LU) / 10) for index in range(_BINS)))
 
 
 class LoudnessBlocks:

@@ -13,7 +13,6 @@ from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import ColumnElement, Integer, Select, column, literal, literal_column, select, table
-from sqlalchemy.dialects.postgresql import TSQUERY
 
 from mus.library.text import COLUMN_END, NO_WORD, sign_word, words_of
 from mus.library.track_words import album_name, artist_name, genre_name
@@ -63,6 +62,8 @@ def hits(search: Search) -> Select[Any]:
 
 def has_phrases(search: Search) -> ColumnElement[bool]:
     """Whether a track has all the phrases, for PostgreSQL."""
+    from sqlalchemy.dialects.postgresql import TSQUERY  # not for SQLite: it brings 1.5 MiB
+
     query = " & ".join(
         "(" + " <-> ".join(f"'{word}'" for word in phrase.words) + (":*" if phrase.is_prefix else "") + ")"
         for phrase in search.phrases

@@ -14,14 +14,13 @@ from dataclasses import dataclass
 from typing import Any, cast
 
 from sqlalchemy import ColumnElement, Table, and_, delete, exists, select, update
-from sqlalchemy.dialects.postgresql import insert as postgresql_insert
-from sqlalchemy.dialects.sqlite import insert as sqlite_insert
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.library.integrity import Integrity
 from mus.library.listening import ASPECT_VERSIONS, Aspect, Listening
 from mus.library.loudness import Loudness, LoudnessBlocks
 from mus.library.states import TrackState
+from mus.persistence.conflicts import insert_into
 from mus.persistence.models import Track, TrackSound, TrackSoundCurves
 
 #: Tracks that make up an album at most: more are no album, but a heap without names.
@@ -90,11 +89,12 @@ async def _write(
     )
     curves = {name: value for name, value in values.items() if name in _CURVES.c}
     values = {name: value for name, value in values.items() if name not in curves}
-    insert = sqlite_insert if session.get_bind().dialect.name == "sqlite" else postgresql_insert
-    statement = insert(_SOUNDS).values(track_id=track_id, audio_hash=audio_hash, **(first or values))
+    is_sqlite = session.get_bind().dialect.name == "sqlite"
+    insert = insert_into(_SOUNDS, is_sqlite=is_sqlite)
+    statement = insert.values(track_id=track_id, audio_hash=audio_hash, **(first or values))
     await session.execute(statement.on_conflict_do_update(index_elements=["track_id"], set_=values))
     if curves:
-        statement = insert(_CURVES).values(track_id=track_id, **curves)
+        statement = insert_into(_CURVES, is_sqlite=is_sqlite).values(track_id=track_id, **curves)
         await session.execute(statement.on_conflict_do_update(index_elements=["track_id"], set_=curves))
 
 
