@@ -1,6 +1,8 @@
 """A worker process that is killed, or frozen, at a chosen step of an edit, or of placing uploads.
 
-    python edit_worker.py STEP       one of STEPS; settings come from MUS_*
+    python edit_worker.py STEP [WAKES]      one of STEPS; settings come from MUS_*
+
+A frozen one that is continued freezes again until the file WAKES is there: it may be frozen with a lock held.
 
 Done by wrapping the real functions: the product has no switches for it.
 """
@@ -32,6 +34,11 @@ def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
+def freeze() -> None:
+    while not os.path.exists(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def after_effect(number: int, task: str = "edit_track") -> None:
     effect, count = Ledger.effect, 0
 
@@ -47,7 +54,7 @@ def after_effect(number: int, task: str = "edit_track") -> None:
     Ledger.effect = counted  # type: ignore[method-assign]
 
 
-def after(module: Any, name: str, number: int = 1, *, stop: signal.Signals = signal.SIGKILL) -> None:
+def after(module: Any, name: str, number: int = 1, *, stop: Callable[[], None] = die) -> None:
     """After the call of this number."""
     wrapped, count = getattr(module, name), 0
 
@@ -56,7 +63,7 @@ def after(module: Any, name: str, number: int = 1, *, stop: signal.Signals = sig
         result = wrapped(*arguments, **options)
         count += 1
         if count == number:
-            os.kill(os.getpid(), stop)
+            stop()
         return result
 
     setattr(module, name, dying)
@@ -111,7 +118,7 @@ STEPS: dict[str, Callable[[], None]] = {
     "all placed": lambda: after(upload_batches, "place_all"),
     "parts enqueued": lambda: after_effect(2, "place_uploads"),
     "one taken back": lambda: after(staged_uploads, "move", 3),
-    "frozen with one placed": lambda: after(staged_uploads, "move", stop=signal.SIGSTOP),
+    "frozen with one placed": lambda: after(staged_uploads, "move", stop=freeze),
 }
 
 if __name__ == "__main__":

@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 import pytest
@@ -45,9 +46,9 @@ def seen(root: Path) -> dict[str, bytes]:
 
 
 @contextmanager
-def stopping_worker(settings: Settings, step: str) -> Iterator[subprocess.Popen[bytes]]:
+def stopping_worker(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("edit_worker.py")), step],
+        [sys.executable, str(Path(__file__).with_name("edit_worker.py")), *arguments],
         env=environment(settings),
         stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
     )
@@ -58,9 +59,18 @@ def stopping_worker(settings: Settings, step: str) -> Iterator[subprocess.Popen[
         process.wait()
 
 
-async def frozen(process: subprocess.Popen[bytes]) -> bool:
+async def frozen(process: subprocess.Popen[bytes], database: Path) -> bool:
+    """Whether it stands still, and not with SQLite's one lock for writing, which its heartbeat may hold."""
     found, _ = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
-    return found == process.pid
+    if found != process.pid:
+        return False
+    with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            process.send_signal(signal.SIGCONT)
+            return False
+        return True
 
 
 async def ended(process: subprocess.Popen[bytes]) -> bool:
@@ -105,16 +115,18 @@ async def test_a_worker_killed_while_it_takes_files_back_leaves_none_of_them_in_
 
 
 async def test_a_worker_that_was_taken_for_dead_takes_nothing_away_that_another_has_placed(
-    music: MusicLibrary, settings: Settings
+    music: MusicLibrary, settings: Settings, tmp_path: Path
 ) -> None:
     content = staged(music)
-    with stopping_worker(settings, "frozen with one placed") as worker:
+    wakes = tmp_path / "wakes"
+    with stopping_worker(settings, "frozen with one placed", str(wakes)) as worker:
         job_id = await music.enqueue("place_uploads", library_id=music.id, batch=BATCH)
-        await until(lambda: frozen(worker), what="the worker to stand still")
+        await until(lambda: frozen(worker, settings.data_dir / "mus.db"), what="the worker to stand still")
         async with worker_of(music.runtime):
             assert result_of(await music.ended(job_id))["placed"] == 3
         # Somebody takes one of them elsewhere: the frozen worker will find it nowhere.
         (music.root / ALBUM[2]).unlink()
+        wakes.touch()
         worker.send_signal(signal.SIGCONT)
         worker.terminate()
         await until(lambda: ended(worker), what="its end")
