@@ -2,13 +2,13 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
-import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -18,7 +18,7 @@ from music_library import MusicLibrary, result_of, worker_of
 from mus.config import Settings
 from mus.library.staged_uploads import staged_files, staged_path
 from waiting import until
-from worker_processes import environment
+from worker_processes import can_be_written, environment, has_stopped
 
 pytestmark = pytest.mark.slow
 
@@ -59,21 +59,23 @@ def stopping_worker(settings: Settings, *arguments: str) -> Iterator[subprocess.
         process.wait()
 
 
-async def frozen(process: subprocess.Popen[bytes], database: Path) -> bool:
+async def frozen(process: subprocess.Popen[bytes], music: MusicLibrary) -> bool:
     """Whether it stands still, and not with SQLite's one lock for writing, which its heartbeat may hold."""
-    found, _ = os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)
-    if found != process.pid:
+    if not await has_stopped(process):
         return False
-    with closing(sqlite3.connect(database, timeout=0.5, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            process.send_signal(signal.SIGCONT)
-            return False
+    if await asyncio.to_thread(can_be_written, music.runtime.database):
         return True
+    process.send_signal(signal.SIGCONT)
+    return False
 
 
 async def ended(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
+
+
+async def woken_and_ended(process: subprocess.Popen[bytes]) -> bool:
+    """Continued at each look: it may have been about to freeze itself once more."""
+    process.send_signal(signal.SIGCONT)
     return process.poll() is not None
 
 
@@ -121,13 +123,12 @@ async def test_a_worker_that_was_taken_for_dead_takes_nothing_away_that_another_
     wakes = tmp_path / "wakes"
     with stopping_worker(settings, "frozen with one placed", str(wakes)) as worker:
         job_id = await music.enqueue("place_uploads", library_id=music.id, batch=BATCH)
-        await until(lambda: frozen(worker, settings.data_dir / "mus.db"), what="the worker to stand still")
+        await until(lambda: frozen(worker, music), what="the worker to stand still")
         async with worker_of(music.runtime):
             assert result_of(await music.ended(job_id))["placed"] == 3
         # Somebody takes one of them elsewhere: the frozen worker will find it nowhere.
         (music.root / ALBUM[2]).unlink()
         wakes.touch()
-        worker.send_signal(signal.SIGCONT)
         worker.terminate()
-        await until(lambda: ended(worker), what="its end")
+        await until(lambda: woken_and_ended(worker), what="its end")
     assert seen(music.root) == {place: content[place] for place in ALBUM[:2]}
