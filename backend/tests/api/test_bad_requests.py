@@ -243,6 +243,7 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/tracks?offset=-1", None, 422, "offset: Must be 0 or more"),
     ("GET", "/tracks?offset=1&cursor=x", None, 422, "offset: Give cursor or offset, not both"),
     ("GET", "/tracks/count?sort=title", None, 422, "sort: There is no such parameter"),
+    ("PATCH", "/tracks/count?year=x", None, 405, "PATCH is not possible here"),
     ("GET", "/tracks/count?library=nowhere", None, 404, "There is no library 'nowhere'"),
     # albums, artists and what filters offer
     ("GET", "/albums?sort=beauty", None, 422, "sort: Must be one of title, album_artist, year, added_at, with -"),

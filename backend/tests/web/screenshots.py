@@ -106,7 +106,8 @@ def opened(browser: Browser, address: str, scheme: str, size: dict[str, int]) ->
 
 
 def shoot(page: Page, path: Path) -> None:
-    page.wait_for_function("[...document.images].every((image) => image.complete)")
+    # The page lets no text become script, so it is asked from here.
+    until(lambda: page.evaluate("[...document.images].every((image) => image.complete)"), what="the pictures")
     page.wait_for_timeout(700)
     picture = pyvips.Image.pngload_buffer(page.screenshot())
     picture.webpsave(str(path), Q=80, effort=6)

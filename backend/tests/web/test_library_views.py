@@ -14,7 +14,7 @@ import pytest
 from playwright.sync_api import Browser, Locator, Page, Route, expect
 
 from api.rows import track
-from audio_files import write_library
+from audio_files import make_audio, write_library
 from cli.mus_commands import Up, mus_up, until
 from mus.config import load_settings
 from mus.library.states import TrackState
@@ -37,22 +37,22 @@ FAULTS: dict[int, dict[str, Any]] = {
 def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
     root = tmp_path_factory.mktemp("music")
     for album, year, discs in (("Harbour", 1999, (1, 2)), ("Lighthouse", 2004, (1,))):
-        write_library(
-            root,
-            {
-                f"Anna Adler/{album}/{disc}{number:02}.mp3": {
-                    "title": [f"{album} {disc}{number}"],
-                    "artist": ["Anna Adler"],
-                    "album": [album],
-                    "tracknumber": [str(number)],
-                    "discnumber": [str(disc)],
-                    "date": [str(year)],
-                    "genre": ["Folk"],
-                }
-                for disc in discs
-                for number in (1, 2, 3)
-            },
-        )
+        for disc in discs:
+            for number in (1, 2, 3):
+                # Long enough that what is played is still playing when it is looked at.
+                make_audio(
+                    root / f"Anna Adler/{album}/{disc}{number:02}.mp3",
+                    seconds=30,
+                    tags={
+                        "title": [f"{album} {disc}{number}"],
+                        "artist": ["Anna Adler"],
+                        "album": [album],
+                        "tracknumber": [str(number)],
+                        "discnumber": [str(disc)],
+                        "date": [str(year)],
+                        "genre": ["Folk"],
+                    },
+                )
     tags = {"title": [f"{MARKUP} song"], "artist": [f"{MARKUP} artist"], "album": [f"{MARKUP} album"]}
     write_library(root, {"odd/odd.flac": tags})
     return root
@@ -332,7 +332,7 @@ def test_a_track_shows_what_is_known_and_takes_an_edit_back(page: Page, address:
     dialog = page.get_by_role("dialog")
     expect(dialog).to_contain_text("Anna Adler/Lighthouse/102.mp3")
     expect(dialog.get_by_role("img", name="Waveform")).to_be_visible()
-    expect(dialog).to_contain_text("dBTP")
+    expect(dialog).to_contain_text("LUFS")
     edit = httpx.patch(f"{address}/api/v1/tracks/{song['id']}", json={"composer": "Carla"}, trust_env=False)
     assert edit.status_code == 202
     expect(dialog.get_by_role("heading", name="Changes")).to_be_visible()

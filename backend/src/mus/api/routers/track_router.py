@@ -5,7 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, HTTPException, Query, Response
 from pydantic import AfterValidator, WithJsonSchema
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -163,6 +163,12 @@ async def list_tracks(
 async def count_tracks(runtime: RuntimeDep, given: WantedDep) -> TrackCount:
     async with runtime.database.reading() as session:
         return TrackCount(total=await track_count(session, await _in_library(session, given)))
+
+
+@router.api_route("/count", methods=["HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"], include_in_schema=False)
+async def refuse_other_methods_than_counting() -> None:
+    """Else they were about a track of that id."""
+    raise HTTPException(405)
 
 
 @router.get("/{track_id}", responses=problems(404), summary="Everything known of a track")

@@ -14,8 +14,8 @@ const OF_TRACKS = ["/tracks", "/albums", "/artists", "/facets", "/trash", "/dupl
 
 /**
  * Ask for jobs (`asks` return the API's answer, `{job_id, job_ids?}`) and follow them in a notice that begins with
- * `text`. `outcome(jobs, items)` makes its end of the jobs that ended well: a text, or `{text, action}`; `items` are
- * the indexes of their asks. Resolves with the jobs that ended, in whatever way; with none when nothing was accepted.
+ * `text`. `outcome(jobs, items)` makes its end of the jobs that ended well: a text, or `{text, action, bad}`; `items`
+ * are the indexes of their asks. Resolves with the jobs that ended, in whatever way; with none when nothing was accepted.
  */
 export async function follow(text, asks, outcome) {
   const ids = signal([]);
@@ -41,10 +41,9 @@ export async function follow(text, asks, outcome) {
   const faults = [...refused.map((error) => error.message), ...jobs.filter((job) => job.state === "failed").map((job) => job.user_message)];
   const items = answers.flatMap(({ value }, index) => (value?.some((id) => well.some((job) => job.job_id === id)) ? [index] : []));
   const said = well.length ? outcome(well, items) : { text: t(faults.length ? "care.failed" : "care.cancelled") };
-  const { text: last, action } = typeof said === "string" ? { text: said } : said;
-  const bad = faults.length > 0;
-  const text_ = bad ? `${well.length ? `${last}. ${t("care.someFailed", { count: faults.length })}` : ""} ${faults[0] ?? ""}`.trim() : last;
-  change(notice, { text: text_, action, bad, part: null });
+  const { text: last, action, bad = false } = typeof said === "string" ? { text: said } : said;
+  const withFaults = () => (well.length ? `${last}. ${t("care.someFailed", { count: faults.length })} ${faults[0]}` : faults[0]);
+  change(notice, { text: faults.length ? withFaults() : last, action, bad: bad || faults.length > 0, part: null });
   return jobs;
 }
 
@@ -99,6 +98,7 @@ export async function purge(tracks) {
 export async function edit(ask) {
   const [job] = await follow(t("edit.writing"), [ask], ([done]) => ({
     text: editOutcome(done.result),
+    bad: done.result.failed > 0,
     action: done.result.edited || done.result.renamed ? { label: t("common.undo"), run: () => undo(done.job_id) } : undefined,
   }));
   refresh(...OF_TRACKS);

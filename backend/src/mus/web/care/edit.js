@@ -7,6 +7,7 @@ import { useJob } from "../following.js";
 import { Link, setQuery } from "../router.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
+import { Progress } from "../parts/progress.js";
 import { edit } from "./actions.js";
 import { EditCover } from "./edit_cover.js";
 import { EditField } from "./edit_field.js";
@@ -24,15 +25,18 @@ export function Edit() {
   const names = new URLSearchParams(location.search);
   const job = names.get("job");
   names.delete("job");
-  const { tracks, beyond, error, reload } = useEditedTracks(names.toString());
+  const { tracks, beyond, error, part, reload } = useEditedTracks(names.toString());
   if (error) return html`<h1>${t("edit.title")}</h1><${Fault} error=${error} retry=${reload} />`;
-  if (!tracks) return html`<h1>${t("edit.title")}</h1><${Skeleton} rows=${8} />`;
+  if (!tracks) return html`<h1>${t("edit.title")}</h1><${Reading} part=${part} /><${Skeleton} rows=${8} />`;
   if (!tracks.length)
     return html`<h1>${t("edit.title")}</h1><${Empty} icon="edit" title=${t("edit.noneTitle")} text=${t("edit.noneText")}>
       <${Link} class="button" href="/tracks">${t("edit.toTracks")}<//>
     <//>`;
   return html`<${Form} key=${names.toString()} tracks=${tracks} beyond=${beyond} job=${job} reload=${reload} />`;
 }
+
+/** Of a thousand tracks it takes a while. */
+const Reading = ({ part }) => html`<p class="lead"><${Progress} value=${part.value || null} label=${t("common.loading")} /></p>`;
 
 function Form({ tracks, beyond, job, reload }) {
   const [form, setForm] = useState(UNTOUCHED);
@@ -63,6 +67,7 @@ function Form({ tracks, beyond, job, reload }) {
         setPreview({ isOpen: false, busy: false, problem: null });
         setForm(UNTOUCHED);
         setQuery({ job: answer.job_id }, { replace: true });
+        requestAnimationFrame(toTheTop);
         return answer;
       } catch (error) {
         setPreview({ isOpen: !error.fields?.length, busy: false, problem: error });
@@ -104,6 +109,13 @@ function Form({ tracks, beyond, job, reload }) {
   `;
 }
 
+/** Where it is said how far the job is. The focus was on a button that has nothing to do any more. */
+function toTheTop() {
+  const main = document.getElementById("main");
+  main.focus({ preventScroll: true });
+  main.scrollTop = 0;
+}
+
 function send(tracks, changes, pattern) {
   if (tracks.length === 1) return patch(`/tracks/${tracks[0].id}`, { ...changes, rename_pattern: pattern });
   return patch("/tracks", { ids: tracks.map((track) => track.id), changes, rename_pattern: pattern });
@@ -126,7 +138,7 @@ function Files({ tracks }) {
   return html`
     <details class="edit-files" open=${tracks.length < 20}>
       <summary>${t("edit.files", { count: tracks.length })}</summary>
-      <ul>${first.map((track) => html`<li key=${track.id} title=${track.path}><span class="ellipsis">${track.title}</span><span class="path ellipsis">${track.path}</span></li>`)}</ul>
+      <ul tabindex="0">${first.map((track) => html`<li key=${track.id} title=${track.path}><span class="ellipsis">${track.title}</span><span class="path ellipsis">${track.path}</span></li>`)}</ul>
       ${tracks.length > first.length && html`<p class="muted">${t("edit.further", { count: tracks.length - first.length })}</p>`}
     </details>
   `;

@@ -32,7 +32,7 @@ export function EditDone({ id, job, after }) {
   return html`
     <div class=${`note ${state === "succeeded" && !result.failed ? "good" : "bad"}`} role="status">
       <strong>${state === "succeeded" ? editOutcome(result) : (message ?? t("care.cancelled"))}</strong>
-      ${result?.failures?.length > 0 && html`<ul class="failures">${result.failures.map((failure) => html`<li key=${failure.track_id}><span class="path">${failure.path}</span> ${failure.message}</li>`)}</ul>`}
+      ${result?.failures?.length > 0 && html`<ul class="failures" tabindex="0" aria-label=${t("edit.failures")}>${result.failures.map((failure) => html`<li key=${failure.track_id}><span class="path">${failure.path}</span> ${failure.message}</li>`)}</ul>`}
       <div class="actions">
         ${(wrote || state === "cancelled") && html`<button class="button plain" onClick=${takeBack}><${Icon} name="restore" size=${18} />${t("common.undo")}</button>`}
         <${Link} class="text-button" href=${at("jobs", id)}>${t("common.seeJob")}<//>

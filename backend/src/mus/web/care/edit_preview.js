@@ -26,8 +26,10 @@ export function EditPreview({ tracks, wanted, apply, busy, problem, close }) {
     name: names.byTrack?.get(track.id),
   }));
   const changed = rows.filter((row) => row.tags.length || row.cover || row.name?.state === "moves");
-  const conflicts = rows.filter((row) => row.name?.state === "conflict");
-  const shown = [...conflicts.filter((row) => !changed.includes(row)), ...changed].slice(0, SHOWN);
+  const isConflict = (row) => row.name?.state === "conflict";
+  const conflicts = rows.filter(isConflict);
+  // What will not come out as wanted is seen first.
+  const shown = [...conflicts, ...changed.filter((row) => !isConflict(row))].slice(0, SHOWN);
   const same = tracks.length - changed.length;
   return html`
     <${Dialog} wide title=${t("edit.preview")} close=${close}>
@@ -41,7 +43,7 @@ export function EditPreview({ tracks, wanted, apply, busy, problem, close }) {
           ${shown.map((row) => html`<${FileRows} key=${row.track.id} row=${row} isRemoved=${cover === null} />`)}
         </table>
       </div>
-      ${changed.length > SHOWN && html`<p class="muted">${t("edit.further", { count: changed.length - SHOWN })}</p>`}
+      ${changed.length > SHOWN && html`<p class="muted beyond">${t("edit.further", { count: changed.length - SHOWN })}</p>`}
       ${problem && html`<p class="fault-text" role="alert">${problem.message}</p>`}
       <div class="actions">
         <button class="button plain" onClick=${close}>${t("edit.back")}</button>

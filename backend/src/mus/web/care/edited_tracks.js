@@ -1,5 +1,6 @@
 // The tracks that an address of the edit view means, with everything that is known of them.
 import { useEffect, useRef, useState } from "preact/hooks";
+import { useSignal } from "@preact/signals";
 import { get } from "../api.js";
 import { navigate } from "../router.js";
 import { someAtOnce } from "./some_at_once.js";
@@ -10,15 +11,25 @@ const PAGE = 500;
 /** What an address has room for. */
 const NAMED = 500;
 
-/** `{tracks, beyond, error, reload}` for `?track=1&track=2`, `?album=` or `?artist=`; `beyond`: there were more. */
+/**
+ * `{tracks, beyond, error, part, reload}` for `?track=1&track=2`, `?album=` or `?artist=`; `beyond`: there were more.
+ * `part` is a signal of how much is there, 0 to 1.
+ */
 export function useEditedTracks(search) {
   const [state, setState] = useState({ tracks: null, beyond: false, error: null });
+  const part = useSignal(0);
   /** The address whose tracks are there, and their ids. */
   const known = useRef({ search: null, ids: null });
   const load = async () => {
     try {
       const ids = known.current.search === search ? known.current.ids : await idsOf(new URLSearchParams(search));
-      const found = await someAtOnce(ids.slice(0, MOST), (id) => get(`/tracks/${encodeURIComponent(id)}`));
+      const wanted = ids.slice(0, MOST);
+      part.value = 0;
+      const found = await someAtOnce(wanted, async (id) => {
+        const track = await get(`/tracks/${encodeURIComponent(id)}`);
+        part.value += 1 / wanted.length;
+        return track;
+      });
       const tracks = found.filter(({ value }) => value).map(({ value }) => value);
       if (ids.length && !tracks.length) throw found[0].error;
       known.current = { search: addressOf(search, ids), ids };
@@ -32,7 +43,7 @@ export function useEditedTracks(search) {
     setState({ tracks: null, beyond: false, error: null });
     load();
   }, [search]);
-  return { ...state, reload: load };
+  return { ...state, part, reload: load };
 }
 
 /** An album's id goes with its name, which may be edited here: from then on the address names its tracks. */

@@ -553,9 +553,10 @@ export default {
     none: "None",
     back: "Back",
     apply: { one: "Change {count} file", other: "Change {count} files" },
-    writing: "The files are written",
+    writing: "Writing the files",
     written: "{done} of {total} files",
-    undoing: "The edit is taken back",
+    failures: "Files that were not changed",
+    undoing: "Taking the edit back",
     undone: { one: "{count} file is as it was", other: "{count} edits are taken back" },
     result: {
       edited: { one: "{count} file changed", other: "{count} files changed" },

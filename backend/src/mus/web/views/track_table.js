@@ -98,11 +98,16 @@ export function TrackTable({ list, sort, selection, label }) {
     else if (event.key === "Enter") playList(list, here).catch(sayFault);
     else if (event.key === "a" && control) selection.all(list).catch(sayFault);
     else if (event.key === "Escape" && selection.tracks.value.size) selection.clear();
-    else if (event.key === "Delete") trashTracks(selection.tracks.value.size ? [...selection.tracks.value.values()] : [track]);
+    else if (event.key === "Delete") trashChosen(track);
     else if (event.key === "ContextMenu" || (event.key === "F10" && event.shiftKey)) rowAt(here)?.querySelector(".menu button").click();
     else return;
     event.preventDefault();
     event.stopPropagation();
+  };
+  const trashChosen = (track) => {
+    const chosen = [...selection.tracks.value.values()];
+    const live = playable(chosen.length || !track ? chosen : [track]);
+    if (live.length) trashTracks(live).then((agreed) => agreed && selection.clear(), sayFault);
   };
   const rowAt = (index) => grid.current.querySelector(`[data-index="${index}"]`);
   const indexOf = (event) => (event.target.closest("a, button") ? NaN : Number(event.target.closest("[data-index]")?.dataset.index ?? NaN));
