@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
+import sqlite3
 import subprocess
 import sys
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from pathlib import Path
 
 from mus.config import Settings
+from mus.persistence.database import Database
+from waiting import until
 
 PROGRAM = Path(__file__).parent / "fault_worker.py"
 
@@ -23,6 +27,35 @@ def environment(settings: Settings) -> dict[str, str]:
         "PYTHONPATH": str(PROGRAM.parent),
         **{f"MUS_{name.upper()}": str(value) for name, value in given.items()},
     }
+
+
+async def freeze(process: subprocess.Popen[bytes], database: Database) -> None:
+    """Have it stand still, but not with SQLite's one lock for writing: everybody would wait for it then."""
+    while True:
+        process.send_signal(signal.SIGSTOP)
+        await until(lambda: has_stopped(process), what="the process to stand still")
+        if await asyncio.to_thread(can_be_written, database):
+            return
+        process.send_signal(signal.SIGCONT)
+        await asyncio.to_thread(can_be_written, database)
+
+
+async def has_stopped(process: subprocess.Popen[bytes]) -> bool:
+    """Whether it stands still since it was asked last."""
+    return os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)[0] == process.pid
+
+
+def can_be_written(database: Database) -> bool:
+    """Whether nobody holds SQLite's one lock for writing for good."""
+    if not database.is_sqlite:
+        return True
+    with closing(sqlite3.connect(str(database.url.database), timeout=2.0, isolation_level=None)) as connection:
+        try:
+            connection.execute("BEGIN IMMEDIATE")
+        except sqlite3.OperationalError:
+            return False
+        connection.execute("ROLLBACK")
+        return True
 
 
 @contextmanager

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from sqlalchemy import update
 
 from api.rows import add
 from audio_files import make_audio
@@ -16,8 +17,17 @@ from jobs.music_library import MusicLibrary, new_library, worker_of
 from mus.broker.runtime import Runtime
 from mus.config import Settings
 from mus.ledger.deliveries import new_id
-from mus.library.staged_uploads import NotPlacedError, place_all, staged_files, staged_path, sweep_batches
+from mus.library.staged_uploads import (
+    NotPlacedError,
+    place_all,
+    renew_batch,
+    staged_files,
+    staged_path,
+    sweep_batches,
+    take_back,
+)
 from mus.persistence.models import Job
+from waiting import until
 
 BATCH = "0123abcd"
 ALBUM = [f"New/Album/{number:02}.flac" for number in range(1, 4)]
@@ -124,6 +134,26 @@ async def test_an_attempt_after_a_killed_one_ends_what_that_began(
     assert sorted(await music.tracks()) == ALBUM
 
 
+async def test_a_batch_that_is_asked_for_twice_is_placed_once_and_not_discarded_meanwhile(
+    served: httpx.AsyncClient, music: MusicLibrary, song: bytes
+) -> None:
+    await _staged(served, song, *ALBUM)
+    first = (await served.post(f"/uploads/{BATCH}/place")).json()["job_id"]
+    assert (await served.delete(f"/uploads/{BATCH}")).status_code == 409
+    # It is under way, as far as anybody can tell, when somebody asks once more.
+    async with music.runtime.database.unit_of_work() as work:
+        await work.session.execute(update(Job).where(Job.id == first).values(state="waiting", children_open=1))
+    second = (await served.post(f"/uploads/{BATCH}/place")).json()["job_id"]
+    assert second != first
+    async with worker_of(music.runtime):
+        await until(lambda: _held_back(music, second), what="the second one to be held back")
+        assert _seen(music.root) == []
+
+
+async def _held_back(music: MusicLibrary, job_id: str) -> bool:
+    return (await music.job(job_id)).stage == "waits for another like it"
+
+
 async def test_what_is_not_taken_is_told_for_each_file_and_the_rest_can_be_discarded(
     served: httpx.AsyncClient, music: MusicLibrary, song: bytes
 ) -> None:
@@ -166,6 +196,7 @@ def test_a_place_that_is_taken_at_the_last_moment_brings_all_back(tmp_path: Path
     with pytest.raises(NotPlacedError) as failed:
         place_all(bytes(tmp_path), BATCH, places)
     assert (failed.value.place, type(failed.value.reason)) == (b"B/3.mp3", FileExistsError)
+    take_back(bytes(tmp_path), BATCH, places)
     assert _seen(tmp_path) == ["B/3.mp3"]
     assert not (tmp_path / "A").exists()
     assert [file.place for file in staged_files(bytes(tmp_path), BATCH)] == places
@@ -179,6 +210,7 @@ def test_files_stay_inside_the_library_whatever_links_there_are(tmp_path: Path) 
     (root / "B").symlink_to(outside)
     with pytest.raises(NotPlacedError):
         place_all(bytes(root), BATCH, places)
+    take_back(bytes(root), BATCH, places)
     assert os.listdir(outside) == []
     assert not (root / "A").exists()
     shutil.rmtree(root / ".mus-uploads")
@@ -190,12 +222,14 @@ def test_files_stay_inside_the_library_whatever_links_there_are(tmp_path: Path) 
 
 
 def test_batches_that_nobody_adds_to_are_swept_and_those_of_a_job_are_not(tmp_path: Path) -> None:
-    for batch in ("old-batch", "new-batch", "job-batch"):
+    batches = ("old-batch", "new-batch", "job-batch", "asked-for")
+    for batch in batches:
         _stage(tmp_path, "A/1.mp3", batch=batch)
-    for batch in ("old-batch", "job-batch"):
+    for batch in ("old-batch", "job-batch", "asked-for"):
         for folder, _, names in os.walk(bytes(tmp_path) + b"/" + staged_path(batch)):
             for path in (folder, *(os.path.join(folder, name) for name in names)):
                 os.utime(path, (0, 0))
+    renew_batch(bytes(tmp_path), "asked-for")
     assert sweep_batches(bytes(tmp_path), older_than_seconds=3600, wanted={"job-batch"}) == 1
-    left = [batch for batch in ("old-batch", "new-batch", "job-batch") if staged_files(bytes(tmp_path), batch)]
-    assert left == ["new-batch", "job-batch"]
+    left = [batch for batch in batches if staged_files(bytes(tmp_path), batch)]
+    assert left == ["new-batch", "job-batch", "asked-for"]

@@ -1,6 +1,8 @@
-"""A worker process that is killed at a chosen step of an edit.
+"""A worker process that is killed, or frozen, at a chosen step of an edit, or of placing uploads.
 
-    python edit_worker.py STEP       one of STEPS; settings come from MUS_*
+    python edit_worker.py STEP [WAKES]      one of STEPS; settings come from MUS_*
+
+A frozen one that is continued freezes again until the file WAKES is there: it may be frozen with a lock held.
 
 Done by wrapping the real functions: the product has no switches for it.
 """
@@ -16,22 +18,28 @@ from contextlib import asynccontextmanager
 from typing import Any
 
 from mus.config import load_settings
-from mus.jobs import edits, renames
+from mus.jobs import edits, renames, upload_batches
 from mus.ledger.ledger import Ledger
-from mus.library import beside
+from mus.library import beside, staged_uploads
 from mus.library.reader_pool import ReaderPool
 from mus.persistence.unit_of_work import UnitOfWork
 from mus.worker import run_worker
 
 TAG_STEPS = ("intent", "half a copy", "copy", "copy is known", "in place", "committed")
 RENAME_STEPS = ("intent of a rename", "both names", "moved", "rename committed")
+PLACE_STEPS = ("places are kept", "one with both names", "one placed", "all placed", "parts enqueued")
 
 
 def die() -> None:
     os.kill(os.getpid(), signal.SIGKILL)
 
 
-def after_effect(number: int) -> None:
+def freeze() -> None:
+    while not os.path.exists(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGSTOP)
+
+
+def after_effect(number: int, task: str = "edit_track") -> None:
     effect, count = Ledger.effect, 0
 
     @asynccontextmanager
@@ -39,19 +47,24 @@ def after_effect(number: int) -> None:
         nonlocal count
         async with effect(self, job, **progress) as work:
             yield work
-        count += job.task == "edit_track"
+        count += job.task == task
         if count == number:
             die()
 
     Ledger.effect = counted  # type: ignore[method-assign]
 
 
-def after(module: Any, name: str) -> None:
-    wrapped = getattr(module, name)
+def after(module: Any, name: str, number: int = 1, *, stop: Callable[[], None] = die) -> None:
+    """After the call of this number."""
+    wrapped, count = getattr(module, name), 0
 
     def dying(*arguments: Any, **options: Any) -> Any:
-        wrapped(*arguments, **options)
-        die()
+        nonlocal count
+        result = wrapped(*arguments, **options)
+        count += 1
+        if count == number:
+            stop()
+        return result
 
     setattr(module, name, dying)
 
@@ -99,6 +112,13 @@ STEPS: dict[str, Callable[[], None]] = {
     "both names": with_both_names,
     "moved": lambda: after(renames, "move"),
     "rename committed": lambda: after_effect(2),
+    "places are kept": lambda: after_effect(1, "place_uploads"),
+    "one with both names": with_both_names,
+    "one placed": lambda: after(staged_uploads, "move"),
+    "all placed": lambda: after(upload_batches, "place_all"),
+    "parts enqueued": lambda: after_effect(2, "place_uploads"),
+    "one taken back": lambda: after(staged_uploads, "move", 3),
+    "frozen with one placed": lambda: after(staged_uploads, "move", stop=freeze),
 }
 
 if __name__ == "__main__":

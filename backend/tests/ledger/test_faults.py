@@ -6,9 +6,7 @@ import asyncio
 import os
 import shutil
 import signal
-import sqlite3
 from collections.abc import AsyncIterator
-from contextlib import closing
 from pathlib import Path
 
 import pytest
@@ -26,7 +24,7 @@ from mus.ledger.job_states import TERMINAL_STATES
 from mus.persistence.database import Database
 from mus.persistence.models import Job, WorkerRow
 from waiting import until
-from worker_processes import worker_process
+from worker_processes import can_be_written, worker_process
 
 CHILDREN = 6
 
@@ -99,19 +97,6 @@ async def test_a_worker_frozen_past_its_time_and_woken_changes_nothing_any_more(
                 await until(lambda: alive_workers(ledgered.database, 2), what="the woken worker's beat")
             await until(lambda: all_ended(ledgered.database), what="every job's end")
     await assert_every_effect_is_there_once(ledgered.database, *expected("f"))
-
-
-def can_be_written(database: Database) -> bool:
-    """Whether nobody holds SQLite's one lock for writing for good."""
-    if not database.is_sqlite:
-        return True
-    with closing(sqlite3.connect(str(database.url.database), timeout=2.0, isolation_level=None)) as connection:
-        try:
-            connection.execute("BEGIN IMMEDIATE")
-        except sqlite3.OperationalError:
-            return False
-        connection.execute("ROLLBACK")
-        return True
 
 
 async def ended(process: object) -> bool:

@@ -38,7 +38,7 @@ def server(postgresql: PostgresqlServer) -> Iterator[ServerProcess]:
 
 @pytest.fixture
 async def database_url(server: ServerProcess) -> str:
-    url = await PostgresqlServer(server.url).new_database(migrated=False)
+    url = await PostgresqlServer(server.url).new_database()
     return url.render_as_string(hide_password=False)
 
 

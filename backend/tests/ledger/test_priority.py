@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from datetime import timedelta
 from typing import Any
 
@@ -16,6 +16,7 @@ from mus.broker.job_runner import current_job
 from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
+from mus.ledger.deliveries import Delivery
 from mus.ledger.job_states import JobState
 from mus.persistence.models import Job, utc_now
 from mus.worker import WorkerProcess
@@ -113,13 +114,7 @@ def lanes_look_once(monkeypatch: pytest.MonkeyPatch) -> None:
 async def test_a_job_that_is_due_soon_runs_though_its_lane_looks_for_delayed_ones_never_again(
     lanes_look_once: None, runtime: Runtime, worker: WorkerProcess, ended: Ended
 ) -> None:
-    async def hears() -> bool:
-        ((_, listeners),) = await runtime.connection.redis.pubsub_numsub(runtime.connection.control_channel)
-        return bool(listeners)
-
-    await until(hears, what="a worker that hears")
-    (first,) = await enqueue(runtime, Queue.LOW, leaf, 1, name="first")
-    await ended(first)
+    await _hearing_worker(runtime, ended)
     due = utc_now() + timedelta(seconds=0.2)
     async with runtime.database.unit_of_work():
         delayed = await broker.enqueue(Queue.LOW, leaf, Options(delay_until=due), name="later")
@@ -127,3 +122,35 @@ async def test_a_job_that_is_due_soon_runs_though_its_lane_looks_for_delayed_one
     assert job.state == "succeeded"
     assert job.started_at is not None
     assert job.started_at >= due
+
+
+async def test_a_job_that_falls_due_on_its_way_to_the_broker_is_not_overlooked(
+    lanes_look_once: None,
+    runtime: Runtime,
+    worker: WorkerProcess,
+    ended: Ended,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    await _hearing_worker(runtime, ended)
+    due = utc_now() + timedelta(seconds=0.2)
+    publish = lane.Lane.publish
+
+    async def slow_publish(self: lane.Lane, deliveries: Sequence[Delivery]) -> None:
+        await publish(self, deliveries)
+        while utc_now() <= due:
+            await asyncio.sleep(0.01)
+
+    monkeypatch.setattr(lane.Lane, "publish", slow_publish)
+    async with runtime.database.unit_of_work():
+        delayed = await broker.enqueue(Queue.LOW, leaf, Options(delay_until=due), name="later")
+    assert (await ended(delayed)).state == "succeeded"
+
+
+async def _hearing_worker(runtime: Runtime, ended: Ended) -> None:
+    async def hears() -> bool:
+        ((_, listeners),) = await runtime.connection.redis.pubsub_numsub(runtime.connection.control_channel)
+        return bool(listeners)
+
+    await until(hears, what="a worker that hears")
+    (first,) = await enqueue(runtime, Queue.LOW, leaf, 1, name="first")
+    await ended(first)

@@ -18,6 +18,7 @@ from mus.library.paths import unescaped
 from mus.persistence.models import Job
 from waiting import until
 from watcher.scene import Scene, opened_scene
+from worker_processes import freeze
 
 pytestmark = pytest.mark.slow
 Start = Callable[..., subprocess.Popen[bytes]]
@@ -120,7 +121,7 @@ async def test_one_that_was_frozen_finds_its_place_taken_and_doubles_nothing(
 ) -> None:
     frozen = start("one")
     await leads(scene, frozen)
-    frozen.send_signal(signal.SIGSTOP)
+    await freeze(frozen, scene.runtime.database)
     other = start("two", dead_after_seconds=1.0)
     await leads(scene, other)
     # The frozen one's events wait in its kernel queue: it sees this file when it wakes up.

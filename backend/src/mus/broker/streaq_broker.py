@@ -48,7 +48,8 @@ JobFunction = Callable[P, Coroutine[Any, Any, dict[str, Any] | None]]
 PUBLISH_TIMEOUT_SECONDS = 2.0
 #: Far more than a lane has slots, and than it takes.
 MOST_TAKEN = 1_000
-_DELAYED_LOOK = timedelta(seconds=DELAYED_LOOK_SECONDS)
+#: A lane has looked for delayed messages once more by then, however long one took to come to the broker.
+_DELAYED_LOOK = timedelta(seconds=DELAYED_LOOK_SECONDS + PUBLISH_TIMEOUT_SECONDS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -126,12 +127,14 @@ class Connection:
         )
 
     async def publish(self, deliveries: list[Delivery]) -> None:
+        # Before they go: one that falls due on its way is on the delayed set all the same.
+        delayed = any(map(_is_soon, deliveries))
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS + len(deliveries) / 1000):
                 await self._publisher.publish(deliveries)
         except BROKER_ERRORS as error:
             raise self._unavailable(error) from error
-        if any(map(_is_soon, deliveries)):
+        if delayed:
             await self._announce("delayed")
 
     async def missing(self, delivery_ids: list[str]) -> set[str]:

@@ -31,7 +31,6 @@ async def keep_edits_well(job: RunningJob) -> dict[str, Any]:
     async with services().database.reading() as session:
         track_ids = {edit.track_id for edit in await all_open_edits(session)}
         libraries = list(await session.scalars(select(Library)))
-        batches = await batches_to_place(session)
     settled = uploads = 0
     for track_id in sorted(track_ids):
         give_way_to_shutdown(job)
@@ -41,6 +40,9 @@ async def keep_edits_well(job: RunningJob) -> dict[str, Any]:
     for row in libraries:
         root = on_this_machine(row, services().settings.roots).root
         uploads += await asyncio.to_thread(_sweep_uploads, root)
+        # At the last moment: to settle edits takes its time.
+        async with services().database.reading() as session:
+            batches = await batches_to_place(session)
         uploads += await asyncio.to_thread(
             partial(sweep_batches, root, older_than_seconds=_LEFT_BEHIND_SECONDS, wanted=batches)
         )

@@ -1,6 +1,8 @@
 """Files that were uploaded together go to their places: all of them or none.
 
-Which they are is kept before the first is moved, so that an attempt that comes after a killed one knows them all.
+Which they are is kept before the first is moved, so that an attempt that comes after a killed one knows them all;
+and that they are to come back before the first does. So it is decided once, by the attempt that counts: one that
+was taken for dead, and wakes up when the files are in their places, takes none of them away again.
 """
 
 from __future__ import annotations
@@ -23,7 +25,14 @@ from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.paths import escaped, shown, unescaped
-from mus.library.staged_uploads import NotPlacedError, place_all, places_taken, staged_files
+from mus.library.staged_uploads import (
+    NotPlacedError,
+    place_all,
+    places_taken,
+    renew_batch,
+    staged_files,
+    take_back,
+)
 from mus.persistence.batch_operations import live_count
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job
@@ -65,13 +74,14 @@ async def place_batch(job: RunningJob, library_id: int, batch: str) -> dict[str,
     if not kept.get("placed"):
         await _check(library)
         if not places:
+            await asyncio.to_thread(renew_batch, library.root, batch)
             places = [file.place for file in await asyncio.to_thread(staged_files, library.root, batch)]
             if not places:
                 raise NotFoundError("Nothing waits of this batch")
             await asyncio.to_thread(refuse_taken_places, library.root, places)
             async with job.effect(stage="placing", units_total=len(places)) as work:
                 await job.keep(work, {"places": [escaped(place) for place in places]})
-        await to_the_end(_place(library.root, batch, places))
+        await to_the_end(_place(job, library.root, batch, places, kept.get("not_placed")))
         await _have_read(job, library_id, places)
     return {"placed": len(places), "paths": [shown(place) for place in places[:_TOLD]]}
 
@@ -82,16 +92,27 @@ async def _check(library: LocalLibrary) -> None:
     await asyncio.to_thread(partial(check_root, library, has_live_tracks=has_live))
 
 
-async def _place(root: bytes, batch: str, places: list[bytes]) -> None:
-    try:
-        await asyncio.to_thread(place_all, root, batch, places)
-    except NotPlacedError as error:
-        if isinstance(error.reason, FileExistsError):
-            message = taken_message(error.place)
-        else:
-            reason = not_placed(error.reason, shown(error.place))
-            message = reason.user_message if isinstance(reason, MusError) else str(reason)
-        raise _none_placed(message, [{"path": shown(error.place), "message": message}]) from error
+async def _place(
+    job: RunningJob, root: bytes, batch: str, places: list[bytes], not_placed_before: dict[str, str] | None
+) -> None:
+    failed = not_placed_before
+    if failed is None:
+        try:
+            await asyncio.to_thread(place_all, root, batch, places)
+        except NotPlacedError as error:
+            failed = {"path": shown(error.place), "message": _message(error)}
+            async with job.effect(stage="taking back") as work:
+                await job.keep(work, {"places": [escaped(place) for place in places], "not_placed": failed})
+    if failed is not None:
+        await asyncio.to_thread(take_back, root, batch, places)
+        raise _none_placed(failed["message"], [failed])
+
+
+def _message(error: NotPlacedError) -> str:
+    if isinstance(error.reason, FileExistsError):
+        return taken_message(error.place)
+    reason = not_placed(error.reason, shown(error.place))
+    return reason.user_message if isinstance(reason, MusError) else str(reason)
 
 
 async def _have_read(job: RunningJob, library_id: int, places: list[bytes]) -> None:

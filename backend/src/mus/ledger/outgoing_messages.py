@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Sequence
 
@@ -43,7 +44,8 @@ class OutgoingMessages:
         published = self._publishing(deliveries)
         # A single one does not keep its caller from the next. Who enqueues many goes no faster than the broker.
         if len(deliveries) > 1:
-            await published
+            # What is committed goes out though its caller is cancelled: else it waited for reconcile.
+            await asyncio.shield(published)
 
     async def _publish(self, groups: Sequence[list[Delivery]]) -> list[None]:
         deliveries = [delivery for group in groups for delivery in group]

@@ -17,7 +17,14 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from mus.library.beside import UPLOAD_FOLDER, UPLOAD_PREFIX, move, name_in_the_way, opened_folder
+from mus.library.beside import (
+    UPLOAD_FOLDER,
+    UPLOAD_PREFIX,
+    ChangedMeanwhileError,
+    move,
+    name_in_the_way,
+    opened_folder,
+)
 from mus.library.file_reading import FileStat
 from mus.library.paths import shown
 
@@ -35,9 +42,9 @@ class StagedFile(NamedTuple):
 
 
 class NotPlacedError(Exception):
-    """One of the files could not go to its place: which, and why. None has."""
+    """One of the files could not go to its place: which, and why, an OSError or a ChangedMeanwhileError."""
 
-    def __init__(self, place: bytes, reason: OSError) -> None:
+    def __init__(self, place: bytes, reason: Exception) -> None:
         super().__init__(shown(place))
         self.place, self.reason = place, reason
 
@@ -76,26 +83,37 @@ def places_taken(root: bytes, places: Sequence[bytes]) -> list[bytes]:
 def place_all(root: bytes, batch: str, places: Sequence[bytes]) -> None:
     """Move all files of the batch to their places; those that an earlier attempt has moved are there already.
 
-    Raises NotPlacedError when one cannot go: then those that have gone are back where they waited.
+    Raises NotPlacedError when one cannot go: those before it have gone, until `take_back`.
     """
-    for number, place in enumerate(places):
+    for place in places:
         try:
             _place(root, staged_path(batch, place), place)
-        except OSError as error:
-            for placed in reversed(places[:number]):
-                with suppress(OSError):
-                    _place(root, placed, staged_path(batch, placed))
-            # Of those behind it, an earlier attempt may have moved none: they go in order.
+        except (OSError, ChangedMeanwhileError) as error:
             raise NotPlacedError(place, error) from error
+
+
+def take_back(root: bytes, batch: str, places: Sequence[bytes]) -> None:
+    """Move those that have gone to their places back to where they waited. Doing it again is harmless."""
+    for place in reversed(places):
+        with suppress(OSError, ChangedMeanwhileError):
+            _place(root, place, staged_path(batch, place))
 
 
 def _place(root: bytes, source: bytes, target: bytes) -> None:
     try:
         found = os.stat(os.path.join(root, source), follow_symlinks=False)
-    except FileNotFoundError:
-        os.stat(os.path.join(root, target), follow_symlinks=False)  # gone there before, or for good
-        return
-    move(root, source, target, FileStat.of(found))
+        move(root, source, target, FileStat.of(found))
+    except (FileNotFoundError, ChangedMeanwhileError):
+        # Gone there before, or just now by an attempt that was taken for dead, or for good.
+        if os.path.lexists(os.path.join(root, source)):
+            raise
+        os.stat(os.path.join(root, target), follow_symlinks=False)
+
+
+def renew_batch(root: bytes, batch: str) -> None:
+    """Have it count as added to just now, so that no sweep takes it. Raises OSError."""
+    with suppress(FileNotFoundError), opened_folder(root, staged_path(batch)) as folder:
+        os.utime(folder)
 
 
 def discard_batch(root: bytes, batch: str) -> None:

@@ -18,7 +18,7 @@ from mus.api.track_requests import accepted
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options
 from mus.errors import AdminRequiredError, ConflictError, NotFoundError
-from mus.jobs.upload_batches import refuse_taken_places, taken_message
+from mus.jobs.upload_batches import batches_to_place, refuse_taken_places, taken_message
 from mus.library.beside import arrive, name_in_the_way
 from mus.library.file_names import NamePattern
 from mus.library.paths import shown
@@ -28,6 +28,7 @@ from mus.library.staged_uploads import (
     discard_batch,
     discard_staged,
     places_taken,
+    renew_batch,
     staged_files,
     staged_path,
 )
@@ -111,12 +112,15 @@ async def place_uploads(
     if len(files) > MOST_FILES:
         raise ConflictError(f"A batch may have {MOST_FILES} files at most: this has {len(files)}")
     await anyio.to_thread.run_sync(refuse_taken_places, root, [file.place for file in files])
+    await anyio.to_thread.run_sync(renew_batch, root, batch)
+    key = f"place:{row.id}:{batch}"
     return await accepted(
         runtime,
         response,
         Queue.HIGH,
         "place_uploads",
-        Options(requested_by=requested_by(caller), dedupe_key=f"place:{row.id}:{batch}"),
+        # One after another: of two at once, each would take away what the other has moved, or find it gone.
+        Options(requested_by=requested_by(caller), dedupe_key=key, exclusive_key=key),
         library_id=row.id,
         batch=batch,
     )
@@ -132,6 +136,9 @@ async def discard_uploads(
     library: LibraryParam = None,
 ) -> UploadsDiscarded:
     _, root = await open_library(runtime, library)
+    async with runtime.database.reading() as session:
+        if batch in await batches_to_place(session):
+            raise ConflictError("The files of this batch are on their way to their places")
     files = await anyio.to_thread.run_sync(staged_files, root, batch)
     if path is None:
         await anyio.to_thread.run_sync(discard_batch, root, batch)
