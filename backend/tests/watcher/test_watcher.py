@@ -146,7 +146,8 @@ async def test_thousands_of_files_copied_in_cost_few_jobs(scene: Scene) -> None:
     async with scene.watched():
         await asyncio.to_thread(_make_files, scene.music / "New", 5000)
         await scene.wait_for_scan()
-    assert len(await scene.jobs()) <= 25
+    # Twenty full ones, and a part more for each pause in a copying that takes long.
+    assert len(await scene.jobs()) <= 50
 
 
 def _make_files(folder: Path, count: int) -> None:
