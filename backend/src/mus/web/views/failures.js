@@ -15,37 +15,53 @@ import { clearFailed, retryFile, retryFiles, retryJob } from "./job_actions.js";
 export function Failures() {
   const { queue } = route.value.query;
   const groups = useResource("/failures", { queue });
-  const files = usePaged("/errors", {}, { identity: "track_id" });
-  const fault = groups.error ?? files.error;
-  const nothing = groups.data?.items.length === 0 && files.items?.length === 0;
+  const reasons = useResource("/errors/reasons");
+  const fault = groups.error ?? reasons.error;
+  const nothing = groups.data?.items.length === 0 && reasons.data?.items.length === 0;
   return html`
     <div class="view-head"><h1>${t("nav.failures")}</h1></div>
-    ${fault ? html`<${Fault} error=${fault} />` : !groups.data || !files.items ? html`<${Skeleton} />` : null}
+    ${fault ? html`<${Fault} error=${fault} />` : !groups.data || !reasons.data ? html`<${Skeleton} />` : null}
     ${!fault && nothing && html`<${Empty} icon="check" title=${t("failures.none")} text=${t("failures.noneText")} />`}
-    ${!fault && files.items?.length > 0 && html`<${Files} list=${files} />`}
+    ${!fault && reasons.data?.items.length > 0 && html`<${Files} reasons=${reasons.data.items} />`}
     ${!fault && groups.data && (groups.data.items.length > 0 || queue) && html`<${Groups} groups=${groups.data.items} queue=${queue} />`}
   `;
 }
 
-function Files({ list }) {
-  const reasons = new Map();
-  for (const file of list.items) reasons.set(file.message, [...(reasons.get(file.message) ?? []), file]);
+/** So few reasons are shown open. */
+const FEW = 3;
+
+function Files({ reasons }) {
   return html`
     <section>
       <div class="view-head"><h2>${t("failures.files")}</h2>
-        <button class="button plain" onClick=${retryFiles}><${Icon} name="scan" size=${16} />${t("failures.retryAll")}</button></div>
-      ${[...reasons].map(([reason, files]) => html`
-        <details class="card reason" key=${reason} open=${reasons.size < 4}>
-          <summary><b>${reason}</b> <span class="chip">${t("failures.count", { count: files.length })}</span>
-            <span class="muted">${t(`failures.category.${files[0].category}`)}</span></summary>
-          <ul class="files">${files.map((file) => html`
-            <li key=${file.track_id}><${Link} href=${at("tracks", file.track_id)}>${file.path}<//>
-              <span class="muted">${file.library} · ${ago(file.since)}</span>
-              <${IconButton} icon="scan" label=${t("failures.retryFile", { path: file.path })} onClick=${() => retryFile(file.track_id)} /></li>`)}
-          </ul>
-        </details>`)}
-      <${More} list=${list} />
+        <button class="button plain" onClick=${() => retryFiles()}><${Icon} name="scan" size=${16} />${t("failures.retryAll")}</button></div>
+      ${reasons.map((reason) => html`<${Reason} key=${reason.category + reason.reason} reason=${reason} open=${reasons.length <= FEW} />`)}
     </section>
+  `;
+}
+
+function Reason({ reason: { category, reason, count, latest, message }, open: atFirst }) {
+  const [open, setOpen] = useState(atFirst);
+  return html`
+    <details class="card reason" open=${open} onToggle=${(event) => setOpen(event.target.open)}>
+      <summary><b>${count === 1 ? message : reason}</b> <span class="chip">${t("failures.count", { count })}</span>
+        <span class="muted">${t(`failures.category.${category}`)} · ${ago(latest)}</span></summary>
+      ${open && html`<${ReasonFiles} category=${category} reason=${reason} count=${count} />`}
+    </details>
+  `;
+}
+
+function ReasonFiles({ category, reason, count }) {
+  const list = usePaged("/errors", { category, reason }, { identity: "track_id" });
+  if (list.error) return html`<${Fault} error=${list.error} />`;
+  if (!list.items) return html`<${Skeleton} rows=${2} />`;
+  return html`
+    ${count > 1 && html`<button class="text-button" onClick=${() => retryFiles({ category, reason })}>${t("failures.retryThese", { count })}</button>`}
+    <ul class="files">${list.items.map((file) => html`
+      <li key=${file.track_id}><${Link} href=${at("tracks", file.track_id)}>${file.path}<//>
+        <span class="muted">${file.message === reason ? "" : `${file.message} · `}${file.library} · ${ago(file.since)}</span>
+        <${IconButton} icon="scan" label=${t("failures.retryFile", { path: file.path })} onClick=${() => retryFile(file.track_id)} /></li>`)}
+    </ul><${More} list=${list} />
   `;
 }
 

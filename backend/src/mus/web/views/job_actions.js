@@ -1,5 +1,5 @@
 // What one can do to jobs and queues.
-import { del, post } from "../api.js";
+import { del, post, queryString } from "../api.js";
 import { t } from "../text.js";
 import { say, sayFault } from "../parts/toast.js";
 import { confirm } from "../parts/dialog.js";
@@ -43,7 +43,8 @@ export async function retryFile(id) {
   if (accepted) say(t("jobs.retried"), { job: accepted.job_id });
 }
 
-export async function retryFiles() {
-  const accepted = await attempt(() => post("/errors/retry"));
+/** Try files in ERROR again: all, or those of a reason (`{category, reason}`). */
+export async function retryFiles(which) {
+  const accepted = await attempt(() => post(`/errors/retry${queryString(which)}`));
   if (accepted) say(t("failures.retried", { count: accepted.count }), { job: accepted.job_ids[0] });
 }

@@ -57,7 +57,7 @@ function RunningJob({ job }) {
 function List() {
   const { tab: asked, queue, task } = route.value.query;
   const tab = Object.hasOwn(TABS, asked) ? asked : "all";
-  const list = usePaged("/jobs", { state: TABS[tab].join(","), queue, task });
+  const list = usePaged("/jobs", { state: TABS[tab].join(","), queue, task, parts: tab === "failed" });
   return html`
     <section aria-label=${t("jobs.history")}>
       <div class="view-head">
