@@ -13,6 +13,7 @@ from sqlalchemy import select
 from audio_files import SUFFIXES, make_audio
 from mus.broker.queues import Queue
 from mus.jobs.scan_read import _with_stats
+from mus.jobs.scan_walk import CHUNK
 from mus.ledger import steering
 from mus.library.file_reading import FileStat, failed_reading
 from mus.library.paths import escaped, unescaped
@@ -109,12 +110,13 @@ async def test_a_second_scan_waits_for_the_first_and_both_succeed(library: Music
 
 
 async def test_the_steps_of_a_scan_are_jobs_of_a_few_hundred_files(library: MusicLibrary) -> None:
-    library.write_many(600)
+    files = 2 * CHUNK + 100
+    library.write_many(files)
     job = await library.ended(await library.enqueue_scan())
-    assert counts_in(job.result) == counts(found=600, added=600)
-    assert (job.units_done, job.units_total, job.progress) == (600, 600, 1.0)
+    assert counts_in(job.result) == counts(found=files, added=files)
+    assert (job.units_done, job.units_total, job.progress) == (files, files, 1.0)
     chunks = await library.jobs("read_files")
-    assert sorted(len(chunk.arguments["paths"]) for chunk in chunks) == [100, 250, 250]
+    assert sorted(len(chunk.arguments["paths"]) for chunk in chunks) == [100, CHUNK, CHUNK]
     assert {chunk.parent_id for chunk in chunks} == {job.id}
 
 

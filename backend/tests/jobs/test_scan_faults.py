@@ -26,6 +26,7 @@ from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import Settings
+from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import services
 from mus.ledger import steering
 from mus.ledger.job_states import TERMINAL_STATES
@@ -117,7 +118,7 @@ async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_cou
     music: MusicLibrary, settings: Settings, effects: int, are_read: bool, mode: str
 ) -> None:
     for number in range(4):
-        music.write_many(250, f"Album {number}")
+        music.write_many(CHUNK, f"Album {number}")
     with scan_worker(settings, "kill", str(effects)) as doomed:
         scan_id = await music.enqueue_scan(mode=mode)
         await until(lambda: is_dead(doomed), what="its death")
@@ -129,10 +130,10 @@ async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_cou
     async with worker_of(music.runtime):
         scan = await music.ended(scan_id)
     assert scan.attempt == 2
-    await assert_whole(music, scan, 1000)
+    await assert_whole(music, scan, 4 * CHUNK)
     paths = [path for chunk in await music.jobs("read_files") for path in chunk.arguments["paths"]]
-    assert len(paths) == len(set(paths)) == 1000
-    assert (scan.units_done, scan.units_total) == (1000, 1000)
+    assert len(paths) == len(set(paths)) == 4 * CHUNK
+    assert (scan.units_done, scan.units_total) == (4 * CHUNK, 4 * CHUNK)
 
 
 @sqlite_only
@@ -354,7 +355,7 @@ async def test_cancelling_a_scan_ends_its_readers_and_the_parts_that_wait(music:
 
         await until(gone, what="the end of the readers")
         parts = await music.jobs("read_files")
-        assert (len(parts), {part.state for part in parts}) == (FILES // 250, {"cancelled"})
+        assert (len(parts), {part.state for part in parts}) == (FILES // CHUNK, {"cancelled"})
         assert await music.jobs("finish_scan") == []
         assert counts_in(await music.scan()) == counts(found=FILES, added=FILES)
         await assert_sound(music, FILES)
@@ -381,7 +382,7 @@ async def test_a_scan_without_changes_is_one_job_also_when_its_worker_dies_befor
 
 async def test_a_scan_that_hangs_on_a_dead_disk_can_be_cancelled(music: MusicLibrary, settings: Settings) -> None:
     for number in range(3):
-        music.write_many(250, f"Album {number}")
+        music.write_many(CHUNK, f"Album {number}")
     with scan_worker(settings, "hang"):
         scan_id = await music.enqueue_scan()
 
@@ -391,4 +392,4 @@ async def test_a_scan_that_hangs_on_a_dead_disk_can_be_cancelled(music: MusicLib
         await until(hangs, what="the first folder")
         await assert_cancelled_within_a_second(music, scan_id)
     async with worker_of(music.runtime, FAST_QUEUES):
-        assert counts_in(await music.scan()) == counts(found=750, added=750)
+        assert counts_in(await music.scan()) == counts(found=3 * CHUNK, added=3 * CHUNK)

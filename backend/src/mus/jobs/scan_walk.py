@@ -29,8 +29,9 @@ from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_
 from mus.persistence.models import Job
 from mus.persistence.track_identity import newest_id
 
-#: Files of one `read_files` job: some 50 ms of reading, one short write transaction.
-CHUNK = 250
+#: Files of one `read_files` job: some 100 ms of reading, one short write transaction. With 250 a first scan of
+#: 100,000 files took 24 to 28 s in place of 18 to 19, and a fifth more CPU.
+CHUNK = 500
 
 
 async def walk_and_enqueue(
