@@ -16,7 +16,7 @@ export const kindOf = (name) => KINDS[name];
 export const labelOf = (name) => t(`edit.field.${name.replace(".", "_")}`);
 
 /** What a track says, as the form has it: a text, empty for none. */
-export function textOf(track, name) {
+function textOf(track, name) {
   const value = name.split(".").reduce((part, key) => part?.[key], track);
   if (value === undefined || value === null) return "";
   if (Array.isArray(value)) return value.join("\n");

@@ -7,7 +7,7 @@ import { Cover } from "./cover.js";
 import { IconButton } from "./icon.js";
 import { doing, playFrom } from "./track_actions.js";
 
-export const tracksOfAlbum = async (id) => (await get(at("albums", id))).items;
+const tracksOfAlbum = async (id) => (await get(at("albums", id))).items;
 
 /** `rest` are attributes of its list item; without an album it stands where one will be. */
 export function AlbumCard({ album, lazy, ...rest }) {

@@ -187,7 +187,6 @@ export default {
     skipAll: "Leave these out",
     takenCount: { one: "{count} name is taken already", other: "{count} names are taken already" },
     retryAll: "Try all again",
-    retryThese: { one: "Try it again", other: "Try these {count} again" },
     leftOut: { one: "{count} file is no music and stays out", other: "{count} files are no music and stay out" },
     further: { one: "And {count} more", other: "And {count} more" },
     notRead: "The file is in its place, but could not be read",

@@ -49,7 +49,7 @@ on("progress", (job) => {
 on("ended", (job) => paces.delete(job.job_id));
 
 /** `{rate, left}` of a running job: units a second and seconds to its end; null where that is not known yet. */
-export function paceOf(id) {
+function paceOf(id) {
   const samples = paces.get(id) ?? [];
   const [first, last] = [samples[0], samples.at(-1)];
   const seconds = samples.length > 1 ? (last.at - first.at) / 1000 : 0;
