@@ -78,3 +78,18 @@ def worker_process(settings: Settings, *stop_at: str) -> Iterator[subprocess.Pop
                 process.kill()
                 process.wait()
                 raise
+
+
+@contextmanager
+def doomed_process(settings: Settings, program: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
+    """A worker that a test means to lose: killed at the end if it still runs."""
+    process = subprocess.Popen(
+        [sys.executable, str(program), *arguments],
+        env=environment(settings),
+        stderr=subprocess.DEVNULL if not os.environ.get("SHOW") else None,
+    )
+    try:
+        yield process
+    finally:
+        process.kill()
+        process.wait()

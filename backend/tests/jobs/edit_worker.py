@@ -15,6 +15,7 @@ import signal
 import sys
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
+from pathlib import Path
 from typing import Any
 
 from mus.config import load_settings
@@ -25,6 +26,8 @@ from mus.library.reader_pool import ReaderPool
 from mus.persistence.unit_of_work import UnitOfWork
 from mus.worker import run_worker
 
+#: This program.
+EDIT_WORKER = Path(__file__)
 TAG_STEPS = ("intent", "half a copy", "copy", "copy is known", "in place", "committed")
 RENAME_STEPS = ("intent of a rename", "both names", "moved", "rename committed")
 PLACE_STEPS = ("places are kept", "one with both names", "one placed", "all placed", "parts enqueued")

@@ -8,15 +8,12 @@ import resource
 import signal
 import stat
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
 import pyvips
-from edit_worker import RENAME_STEPS, TAG_STEPS
+from edit_worker import EDIT_WORKER, RENAME_STEPS, TAG_STEPS
 from music_library import MusicLibrary, counts, counts_in, result_of, worker_of
 from sqlalchemy import select, update
 
@@ -31,7 +28,7 @@ from mus.persistence.edit_repository import keep_picture
 from mus.persistence.models import Edit, Job, Track
 from read_only_folder import read_only
 from waiting import until
-from worker_processes import environment
+from worker_processes import doomed_process
 
 
 def picture(shade: int) -> bytes:
@@ -216,20 +213,6 @@ async def dead(process: subprocess.Popen[bytes]) -> bool:
     return process.poll() is not None
 
 
-@contextmanager
-def doomed_worker(settings: Settings, step: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("edit_worker.py")), step],
-        env=environment(settings),
-        stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.slow
 @sqlite_only
 @pytest.mark.parametrize("step", TAG_STEPS)
@@ -241,7 +224,7 @@ async def test_a_worker_killed_at_any_step_leaves_a_whole_file_and_another_ends_
     file = music.root / "A/1.mp3"
     old, sound = file.read_bytes(), hear(os.fsencode(music.root), b"A/1.mp3").audio_hash
     cover = await kept(music, picture(77))
-    with doomed_worker(settings, step) as worker:
+    with doomed_process(settings, EDIT_WORKER, step) as worker:
         arguments: dict[str, Any] = {"changes": {"title": "Sinnerman", "cover": cover}, "rename_pattern": None}
         job_id = await music.enqueue("edit_track", track_id=ids["A/1.mp3"], **arguments)
         await until(lambda: dead(worker), what="the worker's death")
@@ -271,7 +254,7 @@ async def test_a_worker_killed_at_any_step_of_a_rename_loses_no_file(
     async with worker_of(music.runtime):
         ids = await scanned(music, "A/1.mp3", "A/2.mp3")
     content = (music.root / "A/1.mp3").read_bytes()
-    with doomed_worker(settings, step) as worker:
+    with doomed_process(settings, EDIT_WORKER, step) as worker:
         arguments: dict[str, Any] = {"changes": {}, "rename_pattern": "B/{title}"}
         job_id = await music.enqueue("edit_track", track_id=ids["A/1.mp3"], **arguments)
         await until(lambda: dead(worker), what="the worker's death")
@@ -295,7 +278,7 @@ async def test_what_a_job_left_that_nobody_runs_again_is_settled_by_whoever_come
 ) -> None:
     async with worker_of(music.runtime):
         ids = await scanned(music, "1.mp3", "2.mp3")
-    with doomed_worker(settings, step) as worker:
+    with doomed_process(settings, EDIT_WORKER, step) as worker:
         job_id = await music.enqueue("edit_track", track_id=ids["1.mp3"], changes={"title": "Sinnerman"})
         await until(lambda: dead(worker), what="the worker's death")
     async with music.runtime.database.unit_of_work() as work:

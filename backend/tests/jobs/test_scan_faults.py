@@ -8,10 +8,8 @@ import shutil
 import signal
 import sqlite3
 import subprocess
-import sys
 import time
 from collections.abc import AsyncIterator, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import mutagen.flac
@@ -33,7 +31,7 @@ from mus.ledger.job_states import TERMINAL_STATES
 from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent, Track
 from waiting import until
-from worker_processes import environment, worker_process
+from worker_processes import doomed_process, worker_process
 
 pytestmark = pytest.mark.slow
 
@@ -96,20 +94,6 @@ async def test_a_worker_killed_while_it_reads_is_succeeded_by_another(
     await assert_whole(music, scan)
 
 
-@contextmanager
-def scan_worker(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, str(SCAN_WORKER), *arguments],
-        env=environment(settings),
-        stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
-
-
 @pytest.mark.parametrize(
     ("effects", "are_read", "mode"),
     [(1, False, "quick"), (2, True, "full"), (4, True, "quick"), (4, False, "full")],
@@ -119,7 +103,7 @@ async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_cou
 ) -> None:
     for number in range(4):
         music.write_many(CHUNK, f"Album {number}")
-    with scan_worker(settings, "kill", str(effects)) as doomed:
+    with doomed_process(settings, SCAN_WORKER, "kill", str(effects)) as doomed:
         scan_id = await music.enqueue_scan(mode=mode)
         await until(lambda: is_dead(doomed), what="its death")
     assert "found" not in ((await music.job(scan_id)).checkpoint or {}), "the walk was not over"
@@ -160,7 +144,7 @@ async def test_a_worker_killed_at_any_step_of_a_scans_end_leaves_every_track_its
         audio = mutagen.flac.FLAC(music.root / name)
         audio["title"] = f"Now {name}"
         audio.save()
-    with scan_worker(settings, "finish", str(effects)) as doomed:
+    with doomed_process(settings, SCAN_WORKER, "finish", str(effects)) as doomed:
         scan_id = await music.enqueue_scan()
         await until(lambda: is_dead(doomed), what="its death")
     async with worker_of(music.runtime):
@@ -369,7 +353,7 @@ async def test_a_scan_without_changes_is_one_job_also_when_its_worker_dies_befor
     async with worker_of(music.runtime):
         await music.scan()
     last_parts = [job.id for job in await music.jobs("finish_scan")]
-    with scan_worker(settings, "kill", str(effects)) as doomed:
+    with doomed_process(settings, SCAN_WORKER, "kill", str(effects)) as doomed:
         scan_id = await music.enqueue_scan()
         await until(lambda: is_dead(doomed), what="its death")
     assert ("counts" in ((await music.job(scan_id)).checkpoint or {})) == (effects == 2)
@@ -383,7 +367,7 @@ async def test_a_scan_without_changes_is_one_job_also_when_its_worker_dies_befor
 async def test_a_scan_that_hangs_on_a_dead_disk_can_be_cancelled(music: MusicLibrary, settings: Settings) -> None:
     for number in range(3):
         music.write_many(CHUNK, f"Album {number}")
-    with scan_worker(settings, "hang"):
+    with doomed_process(settings, SCAN_WORKER, "hang"):
         scan_id = await music.enqueue_scan()
 
         async def hangs() -> bool:

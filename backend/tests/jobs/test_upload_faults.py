@@ -6,19 +6,16 @@ import asyncio
 import os
 import signal
 import subprocess
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from edit_worker import PLACE_STEPS
+from edit_worker import EDIT_WORKER, PLACE_STEPS
 from music_library import MusicLibrary, result_of, worker_of
 
 from mus.config import Settings
 from mus.library.staged_uploads import staged_files, staged_path
 from waiting import until
-from worker_processes import can_be_written, environment, has_stopped
+from worker_processes import can_be_written, doomed_process, has_stopped
 
 pytestmark = pytest.mark.slow
 
@@ -43,20 +40,6 @@ def staged(music: MusicLibrary) -> dict[str, bytes]:
 def seen(root: Path) -> dict[str, bytes]:
     files = {str(path.relative_to(root)): path for path in root.rglob("*") if path.is_file()}
     return {name: path.read_bytes() for name, path in files.items() if not name.startswith(".")}
-
-
-@contextmanager
-def stopping_worker(settings: Settings, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
-    process = subprocess.Popen(
-        [sys.executable, str(Path(__file__).with_name("edit_worker.py")), *arguments],
-        env=environment(settings),
-        stderr=None if os.environ.get("SHOW") else subprocess.DEVNULL,
-    )
-    try:
-        yield process
-    finally:
-        process.kill()
-        process.wait()
 
 
 async def frozen(process: subprocess.Popen[bytes], music: MusicLibrary) -> bool:
@@ -84,7 +67,7 @@ async def test_a_worker_killed_at_any_step_leaves_all_of_a_batch_to_be_placed(
     music: MusicLibrary, settings: Settings, step: str
 ) -> None:
     content = staged(music)
-    with stopping_worker(settings, step) as worker:
+    with doomed_process(settings, EDIT_WORKER, step) as worker:
         job_id = await music.enqueue("place_uploads", library_id=music.id, batch=BATCH)
         await until(lambda: ended(worker), what="the worker's death")
         assert worker.returncode == -signal.SIGKILL
@@ -101,7 +84,7 @@ async def test_a_worker_killed_while_it_takes_files_back_leaves_none_of_them_in_
     content = staged(music)
     (tmp_path / "elsewhere").mkdir()
     (music.root / "B").symlink_to(tmp_path / "elsewhere")
-    with stopping_worker(settings, "one taken back") as worker:
+    with doomed_process(settings, EDIT_WORKER, "one taken back") as worker:
         job_id = await music.enqueue("place_uploads", library_id=music.id, batch=BATCH)
         await until(lambda: ended(worker), what="the worker's death")
         assert worker.returncode == -signal.SIGKILL
@@ -121,7 +104,7 @@ async def test_a_worker_that_was_taken_for_dead_takes_nothing_away_that_another_
 ) -> None:
     content = staged(music)
     wakes = tmp_path / "wakes"
-    with stopping_worker(settings, "frozen with one placed", str(wakes)) as worker:
+    with doomed_process(settings, EDIT_WORKER, "frozen with one placed", str(wakes)) as worker:
         job_id = await music.enqueue("place_uploads", library_id=music.id, batch=BATCH)
         await until(lambda: frozen(worker, music), what="the worker to stand still")
         async with worker_of(music.runtime):
