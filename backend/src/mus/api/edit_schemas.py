@@ -8,7 +8,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from mus.api.schemas import JobAccepted, RowId
+from mus.api.job_schemas import JobAccepted
+from mus.api.schemas import RowId
 from mus.library.file_names import LONGEST_PATTERN, NamePattern, PatternError
 from mus.library.tag_changes import TagChanges
 

@@ -14,8 +14,8 @@ from sqlalchemy.ext.asyncio import AsyncSession
 from starlette.requests import HTTPConnection
 
 from mus.api.edit_schemas import TrackSelection
+from mus.api.job_schemas import JobAccepted
 from mus.api.problems import FieldError
-from mus.api.schemas import JobAccepted
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker

@@ -8,17 +8,11 @@ from typing import Any, TypeVar
 from fastapi import Response
 from pydantic_core import to_json
 
+from mus.api.job_schemas import FailureItem, JobDetail, JobError, JobItem, QueueItem, ScanItem, ScanMode
 from mus.api.schemas import (
     DuplicateTrack,
     ErrorItem,
-    FailureItem,
-    JobDetail,
-    JobError,
-    JobItem,
-    QueueItem,
     ReplayGain,
-    ScanItem,
-    ScanMode,
     TrackDetail,
     TrackError,
     TrackIntegrity,

@@ -11,8 +11,9 @@ from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CallerDep, CursorParam, JobId, LimitParam, RuntimeDep, TrackId, requested_by
 from mus.api.edit_schemas import EditItem, PictureItem, RenameItem, RenamePreviewRequest, TrackEdit, TracksEdit
 from mus.api.edit_views import edit_item, rename_item
+from mus.api.job_schemas import JobAccepted
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import JobAccepted, Page
+from mus.api.schemas import Page
 from mus.api.track_requests import accepted, inspector, refuse_if_read_only, selected_ids
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime

@@ -19,8 +19,9 @@ from mus.api.dependencies import (
     TrackId,
     requested_by,
 )
+from mus.api.job_schemas import ErrorsRetried, JobAccepted
 from mus.api.problems import problems
-from mus.api.schemas import ErrorItem, ErrorReason, ErrorsRetried, JobAccepted, Page
+from mus.api.schemas import ErrorItem, ErrorReason, Page
 from mus.api.views import category_of, error_item
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker

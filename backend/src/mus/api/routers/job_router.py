@@ -10,8 +10,9 @@ from pydantic import AfterValidator, WithJsonSchema
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CallerDep, CursorParam, JobId, LimitParam, RuntimeDep, requested_by
 from mus.api.field_messages import names_in, names_schema
+from mus.api.job_schemas import FailureItem, JobAccepted, JobDetail, JobEventItem, JobItem, QueueName
 from mus.api.problems import problems
-from mus.api.schemas import FailureItem, JobAccepted, JobDetail, JobEventItem, JobItem, Page, QueueName
+from mus.api.schemas import Page
 from mus.api.views import failure_item, job_detail, job_item
 from mus.broker.queues import Queue, follow_up_queue
 from mus.ledger import steering

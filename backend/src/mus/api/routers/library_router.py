@@ -9,8 +9,9 @@ from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from mus.api.dependencies import CallerDep, RuntimeDep, requested_by
+from mus.api.job_schemas import JobAccepted
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import JobAccepted, LibraryAdded, LibraryEdit, LibraryItem, LibraryNew, Page
+from mus.api.schemas import LibraryAdded, LibraryEdit, LibraryItem, LibraryNew, Page
 from mus.broker.runtime import Runtime
 from mus.jobs.libraries import (
     LibraryChange,

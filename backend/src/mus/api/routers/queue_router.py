@@ -9,15 +9,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Query
 
 from mus.api.dependencies import CallerDep, RuntimeDep, requested_by
+from mus.api.job_schemas import FailuresCleared, QueueHistoryItem, QueueItem, QueuesHistory, WorkerItem
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import (
-    FailuresCleared,
-    Page,
-    QueueHistoryItem,
-    QueueItem,
-    QueuesHistory,
-    WorkerItem,
-)
+from mus.api.schemas import Page
 from mus.api.views import queue_item
 from mus.broker.queues import Queue, queue_named
 from mus.broker.runtime import Runtime

@@ -9,9 +9,10 @@ from fastapi import APIRouter, Response
 
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CallerDep, CursorParam, JobId, LibraryParam, LimitParam, RuntimeDep, requested_by
+from mus.api.job_schemas import ScanAccepted, ScanItem, ScanRequest
 from mus.api.problems import FieldError, problems
 from mus.api.rate_limit import count_scan_request
-from mus.api.schemas import Page, ScanAccepted, ScanItem, ScanRequest
+from mus.api.schemas import Page
 from mus.api.views import scan_item
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker

@@ -8,8 +8,9 @@ from typing import Annotated
 from fastapi import APIRouter, Path, Response
 
 from mus.api.dependencies import CallerDep, RuntimeDep, requested_by
+from mus.api.job_schemas import JobAccepted, ScheduleEdit, ScheduleItem
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import JobAccepted, Page, ScheduleEdit, ScheduleItem
+from mus.api.schemas import Page
 from mus.broker.runtime import Runtime
 from mus.jobs.schedules import (
     ScheduleChange,

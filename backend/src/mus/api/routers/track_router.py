@@ -23,8 +23,9 @@ from mus.api.dependencies import (
     requested_by,
 )
 from mus.api.field_messages import names_in, names_schema
+from mus.api.job_schemas import JobAccepted
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import JobAccepted, Page, TrackCount, TrackDetail, TrackItem
+from mus.api.schemas import Page, TrackCount, TrackDetail, TrackItem
 from mus.api.track_requests import accepted, refuse_if_read_only
 from mus.api.views import track_detail, track_list
 from mus.broker.queues import Queue

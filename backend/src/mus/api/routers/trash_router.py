@@ -18,8 +18,9 @@ from mus.api.dependencies import (
     TrackId,
     requested_by,
 )
+from mus.api.job_schemas import JobAccepted
 from mus.api.problems import problems
-from mus.api.schemas import JobAccepted, Page, TrashItem
+from mus.api.schemas import Page, TrashItem
 from mus.api.views import track_item
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime

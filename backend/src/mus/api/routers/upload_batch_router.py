@@ -12,8 +12,8 @@ from fastapi import APIRouter, Path, Query, Request, Response
 from mus.api.arriving import FILE_BODY, PlaceParam, arrived, open_library, place_of
 from mus.api.dependencies import CallerDep, LibraryParam, RuntimeDep, requested_by
 from mus.api.edit_schemas import PatternText, StagedUpload, StagedUploads, UploadsDiscarded
+from mus.api.job_schemas import JobAccepted
 from mus.api.problems import problems
-from mus.api.schemas import JobAccepted
 from mus.api.track_requests import accepted
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options
