@@ -13,7 +13,7 @@ from api.rows import calling
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.jobs.schedules import schedule_entries
-from mus.ledger.schedules import ensure_schedules, fire_due
+from mus.ledger.schedules import ensure_schedules, fire_due, next_run
 from mus.persistence.models import Job, Schedule, utc_now
 
 Client = httpx.AsyncClient
@@ -40,7 +40,7 @@ async def set_row(runtime: Runtime, name: str, **values: Any) -> None:
         await work.session.execute(update(Schedule).where(Schedule.name == name).values(**values))
 
 
-async def restart(runtime: Runtime, crontab: str = "23 * * * *") -> None:
+async def restart(runtime: Runtime, crontab: str) -> None:
     """What a worker does when it starts."""
     await ensure_schedules(runtime.connection.ledger, schedule_entries(crontab))
 
@@ -81,8 +81,8 @@ async def test_a_change_stands_across_restarts_until_it_is_reset(client: Client,
     assert (await item(client, "quick-scan"))["crontab"] == "*/15 * * * *"
     answer = await client.post("/schedules/quick-scan/reset")
     assert answer.status_code == 200
-    assert (answer.json()["crontab"], answer.json()["edited"]) == ("23 * * * *", False)
-    assert datetime.fromisoformat(answer.json()["next_due"]).minute == 23
+    assert (answer.json()["crontab"], answer.json()["edited"]) == (runtime.settings.scan_schedule, False)
+    assert datetime.fromisoformat(answer.json()["next_due"]) == next_run(runtime.settings.scan_schedule, utc_now())
     await restart(runtime, "5 5 * * *")
     assert (await item(client, "quick-scan"))["crontab"] == "5 5 * * *"
 

@@ -35,6 +35,8 @@ def environment(home: Path, **settings: str) -> dict[str, str]:
     return {
         **{name: value for name, value in os.environ.items() if not name.startswith("MUS_")},
         **broker,
+        # No scan comes by itself, not even in a test that runs at 23 minutes past the hour.
+        "MUS_SCAN_SCHEDULE": "0 0 1 1 *",
         "XDG_DATA_HOME": str(home),
         **{f"MUS_{name.upper()}" if name.islower() else name: value for name, value in settings.items()},
     }

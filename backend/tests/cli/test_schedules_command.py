@@ -100,7 +100,7 @@ def test_without_a_library_nothing_is_made(tmp_path: Path, arguments: list[str])
 def test_every_schedules_job_succeeds_where_mus_is_up_and_one_runs_by_itself(tmp_path: Path) -> None:
     music = tmp_path / "music"
     music.mkdir()
-    with mus_up(tmp_path, "--music", music, scan_schedule="0 0 1 1 *") as up:
+    with mus_up(tmp_path, "--music", music) as up:
         up.address()
         names = [item["name"] for item in answered(tmp_path, "list", **QUICK)["items"]]
 

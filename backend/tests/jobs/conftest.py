@@ -7,7 +7,6 @@ import pytest
 from music_library import MusicLibrary, new_library, worker_of
 
 from mus.broker.runtime import Runtime
-from mus.config import Settings
 
 
 @pytest.fixture(params=["sqlite", "postgresql"])
@@ -15,12 +14,6 @@ def database_kind(request: pytest.FixtureRequest) -> str:
     """These tests run on both databases."""
     kind: str = request.param
     return kind
-
-
-@pytest.fixture
-def settings(settings: Settings) -> Settings:
-    """No scan comes by itself: not even in a test that runs at the hour."""
-    return settings.model_copy(update={"scan_schedule": "0 0 1 1 *"})
 
 
 @pytest.fixture

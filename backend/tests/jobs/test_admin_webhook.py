@@ -64,7 +64,6 @@ async def receiver() -> AsyncIterator[Receiver]:
 def settings(settings: Settings, receiver: Receiver) -> Settings:
     return settings.model_copy(
         update={
-            "scan_schedule": "0 0 1 1 *",
             "admin_webhook_url": receiver.address,
             "admin_webhook_secret": load_settings(admin_webhook_secret=SECRET).admin_webhook_secret,
         }
