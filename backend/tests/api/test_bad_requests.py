@@ -244,6 +244,10 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("GET", "/tracks?offset=1&cursor=x", None, 422, "offset: Give cursor or offset, not both"),
     ("GET", "/tracks/count?sort=title", None, 422, "sort: There is no such parameter"),
     ("PATCH", "/tracks/count?year=x", None, 405, "PATCH is not possible here"),
+    ("GET", "/tracks/tags", None, 422, "id: Is missing"),
+    ("GET", "/tracks/tags?id=x", None, 422, "id: Must be a whole number"),
+    ("GET", "/tracks/tags?" + "&id=1" * 501, None, 422, "id: "),
+    ("DELETE", "/tracks/tags?id=1", None, 405, "DELETE is not possible here"),
     ("GET", "/tracks/count?library=nowhere", None, 404, "There is no library 'nowhere'"),
     # albums, artists and what filters offer
     ("GET", "/albums?sort=beauty", None, 422, "sort: Must be one of title, album_artist, year, added_at, with -"),

@@ -3,6 +3,7 @@ import { render } from "preact";
 import { html } from "./html.js";
 import { App } from "./app.js";
 import { checkSession } from "./session.js";
+import "./double_clicks.js";
 
 await checkSession();
 const root = document.getElementById("mus");
