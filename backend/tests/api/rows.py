@@ -7,10 +7,12 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from fastapi import FastAPI
 
 from mus.api.app import create_app
 from mus.broker.runtime import Runtime
 from mus.config import Settings
+from mus.library.reader_pool import ReaderPool
 from mus.library.reading_rules import DEFAULT_RULES
 from mus.library.states import TrackState
 from mus.library.track_words import derived
@@ -22,8 +24,18 @@ _numbers = itertools.count(1)
 
 def calling(runtime: Runtime, settings: Settings | None = None, **client: Any) -> httpx.AsyncClient:
     app = create_app(settings or runtime.settings, runtime=runtime)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/v1", **client)
+    return httpx.AsyncClient(transport=_Called(app), base_url="http://127.0.0.1/api/v1", **client)
+
+
+class _Called(httpx.ASGITransport):
+    """An application that is called without a server, which would begin and end it."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(app, raise_app_exceptions=False)
+        self._inspectors: ReaderPool = app.state.inspectors
+
+    async def aclose(self) -> None:
+        await self._inspectors.aclose()
 
 
 async def add(runtime: Runtime, *rows: Base) -> None:

@@ -72,7 +72,7 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/tracks/upload?path=a.mp3&library=no", "x", 404, "There is no library 'no'"),
     ("POST", "/tracks/upload?path=a.mp3", "x", 400, "This file cannot be taken: This is not an mp3 file"),
     ("POST", "/uploads/0123abcd", "x", 422, "path: Is missing"),
-    ("POST", "/uploads/0123abcd?path=a.txt", "x", 422, "path: Must end with the suffix of a sound file"),
+    ("POST", "/uploads/0123abcd?path=a.exe", "x", 422, "path: Must end with the suffix of a sound file"),
     ("POST", "/uploads/0123abcd?path=a.mp3", "x", 400, "This file cannot be taken: This is not an mp3 file"),
     ("POST", "/uploads/short?path=a.mp3", "x", 422, "batch: "),
     ("GET", "/uploads/0123abcd?library=no", None, 404, "There is no library 'no'"),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+import pyvips
 from sqlalchemy import update
 
 from api.rows import add
@@ -86,6 +87,40 @@ async def test_an_album_is_in_its_place_whole_once_all_of_it_is_there(
     # The job has not ended before they can be seen.
     assert sorted(await music.tracks()) == ALBUM
     assert (await served.post(f"/uploads/{BATCH}/place")).status_code == 404
+
+
+async def test_what_lies_beside_music_comes_with_it_once_it_is_what_its_name_says(
+    served: httpx.AsyncClient, music: MusicLibrary, worker: None, song: bytes
+) -> None:
+    url = f"/uploads/{BATCH}"
+    cover = bytes(pyvips.Image.black(20, 20).pngsave_buffer())
+    files = {
+        "New/Album/cover.png": cover,
+        "New/Album/Scans/booklet.pdf": b"%PDF-1.7 and so on",
+        "New/Album/rip.log": "EAC".encode("utf-16"),
+    }
+    for path, content in files.items():
+        assert (await served.post(url, params={"path": path}, content=content)).status_code == 201, path
+    refused = {
+        "cover.jpg": (b"\xff\xd8\xff cut", "it is broken"),
+        "page.png": (b"<html>", "it is no JPEG, PNG, WebP or GIF"),
+        "page.pdf": (b"<html>", "it is no PDF document"),
+        "program.txt": (b"\x7fELF\0", "it is no text"),
+        "long.cue": (bytes(1_000_000), ""),
+        "program.exe": (b"x", "Must end with the suffix of a sound file"),
+    }
+    for path, (content, reason) in refused.items():
+        answer = await served.post(url, params={"path": path}, content=content)
+        assert answer.status_code in {400, 422}, path
+        assert reason in answer.text, path
+    by_tags = await served.post(url, params={"path": "a.txt", "rename_pattern": "{title}"}, content=b"x")
+    assert by_tags.json()["detail"] == "This file has no tags that it could be named by"
+    assert (await served.post("/tracks/upload", params={"path": "cover.png"}, content=cover)).status_code == 422
+    await _staged(served, song, ALBUM[0])
+    job = await music.ended((await served.post(f"{url}/place")).json()["job_id"])
+    assert (job.state, (job.result or {})["placed"]) == ("succeeded", 4)
+    assert _files(music.root) == sorted([*files, ALBUM[0]])
+    assert sorted(await music.tracks()) == [ALBUM[0]]
 
 
 async def test_when_one_place_is_taken_none_of_the_files_goes(

@@ -175,13 +175,14 @@ def test_a_folder_goes_to_its_place_whole_once_what_is_in_its_way_is_decided(
     for name, title in (("taken.mp3", "Another"), ("deep/new.mp3", "New")):
         make_audio(folder / name, seconds=0.4, tags=_tags(title, 7))
     (folder / "broken.mp3").write_bytes(b"no music at all")
-    (folder / "notes.txt").write_text("left out")
+    (folder / "notes.exe").write_text("left out")
+    (folder / "cover.png").write_bytes(_picture(page))
     page.goto("/upload")
     page.locator("input[webkitdirectory]").set_input_files(folder)
-    expect(page.get_by_text("3 files are ready")).to_be_visible()
-    expect(page.get_by_text("1 file is no music and stays out")).to_be_visible()
+    expect(page.get_by_text("4 files are ready")).to_be_visible()
+    expect(page.get_by_text("1 file is not taken and stays out")).to_be_visible()
     assert serious_axe_findings(page) == []
-    page.get_by_role("button", name="Upload 3 files").click()
+    page.get_by_role("button", name="Upload 4 files").click()
     broken = page.get_by_role("listitem").filter(has_text="broken.mp3")
     expect(broken).to_contain_text("This file cannot be taken")
     taken = page.get_by_role("listitem").filter(has_text="Name is taken")
@@ -194,7 +195,8 @@ def test_a_folder_goes_to_its_place_whole_once_what_is_in_its_way_is_decided(
     expect(page.get_by_text("1 file needs your decision")).to_be_visible()
     assert not (music / "Here/deep").exists()
     broken.get_by_role("button", name="Leave out").click()
-    expect(page.get_by_text("2 files came in")).to_be_visible()
+    expect(page.get_by_text("3 files came in")).to_be_visible()
+    assert (music / "Here/cover.png").read_bytes() == (folder / "cover.png").read_bytes()
     expect(page.get_by_role("link", name="Here/taken (2).mp3")).to_be_visible()
     expect(page.get_by_role("link", name="Here/deep/new.mp3")).to_be_visible()
     assert _tag(music / "Here/taken (2).mp3", "TIT2") == "Another"

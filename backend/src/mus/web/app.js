@@ -104,6 +104,8 @@ function Search() {
   const onInput = ({ target: { value } }) => {
     if (["/search", "/tracks", "/albums", "/artists"].includes(path)) setQuery({ q: value }, { replace: Boolean(query.q) });
     else navigate(`/search?q=${encodeURIComponent(value)}`);
+    // Who stays, asked whether to leave unsaved work, has searched for nothing.
+    if (route.value.query.q !== value) input.current.value = query.q ?? "";
   };
   return html`
     <form class="search" role="search" onSubmit=${(event) => event.preventDefault()}>

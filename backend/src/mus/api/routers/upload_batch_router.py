@@ -58,8 +58,11 @@ async def stage_upload(
     ] = None,
 ) -> StagedUpload:
     """The body is the file. It is checked to be music, whole, and of the kind that its name says, and waits then,
-    seen by nobody, for `/uploads/{batch}/place`. What waits for a day is forgotten."""
-    asked_for = place_of(path)
+    seen by nobody, for `/uploads/{batch}/place`. What waits for a day is forgotten.
+
+    What lies beside music is taken too: pictures (JPEG, PNG, WebP, GIF), PDF documents, and texts (`.cue`, `.log`,
+    `.lrc`, `.m3u`, `.m3u8`, `.nfo`, `.txt`)."""
+    asked_for = place_of(path, with_companions=True)
     pattern = None if rename_pattern is None else NamePattern(rename_pattern)
     _, root = await open_library(runtime, library)
     async with arrived(request, root, asked_for, pattern) as (arrival, place):

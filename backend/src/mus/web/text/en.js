@@ -160,7 +160,7 @@ export default {
   upload: {
     dropHere: "Drop music here",
     dropTitle: "Drop files or folders anywhere on the page",
-    dropText: "Each file is checked: whether it is music, whole, and what its name says. A folder goes to its place whole.",
+    dropText: "Each file is checked: whether it is music, whole, and what its name says. A folder goes to its place whole, with the pictures, PDFs and texts beside its music.",
     files: "Choose files",
     folder: "Choose a folder",
     library: "Library",
@@ -187,7 +187,7 @@ export default {
     skipAll: "Leave these out",
     takenCount: { one: "{count} name is taken already", other: "{count} names are taken already" },
     retryAll: "Try all again",
-    leftOut: { one: "{count} file is no music and stays out", other: "{count} files are no music and stay out" },
+    leftOut: { one: "{count} file is not taken and stays out", other: "{count} files are not taken and stay out" },
     further: { one: "And {count} more", other: "And {count} more" },
     notRead: "The file is in its place, but could not be read",
   },
