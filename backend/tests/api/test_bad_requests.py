@@ -89,6 +89,10 @@ CASES: list[tuple[str, str, Any, int, str]] = [
     ("POST", "/session", {"token": "x", "name": "y"}, 422, "name: There is no such field"),
     # libraries
     ("GET", "/libraries/no", None, 404, "There is no library 'no'"),
+    ("GET", "/libraries/no/folders", None, 404, "There is no library 'no'"),
+    ("GET", "/libraries/Music/folders?path=nowhere", None, 404, "There is no folder 'nowhere' in the library"),
+    ("GET", "/libraries/Music/folders?path=../..", None, 400, "'../..' lies outside the library"),
+    ("GET", "/libraries/Music/folders?path=a%00", None, 422, "path: a path has no NUL in it"),
     ("POST", "/libraries", {"name": "New"}, 422, "root: Is missing"),
     ("PATCH", "/libraries/no", {"name": "New"}, 404, "There is no library 'no'"),
     ("DELETE", "/libraries/no", None, 404, "There is no library 'no'"),

@@ -61,6 +61,17 @@ async def test_a_single_track_tells_everything(client: Client, runtime: Runtime,
     assert (found["replaygain"], found["musicbrainz"], found["genres"]) == ({"track_gain": -3.2}, {}, [])
 
 
+async def test_all_tags_of_several_tracks_come_at_once_in_the_order_asked_for(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    ids = await add_tracks(runtime, *(track(library, comment=f"No. {number}") for number in range(3)))
+    found = (await client.get("/tracks/tags", params={"id": [ids[2], ids[0], 99_999, ids[2]]})).json()["items"]
+    assert [item["comment"] for item in found] == ["No. 2", "No. 0"]
+    whole = (await client.get(f"/tracks/{ids[2]}")).json()
+    assert found[0].items() <= whole.items()
+    assert set(whole) - set(found[0]) == {"loudness", "integrity", "bitrate", "sample_rate", "channels"}
+
+
 async def test_a_track_that_is_not_there_is_a_problem_of_404(client: Client) -> None:
     answer = await client.get("/tracks/77")
     assert answer.status_code == 404

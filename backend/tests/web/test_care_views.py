@@ -104,6 +104,32 @@ def test_who_has_left_the_edit_view_is_not_led_back_by_a_late_answer(page: Page)
     assert page.url.endswith("/workers")
 
 
+def test_an_edit_that_is_not_written_is_not_left_without_a_question(page: Page) -> None:
+    [track] = _ids(page, q="Alone")
+    page.goto("/workers")
+    page.get_by_role("link", name="Albums").first.click()
+    page.get_by_role("link", name="Alone").first.click()
+    page.get_by_role("button", name="More about Alone").click()
+    page.get_by_role("menuitem", name="Edit tags").click()
+    title = page.get_by_label("Title", exact=True)
+    title.fill("Not yet")
+    question = page.get_by_role("dialog", name="Leave without saving?")
+    page.go_back()
+    question.get_by_role("button", name="Cancel").click()
+    page.get_by_role("searchbox", name="Search").press_sequentially("x")
+    question.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("searchbox", name="Search")).to_have_value("")
+    page.get_by_role("link", name="Artists").first.click()
+    question.get_by_role("button", name="Cancel").click()
+    expect(title).to_have_value("Not yet")
+    assert page.url.endswith(f"/edit?track={track}")
+    page.go_back()
+    question.get_by_role("button", name="Leave").click()
+    expect(page.get_by_role("heading", name="Alone")).to_be_visible()
+    page.go_back()  # nothing is asked any more
+    page.wait_for_url("**/albums")
+
+
 def test_one_track_is_edited_and_renamed_with_the_keyboard_alone(page: Page, music: Path) -> None:
     [track] = _ids(page, q="Alone")
     page.goto(f"/edit?track={track}")
@@ -246,6 +272,10 @@ def test_a_library_whose_folder_goes_is_offline_until_it_is_back(page: Page, mus
     expect(page.get_by_role("dialog", name="Are the files of Music really gone?")).to_be_visible()
     assert serious_axe_findings(page) == []
     page.keyboard.press("Escape")
+    library.get_by_role("button", name="Look again").click()
+    expect(page.locator(".toast.bad")).to_contain_text("is not there")
+    # A job's "error" has the name of the browser's own for a connection that broke.
+    expect(page.locator(".activity")).not_to_contain_text("Connection lost")
     away.rename(music)
     library.get_by_role("button", name="Look again").click()
     expect(library.get_by_text("Online")).to_be_visible(timeout=60_000)
@@ -253,7 +283,7 @@ def test_a_library_whose_folder_goes_is_offline_until_it_is_back(page: Page, mus
 
 
 def test_a_library_is_added_scanned_changed_and_forgotten(page: Page, music: Path, tmp_path: Path) -> None:
-    write_library(tmp_path / "second", {"a.mp3": _tags("Second", 1)})
+    write_library(tmp_path / "second", {"a.mp3": _tags("Second", 1), "Deep/down/b.mp3": _tags("Third", 2)})
     page.goto("/libraries")
     page.get_by_role("button", name="Add a library").click()
     form = page.get_by_role("dialog", name="Add a library")
@@ -268,10 +298,18 @@ def test_a_library_is_added_scanned_changed_and_forgotten(page: Page, music: Pat
     form.get_by_role("button", name="Add a library").click()
     library = page.get_by_role("region", name="Second", exact=True)
     expect(library).to_contain_text("every 6 hours")
-    expect(library).to_contain_text("1 file added")
+    expect(library).to_contain_text("2 files added")
+    library.get_by_role("button", name="Actions of Second").click()
+    page.get_by_role("menuitem", name="Scan a folder…").click()
+    chooser = page.get_by_role("dialog", name="Scan a folder of Second")
+    chooser.get_by_role("button", name="Deep").click()
+    expect(chooser.get_by_role("button", name="down")).to_be_visible()
+    assert serious_axe_findings(page) == []
+    chooser.get_by_role("button", name="Scan", exact=True).click()
+    expect(page.locator(".toast").last).to_contain_text("Nothing has changed (1 file)")
     library.get_by_role("button", name="Actions of Second").click()
     page.get_by_role("menuitem", name="Read every file again").click()
-    expect(page.locator(".toast").last).to_contain_text(re.compile("Nothing has changed|1 changed"))
+    expect(page.locator(".toast").last).to_contain_text(re.compile("Nothing has changed|2 changed"))
     library.get_by_role("button", name="Actions of Second").click()
     page.get_by_role("menuitem", name="Forget").click()
     page.get_by_role("dialog").get_by_role("button", name="Forget it").click()

@@ -208,6 +208,11 @@ class LibraryItem(BaseModel):
     removing: bool = Field(description="A job is about to forget it")
 
 
+class LibraryFolders(BaseModel):
+    path: str = Field(description="Of the folder that they lie in, inside the library")
+    items: list[str] = Field(description="Their names; bytes that are not UTF-8 are percent-escaped")
+
+
 class LibraryAdded(LibraryItem):
     scan_job_id: str = Field(description="Its first scan")
 

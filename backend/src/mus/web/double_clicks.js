@@ -12,6 +12,9 @@ function swallow(event) {
   event.stopPropagation();
 }
 
+// Nor does it mark the text that came up in its place.
+addEventListener("mousedown", (event) => event.detail > 1 && began && event.preventDefault(), { capture: true });
+
 addEventListener(
   "click",
   (event) => {
