@@ -1,11 +1,11 @@
 // Work that nothing has stored yet is not left without a question.
-import { useEffect } from "preact/hooks";
+import { useLayoutEffect } from "preact/hooks";
 import { beforeLeaving } from "../router.js";
 import { confirm } from "./dialog.js";
 
 /** While `is`, whoever leaves the view is asked; `question()` makes what `confirm` takes. */
 export function useUnsaved(is, question) {
-  useEffect(() => {
+  useLayoutEffect(() => {
     if (!is) return undefined;
     // The browser's own question is all that a page may show when its window is closed.
     const closing = (event) => event.preventDefault();
