@@ -5,6 +5,7 @@
 from __future__ import annotations
 
 import os
+import stat
 from contextlib import suppress
 from dataclasses import dataclass
 
@@ -37,7 +38,8 @@ _PICTURES = frozenset({b".jpg", b".jpeg", b".png", b".webp", b".gif"})
 _TEXTS = frozenset({b".cue", b".log", b".lrc", b".m3u", b".m3u8", b".nfo", b".txt"})
 _COMPANIONS = _PICTURES | _TEXTS | {b".pdf"}
 #: Bytes of the largest that are taken.
-LARGEST_PICTURE, _LARGEST_TEXT = 32_000_000, 1_000_000
+_LARGEST_PICTURE, _LARGEST_TEXT = 32_000_000, 1_000_000
+_COMPARED_BYTES = 1024 * 1024
 
 
 def _suffix(path: bytes) -> bytes:
@@ -100,7 +102,7 @@ class Arrival:
         """Why a file that is no music is not what its name says, or is too large; None if it is. Of a picture only
         the size is looked at here. Raises OSError."""
         size = os.fstat(self.descriptor).st_size
-        largest = LARGEST_PICTURE if self.is_picture else _LARGEST_TEXT
+        largest = _LARGEST_PICTURE if self.is_picture else _LARGEST_TEXT
         if self.suffix == b".pdf":
             return None if os.pread(self.descriptor, 5, 0) == b"%PDF-" else "it is no PDF document"
         if size > largest:
@@ -119,6 +121,21 @@ class Arrival:
     def complete(self) -> None:
         """Bring it to the disk. Raises OSError."""
         os.fsync(self.descriptor)
+
+    def is_same_as(self, place: bytes) -> bool:
+        """Whether the file at `place` has the same content. Raises OSError."""
+        with opened_folder(self.root, os.path.dirname(place)) as folder:
+            flags = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
+            other = os.open(os.path.basename(place), flags, dir_fd=folder)
+        with open(other, "rb") as file:
+            if not stat.S_ISREG(os.fstat(other).st_mode):
+                return False
+            begin = 0
+            while piece := file.read(_COMPARED_BYTES):
+                if os.pread(self.descriptor, len(piece), begin) != piece:
+                    return False
+                begin += len(piece)
+            return begin == os.fstat(self.descriptor).st_size
 
     def refuse_other_kind(self, reading: FileReading) -> str | None:
         """Why a file that says this is not of the kind that its name says; None if it is."""
