@@ -25,9 +25,8 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mus
 from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest, tell
@@ -59,8 +58,7 @@ class Unanswered(Exception):  # noqa: N818 - no error: the long way is there
         self.asked = asked
 
 
-@dataclass(slots=True)
-class PlainScan:
+class PlainScan(NamedTuple):
     """What was typed after `mus scan`, where it is nothing but these; as the command's own options have it."""
 
     music: str | None = None
@@ -79,7 +77,7 @@ FLAGS = {"--full": "full", "--confirm-missing": "confirm_missing", "--json": "as
 
 def plain_scan(arguments: Sequence[str]) -> PlainScan | None:
     """None for anything that the command's parser has to look at: to import that takes as long as a scan."""
-    plain = PlainScan()
+    options: dict[str, Any] = {}
     waiting = iter(arguments)
     for argument in waiting:
         name, _, value = argument.partition("=")
@@ -87,12 +85,12 @@ def plain_scan(arguments: Sequence[str]) -> PlainScan | None:
             value = value or next(waiting, "-")
             if value.startswith("-"):
                 return None
-            setattr(plain, WITH_VALUE[name], value)
+            options[WITH_VALUE[name]] = value
         elif argument in FLAGS:
-            setattr(plain, FLAGS[argument], True)
+            options[FLAGS[argument]] = True
         else:
             return None
-    return None if plain.library is not None and plain.music is not None else plain
+    return None if {"library", "music"} <= options.keys() else PlainScan(**options)
 
 
 def scan_by_worker(plain: PlainScan) -> int:
@@ -129,7 +127,7 @@ def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_ter
         "version": mus.__version__,
         "settings": settings,
         "music_dir": None if music is None else os.fsencode(music).hex(),
-        "request": asdict(request),
+        "request": request._asdict(),
     }
     try:
         with socket.socket(socket.AF_UNIX) as connection, ExitStack() as stack:

@@ -14,7 +14,6 @@ import os
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -128,7 +127,7 @@ class _Desk:
                 tell(elsewhere=True)
             else:
                 ends = await ends_of(self._runtime.database, targets, asked, *followed)
-                tell(ends=[asdict(end) for end in ends])
+                tell(ends=[end._asdict() for end in ends])
         finally:
             listening.cancel()
 
