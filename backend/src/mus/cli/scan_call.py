@@ -25,7 +25,6 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from pathlib import Path
 from typing import Any, NamedTuple
 
 import mus
@@ -43,10 +42,10 @@ DECIDING = ("database_url", "dragonfly_url", "queue_name", "root_map")
 _LONGEST_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 
-def desk_socket(data_dir: Path) -> Path | None:
+def desk_socket(data_dir: str | os.PathLike[str]) -> str | None:
     """Where the worker of a data folder listens, in a folder that only its user can enter; None where the path is
     too long for a socket."""
-    path = data_dir / "desk" / "scan.sock"
+    path = os.path.join(data_dir, "desk", "scan.sock")
     return path if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH_BYTES else None
 
 
@@ -104,20 +103,18 @@ def scan_by_worker(plain: PlainScan) -> int:
         full=plain.full,
         confirm_missing=plain.confirm_missing,
     )
-    music = None if plain.music is None else Path(plain.music)
-    data = None if plain.data is None else Path(plain.data)
     on_terminal = sys.stderr.isatty() and not plain.as_json
-    return tell(_call(request, music=music, data=data, on_terminal=on_terminal), as_json=plain.as_json)
+    return tell(_call(request, music=plain.music, data=plain.data, on_terminal=on_terminal), as_json=plain.as_json)
 
 
-def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_terminal: bool) -> list[ScanEnd]:
+def _call(request: ScanRequest, *, music: str | None, data: str | None, on_terminal: bool) -> list[ScanEnd]:
     asked: list[AskedScan] = []
     environment = {name.upper(): value for name, value in os.environ.items()}
-    path = desk_socket(absolute(data or Path(environment.get("MUS_DATA_DIR", default_data_dir()))))
+    path = desk_socket(absolute(data or environment.get("MUS_DATA_DIR", default_data_dir())))
     if path is None:
         raise Unanswered(asked)
     if music is None and "MUS_MUSIC_DIR" in environment:
-        music = Path(environment["MUS_MUSIC_DIR"])
+        music = environment["MUS_MUSIC_DIR"]
     settings = {name: environment.get(f"MUS_{name.upper()}") or None for name in DECIDING}
     if music is not None:
         music = absolute(music)
@@ -132,7 +129,7 @@ def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_ter
     try:
         with socket.socket(socket.AF_UNIX) as connection, ExitStack() as stack:
             connection.settimeout(_FIRST_WORD_SECONDS)
-            connection.connect(str(path))
+            connection.connect(path)
             connection.sendall(json.dumps(call).encode() + b"\n")
             stack.enter_context(_ctrl_c_told(connection))
             bar = None

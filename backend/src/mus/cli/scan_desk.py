@@ -41,10 +41,11 @@ async def scan_desk(runtime: Runtime, queues: Collection[Queue]) -> AsyncIterato
 
     Without it a scan takes the long way: what keeps it from opening is no reason to stop.
     """
-    path = desk_socket(runtime.settings.data_dir)
-    if path is None or not set(SCAN_QUEUES).issubset(queues):
+    socket_path = desk_socket(runtime.settings.data_dir)
+    if socket_path is None or not set(SCAN_QUEUES).issubset(queues):
         yield
         return
+    path = Path(socket_path)
     async with AsyncExitStack() as stack:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
