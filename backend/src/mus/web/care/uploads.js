@@ -188,7 +188,8 @@ async function read(item, { path, job_id }) {
 
 /** Once all files of a folder are there and nothing stands against any: to their places, all together. */
 async function place(batch) {
-  if (batch.items.every((item) => !item.isMusic || is(item) === "skipped")) await skipRest(batch);
+  const music = batch.items.filter((item) => item.isMusic);
+  if (music.length && music.every((item) => is(item) === "skipped")) await skipRest(batch);
   const items = batch.items.filter((item) => is(item) !== "skipped");
   if (!items.length || items.some((item) => is(item) !== "staged")) return;
   const { library } = items[0].target;
