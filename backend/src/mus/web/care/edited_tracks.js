@@ -1,12 +1,11 @@
 // The tracks that an address of the edit view means, with everything that is known of them.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { get } from "../api.js";
+import { get, getMany } from "../api.js";
 import { navigate } from "../router.js";
 
 /** Tracks edited at once. */
 export const MOST = 1_000;
-const PAGE = 500;
 /** Tracks whose tags are asked for at once: what an address has room for on the way through other servers. */
 const TAGS = 250;
 /** What an address has room for. */
@@ -69,13 +68,4 @@ async function idsOf(query) {
   return all("/tracks", { artist: name, sort: "album" });
 }
 
-async function all(path, query) {
-  const ids = [];
-  let cursor = null;
-  do {
-    const page = await get(path, { ...query, limit: PAGE, cursor });
-    ids.push(...page.items.map((track) => track.id));
-    cursor = page.next_cursor;
-  } while (cursor && ids.length <= MOST);
-  return ids;
-}
+const all = async (path, query) => (await getMany(path, query, { most: MOST + 1 })).items.map((track) => track.id);
