@@ -172,7 +172,7 @@ async def refuse_other_methods_than_counting() -> None:
     raise HTTPException(405)
 
 
-@router.get("/tags", summary="All tags of several tracks")
+@router.get("/tags", responses=problems(), summary="All tags of several tracks")
 async def get_tags(
     runtime: RuntimeDep,
     track_ids: Annotated[
