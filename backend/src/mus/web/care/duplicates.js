@@ -1,6 +1,6 @@
 // Tracks that are there more than once, side by side: which to keep, and why.
 import { html } from "../html.js";
-import { t } from "../text.js";
+import { beside, t } from "../text.js";
 import { bytes, duration } from "../format.js";
 import { More, usePaged } from "../parts/paged.js";
 import { Cover } from "../parts/cover.js";
@@ -55,7 +55,7 @@ function Copy({ track, reason, keep }) {
       <div class="copy-cover"><${Cover} track=${track.has_cover ? track.id : null} name=${track.album ?? track.title} /></div>
       <div class="what">
         <${Link} href=${at("tracks", String(track.id))}><strong>${track.title}</strong><//>
-        <span class="muted">${[track.artist, track.album, track.year].filter(Boolean).join(" · ")}</span>
+        <span class="muted">${beside(track.artist, track.album, track.year)}</span>
         <span class="path">${track.library} / ${track.path}</span>
       </div>
       <dl class="traits">

@@ -1,6 +1,6 @@
 // Everything that is known of one track, at an address of its own.
 import { html } from "../html.js";
-import { t } from "../text.js";
+import { beside, t } from "../text.js";
 import { bytes, dateTime, duration } from "../format.js";
 import { canGoBack, navigate } from "../router.js";
 import { useResource } from "../resource.js";
@@ -90,7 +90,7 @@ const tagsOf = (track) => ({
   composer: track.composer,
   comment: track.comment,
   compilation: track.compilation ? t("library.yes") : "",
-  sortedAs: [track.title_sort, track.artist_sort, track.album_artist_sort, track.album_sort].filter(Boolean).join(" · "),
+  sortedAs: beside(track.title_sort, track.artist_sort, track.album_artist_sort, track.album_sort),
   musicbrainz: known(track.musicbrainz),
   replaygain: known(track.replaygain),
 });
