@@ -18,7 +18,7 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mus.api.problems import problem_response
+from mus.api.problems import HARMLESS, problem_response
 from mus.api.sessions import Sessions, WrongTokens
 from mus.api.slow_callers import PatientReceive
 from mus.config import Settings
@@ -44,15 +44,7 @@ _OPEN_PATHS = frozenset({HEALTH_PATH, SESSION_PATH})
 _AUTHORIZED = "mus.authorized"
 #: What one with a session that is to be renewed carries.
 _IS_DUE = "mus.session_is_due"
-#: For all but the pages, which have their own: should a browser be brought to show an answer, whatever a file or a
-#: tag may hold, it is no page, and nothing shows it in a frame.
-_NO_PAGE = b"default-src 'none'; media-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-    # Where no token is set, another site's page could show covers and play music in its own name.
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
+_HARMLESS = tuple((name.lower().encode(), value.encode()) for name, value in HARMLESS.items())
 
 
 def is_authorized(scope: Scope) -> bool:
@@ -199,9 +191,9 @@ def _length(headers: Headers) -> int:
 def _with_headers(send: Send, receive: Receive) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            headers = [*message.get("headers", ()), *_HEADERS]
-            if not any(name == b"content-security-policy" for name, _ in headers):
-                headers.append((b"content-security-policy", _NO_PAGE))
+            headers = list(message.get("headers", ()))
+            given = {name for name, _ in headers}
+            headers += [(name, value) for name, value in _HARMLESS if name not in given]
             if isinstance(receive, PatientReceive) and receive.gave_up:
                 headers.append((b"connection", b"close"))
             message = {**message, "headers": headers}
