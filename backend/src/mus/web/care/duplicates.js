@@ -59,7 +59,7 @@ function Copy({ track, reason, keep }) {
         <span class="path">${track.library} / ${track.path}</span>
       </div>
       <dl class="traits">
-        <div><dt>${t("duplicates.format")}</dt><dd>${track.format?.toUpperCase()}${bitrate ? `, ${bitrate} kbit/s` : ""}</dd></div>
+        <div><dt>${t("duplicates.format")}</dt><dd>${track.format?.toUpperCase()}${bitrate && `, ${t("common.bitrate", { rate: bitrate })}`}</dd></div>
         <div><dt>${t("duplicates.length")}</dt><dd>${duration(track.duration)}</dd></div>
         <div><dt>${t("duplicates.size")}</dt><dd>${bytes(track.size)}</dd></div>
         <div><dt>${t("duplicates.integrity")}</dt><dd class=${integrity === "damaged" ? "bad" : ""}>${t(`duplicates.state.${integrity ?? "unknown"}`)}</dd></div>

@@ -106,7 +106,7 @@ const fileOf = (track) => ({
 const soundOf = (track) => ({
   length: duration(track.duration),
   format: track.format?.toUpperCase(),
-  bitrate: track.bitrate && `${track.bitrate} kbit/s`,
+  bitrate: track.bitrate && t("common.bitrate", { rate: track.bitrate }),
   sampleRate: track.sample_rate && `${track.sample_rate / 1000} kHz`,
   channels: track.channels,
   loudness: decibels(track.loudness?.integrated_lufs, "LUFS"),
