@@ -16,8 +16,8 @@ from sqlalchemy.exc import DBAPIError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from mus.broker.job_runner import JobRunner, StopReason
-from mus.broker.lane import Lane, consumer_name
-from mus.broker.queues import POLICIES, Queue, queue_named
+from mus.broker.lane import Lane
+from mus.broker.queues import POLICIES, Queue, consumer_name, queue_named
 from mus.broker.runtime import Runtime, opened
 from mus.broker.streaq_broker import Connection, broker
 from mus.config import Settings, load_settings
@@ -79,7 +79,7 @@ class WorkerProcess:
         return Lane(
             self._connection.url,
             self._connection.queue_name,
-            [queue],
+            queue,
             slots=POLICIES[queue].slots,
             worker_id=consumer_name(self._heartbeat.worker_id, queue),
             idle_timeout_seconds=self._settings.dead_after_seconds,

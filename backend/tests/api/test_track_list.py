@@ -158,6 +158,25 @@ async def test_the_order_by_track_number_goes_disc_by_disc(
     assert await titles(client, sort="track_number") == ["1-1", "1-2", "None-3", "2-1"]
 
 
+async def test_the_order_by_album_keeps_albums_of_one_title_apart_and_their_tracks_in_order(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    hits: dict[str, Any] = {"album": "Greatest Hits", "artist": "Zoë"}
+    sampler: dict[str, Any] = {"album": "Sampler", "compilation": True}
+    await add_tracks(
+        runtime,
+        *(track(library, title=f"Z{no}", track_number=no, **hits) for no in (3, 1, 2)),
+        track(library, title="A1", album="Greatest hits", album_artist="Abba", artist="Zoë", track_number=1),
+        track(library, title="S2", artist="Ann", track_number=2, **sampler),
+        track(library, title="S1", artist="Zoë", track_number=1, **sampler),
+        track(library, title="on none", artist="Zoë"),
+    )
+    in_order = ["on none", "A1", "Z1", "Z2", "Z3", "S1", "S2"]
+    assert await titles(client, sort="album") == in_order
+    assert await titles(client, sort="-album") == in_order[::-1]
+    assert await titles(client, sort="artist") == ["S2", "on none", "A1", "Z1", "Z2", "Z3", "S1"]
+
+
 async def test_rows_that_come_and_go_between_pages_move_no_other_row(
     client: Client, runtime: Runtime, library: Library
 ) -> None:

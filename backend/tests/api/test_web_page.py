@@ -54,6 +54,15 @@ async def test_the_page_answers_at_each_of_its_addresses_and_at_no_other(client:
     for path in ("/album", "/web", "/web/index.html", "/albums.html"):
         answer = await client.get(f"http://127.0.0.1{path}")
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    # Who looks at it is told by the page; a program is told by a problem, below /api everybody.
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "If-None-Match": document.headers["etag"]}
+    shown = await client.get("http://127.0.0.1/album", headers=browser)
+    assert (shown.status_code, shown.text) == (404, document.text)
+    assert shown.headers["content-security-policy"] == document.headers["content-security-policy"]
+    assert (await client.post("http://127.0.0.1/album", headers=browser)).status_code == 404
+    for path in ("/api/v1/album", "/web/0123/main.js"):
+        answer = await client.get(f"http://127.0.0.1{path}", headers=browser)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     fresh = {"If-None-Match": document.headers["etag"]}
     assert (await client.get("http://127.0.0.1/jobs", headers=fresh)).status_code == 304
 

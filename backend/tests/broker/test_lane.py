@@ -28,7 +28,7 @@ class Recorded:
         self.lane = Lane(
             runtime.connection.url,
             runtime.connection.queue_name,
-            [Queue.LOW],
+            Queue.LOW,
             slots=SLOTS,
             worker_id="recorded",
             deliver=self._run,

@@ -10,8 +10,7 @@ import pytest
 from sqlalchemy import update
 from streaq.constants import REDIS_GROUP
 
-from mus.broker.lane import consumer_name
-from mus.broker.queues import Queue
+from mus.broker.queues import Queue, consumer_name
 from mus.broker.runtime import Runtime
 from mus.ledger import lost_messages
 from mus.ledger.job_rows import NewJob

@@ -13,6 +13,7 @@ from sqlalchemy import func, select
 from fault_worker import leaf
 from mus.broker import lane
 from mus.broker.job_runner import current_job
+from mus.broker.publisher import Publisher
 from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
@@ -133,14 +134,14 @@ async def test_a_job_that_falls_due_on_its_way_to_the_broker_is_not_overlooked(
 ) -> None:
     await _hearing_worker(runtime, ended)
     due = utc_now() + timedelta(seconds=0.2)
-    publish = lane.Lane.publish
+    publish = Publisher.publish
 
-    async def slow_publish(self: lane.Lane, deliveries: Sequence[Delivery]) -> None:
+    async def slow_publish(self: Publisher, deliveries: Sequence[Delivery]) -> None:
         await publish(self, deliveries)
         while utc_now() <= due:
             await asyncio.sleep(0.01)
 
-    monkeypatch.setattr(lane.Lane, "publish", slow_publish)
+    monkeypatch.setattr(Publisher, "publish", slow_publish)
     async with runtime.database.unit_of_work():
         delayed = await broker.enqueue(Queue.LOW, leaf, Options(delay_until=due), name="later")
     assert (await ended(delayed)).state == "succeeded"

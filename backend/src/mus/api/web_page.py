@@ -16,11 +16,14 @@ from typing import Self
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 HERE = Path(__file__).parent.parent / "web"
-#: First parts of the page's own addresses, which `web/routes.js` shows. Others are not found.
+#: First parts of the page's own addresses, which `web/routes.js` shows. Others are not found, as the page says to
+#: who looks at it.
 VIEWS = (
     "albums",
     "artists",
@@ -111,7 +114,8 @@ def _web_file(media_type: str, content: bytes) -> WebFile:
 
 
 def install_web_page(app: FastAPI) -> None:
-    """Serve the page at `/` and at the addresses of its views, its files below `/web`."""
+    """Serve the page at `/` and at the addresses of its views, its files below `/web`. A browser that was led to an
+    address of nothing gets the page too, with status 404."""
     page: WebPage | None = None
 
     async def the_page() -> WebPage:
@@ -120,14 +124,16 @@ def install_web_page(app: FastAPI) -> None:
             page = await to_thread.run_sync(WebPage.read)
         return page
 
-    async def document(request: Request) -> Response:
-        found = await the_page()
-        headers = {
-            "ETag": f'"{found.version}"',
+    def headers_of(found: WebPage) -> dict[str, str]:
+        return {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": found.policy,
             "Cross-Origin-Opener-Policy": "same-origin",
         }
+
+    async def document(request: Request) -> Response:
+        found = await the_page()
+        headers = {"ETag": f'"{found.version}"', **headers_of(found)}
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return _response(request, found.document, headers)
@@ -144,10 +150,29 @@ def install_web_page(app: FastAPI) -> None:
         app.add_api_route(path, document, methods=methods, include_in_schema=False)
     app.add_api_route("/web/{version}/{name:path}", file, methods=methods, include_in_schema=False)
 
+    nothing_there = app.router.default
 
-def _response(request: Request, file: WebFile, headers: dict[str, str]) -> Response:
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        if not _asks_for_a_page(scope):
+            await nothing_there(scope, receive, send)
+            return
+        found = await the_page()
+        response = _response(Request(scope), found.document, headers_of(found), status=404)
+        await response(scope, receive, send)
+
+    app.router.default = not_found
+
+
+def _asks_for_a_page(scope: Scope) -> bool:
+    """Whether a person waits for it: programs, and what a page asks for by itself, do not name HTML."""
+    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"} or scope["path"].startswith("/api/"):
+        return False
+    return "text/html" in Headers(scope=scope).get("accept", "")
+
+
+def _response(request: Request, file: WebFile, headers: dict[str, str], *, status: int = 200) -> Response:
     headers["Vary"] = "Accept-Encoding"
     content = file.content
     if file.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):
         content, headers["Content-Encoding"] = file.compressed, "gzip"
-    return Response(content, media_type=file.media_type, headers=headers)
+    return Response(content, status, media_type=file.media_type, headers=headers)

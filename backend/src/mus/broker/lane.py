@@ -10,27 +10,24 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
-from collections.abc import AsyncIterator, Awaitable, Callable, Sequence
-from contextlib import asynccontextmanager
-from datetime import UTC, datetime
+from collections.abc import Awaitable, Callable, Sequence
 from typing import Any, TypeVar
 
 from anyio import CancelScope, CapacityLimiter
 from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectSendStream
-from coredis.commands import CommandRequest
 from coredis.exceptions import RedisError
 
 from mus.broker import server_scripts
+from mus.broker.queues import DELAYED_LOOK_SECONDS
 from mus.gathering import Gathering
-from mus.ledger.deliveries import Delivery
 
 server_scripts.install()
 
 from streaq import Worker  # noqa: E402 - after install(), which puts our classes in their modules
 from streaq.constants import REDIS_GROUP  # noqa: E402
 from streaq.types import Entries, StreamMessage, Streaq  # noqa: E402
-from streaq.utils import datetime_ms, now_ms  # noqa: E402
+from streaq.utils import now_ms  # noqa: E402
 from streaq.worker import _lifespan  # noqa: E402
 
 logger = logging.getLogger(__name__)
@@ -40,14 +37,7 @@ T = TypeVar("T")
 BROKER_ERRORS = (RedisError, OSError, EOFError, TimeoutError)
 #: How long a blocking read lasts at most before idle messages of dead workers are looked for again.
 _BLOCK_SECONDS = 5.0
-#: How long a lane may sleep before it looks for delayed messages again that nobody told it of.
-DELAYED_LOOK_SECONDS = 5.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
-
-
-def consumer_name(worker_id: str, queue: str) -> str:
-    """What the broker knows a worker's lane by."""
-    return f"{worker_id}-{queue}"
 
 
 def encode(data: Any) -> str:
@@ -56,26 +46,25 @@ def encode(data: Any) -> str:
 
 
 class Lane(Worker[None]):
-    """Serves one queue, or (never run, only opened) publishes to all."""
+    """Serves one queue."""
 
     def __init__(
         self,
         url: str,
         queue_name: str,
-        queues: Sequence[str],
+        queue: str,
         *,
         slots: int,
-        worker_id: str | None = None,
+        worker_id: str,
+        deliver: Callable[[str], Awaitable[None]],
         idle_timeout_seconds: float = 20.0,
-        deliver: Callable[[str], Awaitable[None]] | None = None,
     ) -> None:
-        """`deliver` is called with the id of each message that is read, and handles what comes of it; None for a
-        lane that only publishes."""
+        """`deliver` is called with the id of each message that is read, and handles what comes of it."""
         super().__init__(
             redis_url=url,
             concurrency=slots,
             queue_name=queue_name,
-            priorities=list(queues),  # streaQ reverses the list it is given
+            priorities=[queue],
             serializer=encode,
             deserializer=json.loads,
             handle_signals=False,
@@ -83,103 +72,17 @@ class Lane(Worker[None]):
             id=worker_id,
         )
         self._url = url
+        self._queue = queue
         # No read ahead: a message that waits in this process cannot be taken by an idle one.
         self.prefetch = slots
         self._deliver = deliver
         self._block_ms = int(min(_BLOCK_SECONDS, idle_timeout_seconds) * 1000)
         self._forget = Gathering[StreamMessage, None](self._forget_all)
         self._stopping = asyncio.Event()
-        self._available = asyncio.Event()
         self._consumers_run = asyncio.Event()
         self._delayed = asyncio.Event()
         self._open = asyncio.Event()
         self._open.set()
-
-    # ------------------------------------------------------------- publishing
-
-    @asynccontextmanager
-    async def opened(self) -> AsyncIterator[None]:
-        """Hold the client open for `publish` and `missing`, in a task of its own.
-
-        coredis binds its connections to the task that opened the client, and one that breaks can cancel it: so
-        it must not be the caller's.
-        """
-        closing, tried = asyncio.Event(), asyncio.Event()
-        keeper = asyncio.create_task(self._keep_open(closing, tried), name="mus-broker-client")
-        await tried.wait()
-        try:
-            yield
-        finally:
-            closing.set()
-            await keeper
-
-    async def _keep_open(self, closing: asyncio.Event, tried: asyncio.Event) -> None:
-        pause = _FIRST_PAUSE_SECONDS
-        while not closing.is_set():
-            try:
-                async with self:
-                    self._available.set()
-                    tried.set()
-                    await closing.wait()
-            except (*BROKER_ERRORS, BaseExceptionGroup) as error:
-                logger.debug("the broker's client is opened again: %r", _first(error))
-            finally:
-                self._available.clear()
-                tried.set()
-            if not closing.is_set():
-                self._renew()
-                await _pause(closing, pause)
-                pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
-
-    def _require_client(self) -> None:
-        if not self._available.is_set():
-            raise ConnectionError("not connected")
-
-    async def publish(self, deliveries: Sequence[Delivery]) -> None:
-        """Put messages on the queues' streams, or on their delayed sets. Raises BROKER_ERRORS."""
-        self._require_client()
-        now = datetime.now(UTC)
-        if len(deliveries) == 1:
-            await self._published(self._lib, deliveries[0], now)
-            return
-        async with self.redis.pipeline(transaction=False) as pipe:
-            library = Streaq(pipe)
-            for delivery in deliveries:
-                self._published(library, delivery, now)
-
-    def _published(self, library: Streaq, delivery: Delivery, now: datetime) -> CommandRequest[Any]:
-        """As `Worker.publish_task` does it, whose objects and tasks for each message take longer than the broker.
-
-        The data is what streaQ's own tools read; our lanes need the id alone.
-        """
-        moment = datetime_ms(now)
-        later = delivery.run_after if delivery.run_after and delivery.run_after > now else None
-        return library.publish_task(
-            self.stream_key + delivery.queue,
-            self.queue_key + delivery.queue,
-            self.task_key + delivery.id,
-            self.dependents_key,
-            self.dependencies_key,
-            self.results_key,
-            delivery.id,
-            encode({"f": delivery.task, "a": [], "k": {}, "t": moment}),
-            datetime_ms(later) if later else 0,
-            0,
-            moment,
-        )
-
-    async def missing(self, delivery_ids: Sequence[str]) -> set[str]:
-        """Those whose message is no longer here. Raises BROKER_ERRORS."""
-        if not delivery_ids:
-            return set()
-        self._require_client()
-        keys = [self.task_key + delivery_id for delivery_id in delivery_ids]
-        if await self.redis.exists(keys) == len(keys):
-            return set()
-        found = await self.redis.mget(keys)
-        return {id_ for id_, value in zip(delivery_ids, found, strict=True) if value is None}
-
-    # ---------------------------------------------------------------- serving
 
     def stop(self) -> None:
         """Take no more messages; `serve` returns when the running jobs have ended."""
@@ -204,7 +107,7 @@ class Lane(Worker[None]):
             try:
                 await self.run_async(task_status=_Tells(self._consumers_run))
             except (*BROKER_ERRORS, BaseExceptionGroup) as error:
-                logger.log(level, "%s: the broker is out of reach: %s", ", ".join(self.priorities), _first(error))
+                logger.log(level, "%s: the broker is out of reach: %s", self._queue, _first(error))
                 level = logging.DEBUG  # said once; it is tried again until it answers
             if self._stopping.is_set():
                 return
@@ -251,12 +154,11 @@ class Lane(Worker[None]):
         streaQ's own looks twice a second, for its cron tasks and aborts too, of which mus has none: with three
         lanes a third of what an idle worker did.
         """
-        (queue,) = self.priorities  # a lane that serves has one
-        delayed = self.queue_key + queue
+        delayed, stream = self.queue_key + self._queue, self.stream_key + self._queue
         while True:
             self._delayed.clear()
             async with self.redis.pipeline(transaction=False) as pipe:
-                Streaq(pipe).publish_delayed_tasks(delayed, self.stream_key + queue, now_ms())
+                Streaq(pipe).publish_delayed_tasks(delayed, stream, now_ms())
                 asked = pipe.zrange(delayed, 0, 0, withscores=True)
             first = await asked
             seconds = (first[0].score - now_ms()) / 1000 if first else DELAYED_LOOK_SECONDS
@@ -269,14 +171,12 @@ class Lane(Worker[None]):
         dependencies: 600 µs of a worker's CPU, for what the ledger decides by itself (DESIGN §2). A message that
         was given to another worker meanwhile starts nothing there.
         """
-        deliver = self._deliver
-        assert deliver is not None, "this lane only publishes"
         running = self._running_tasks[msg.priority]  # renewed, so that no other worker takes them for a dead one's
         running.add(msg.message_id)
         try:
             # A lane that goes down leaves its jobs running: they end by themselves or are ended by their runner.
             with CancelScope(shield=True):
-                await deliver(msg.task_id)
+                await self._deliver(msg.task_id)
         finally:
             running.discard(msg.message_id)
         try:
@@ -288,7 +188,7 @@ class Lane(Worker[None]):
 
     async def _forget_all(self, messages: Sequence[StreamMessage]) -> Sequence[None]:
         ids = [message.message_id for message in messages]
-        stream = self.stream_key + messages[0].priority  # a lane that serves has one
+        stream = self.stream_key + self._queue
         async with self.redis.pipeline(transaction=False) as pipe:
             pipe.xack(stream, REDIS_GROUP, ids)
             pipe.xdel(stream, ids)
@@ -303,16 +203,16 @@ class Lane(Worker[None]):
             try:
                 await loop()
             except BROKER_ERRORS as error:
-                logger.debug("queue %s: %s was interrupted: %r", self.priorities, doing, error)
+                logger.debug("queue %s: %s was interrupted: %r", self._queue, doing, error)
             if asyncio.get_running_loop().time() - started > _LONGEST_PAUSE_SECONDS:
                 pause = _FIRST_PAUSE_SECONDS
             await asyncio.sleep(pause)
             pause = min(pause * 2, _LONGEST_PAUSE_SECONDS)
             try:
                 # A broker that came back empty has no groups; where they are, this changes nothing.
-                await self._lib.create_groups(self.stream_key, REDIS_GROUP, *self.priorities)
+                await self._lib.create_groups(self.stream_key, REDIS_GROUP, self._queue)
             except BROKER_ERRORS as error:
-                logger.debug("queue %s: no groups yet: %r", self.priorities, error)
+                logger.debug("queue %s: no groups yet: %r", self._queue, error)
 
     def _renew(self) -> None:
         """A client and a lifespan serve once; take new ones for the next run."""

@@ -51,3 +51,12 @@ def queue_named(name: str) -> Queue:
             f"There is no queue {name!r}: there are {', '.join(Queue)}",
             details={"queues": [queue.value for queue in Queue]},
         ) from None
+
+
+#: How long a lane may sleep before it looks for delayed messages again that nobody told it of.
+DELAYED_LOOK_SECONDS = 5.0
+
+
+def consumer_name(worker_id: str, queue: str) -> str:
+    """What the broker knows a worker's lane by."""
+    return f"{worker_id}-{queue}"

@@ -3,13 +3,18 @@
 from __future__ import annotations
 
 import hashlib
-import importlib.resources
+import importlib.util
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import cache
+from pathlib import Path
 
 from mus.errors import ConfigurationError
+
+#: How often a script is loaded and called again before its NOSCRIPT counts as an error: a SCRIPT FLUSH may
+#: fall between the two once, not three times.
+RELOADS = 3
 
 _FUNCTION = re.compile(
     r"^redis\.register_function\('(?P<name>\w+)', function\(keys, argv\)\n(?P<body>.*?)^end\)$",
@@ -134,8 +139,11 @@ def _changed_shape(what: str) -> ConfigurationError:
 @cache
 def shipped_scripts() -> Mapping[str, ServerScript]:
     """The scripts of the installed streaQ, by name; read once."""
-    text = importlib.resources.files("streaq").joinpath("lua/streaq.lua").read_text(encoding="utf-8")
-    return read_scripts(text)
+    # Without an import of streaQ, which a process that only enqueues does not need.
+    found = importlib.util.find_spec("streaq")
+    assert found is not None, "streaQ is required"
+    assert found.origin is not None
+    return read_scripts((Path(found.origin).parent / "lua/streaq.lua").read_text(encoding="utf-8"))
 
 
 @cache

@@ -31,16 +31,12 @@ from coredis.typing import AnyStr, R
 from streaq.types import ReadStreamsCallback
 
 from mus import broker_address
-from mus.broker.script_texts import shipped_scripts, texts_by_sha
+from mus.broker.script_texts import RELOADS, shipped_scripts, texts_by_sha
 from mus.errors import ConfigurationError
 
 #: Where streaQ holds the two names that `install` replaces.
 LIBRARY_HOLDERS = ("streaq.types", "streaq.worker", "streaq.task")
 CLIENT_HOLDER = "streaq.worker"
-
-#: How often a script is loaded and called again before its NOSCRIPT counts as an error: a SCRIPT FLUSH may
-#: fall between the two once, not three times.
-RELOADS = 3
 
 
 def install() -> None:

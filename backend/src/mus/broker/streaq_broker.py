@@ -26,11 +26,10 @@ import redis.asyncio
 from pydantic import BaseModel, ConfigDict, ValidationError, create_model
 from redis.exceptions import RedisError as RedisPackageError
 from redis.exceptions import ResponseError
-from streaq.constants import REDIS_GROUP
 
 from mus import broker_address
-from mus.broker.lane import BROKER_ERRORS, DELAYED_LOOK_SECONDS, Lane, consumer_name
-from mus.broker.queues import Queue, follow_up_queue, queue_named
+from mus.broker.publisher import GROUP, PUBLISH_ERRORS, Publisher
+from mus.broker.queues import DELAYED_LOOK_SECONDS, consumer_name, follow_up_queue, queue_named
 from mus.errors import BadRequestError, BrokerUnavailableError
 from mus.events.feed import EventFeed
 from mus.ledger.deliveries import Delivery
@@ -105,14 +104,14 @@ class Options:
 
 @dataclass
 class Connection:
-    """An open way to the broker: streaQ's publisher inside, our own client beside it."""
+    """An open way to the broker: a publisher onto streaQ's queues, and a client for all else."""
 
     url: str = field(repr=False)
     queue_name: str
     ledger: Ledger
     redis: redis.asyncio.Redis
     feed: EventFeed
-    _publisher: Lane
+    _publisher: Publisher
     _hearers: list[Callable[[Collection[str]], None]] = field(default_factory=list)
 
     @property
@@ -132,7 +131,7 @@ class Connection:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS + len(deliveries) / 1000):
                 await self._publisher.publish(deliveries)
-        except BROKER_ERRORS as error:
+        except PUBLISH_ERRORS as error:
             raise self._unavailable(error) from error
         if delayed:
             await self._announce("delayed")
@@ -141,7 +140,7 @@ class Connection:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
                 return await self._publisher.missing(delivery_ids)
-        except BROKER_ERRORS as error:
+        except PUBLISH_ERRORS as error:
             raise self._unavailable(error) from error
 
     async def taken_by(self, worker_id: str, queues: Sequence[str]) -> list[str]:
@@ -159,7 +158,7 @@ class Connection:
         stream = self._publisher.stream_key + queue
         try:
             pending = await self.redis.xpending_range(
-                stream, REDIS_GROUP, min="-", max="+", count=MOST_TAKEN, consumername=consumer
+                stream, GROUP, min="-", max="+", count=MOST_TAKEN, consumername=consumer
             )
         except ResponseError as error:
             if "NOGROUP" in str(error):
@@ -301,7 +300,7 @@ class Broker:
         if self._connection is not None:
             raise RuntimeError("the broker is connected already")
         client = redis.asyncio.from_url(url, decode_responses=True)
-        publisher = Lane(url, queue_name, [*Queue], slots=1)
+        publisher = Publisher(url, queue_name)
         feed = EventFeed(database, client, queue_name)
         connection = Connection(url, queue_name, None, client, feed, publisher)  # type: ignore[arg-type]
         connection.ledger = Ledger(database, connection, alert)

@@ -285,6 +285,7 @@ def _in_order(
     """
     value: Any = order.field.column
     ids: Any = Track.id
+    ties: Sequence[Any] = order.field.ties
     query: Select[Any] = select(*columns).where(*conditions)
     if after is not None:
         query = query.where(_beyond(order, after))
@@ -298,8 +299,8 @@ def _in_order(
         value, ids = inner.c.value, inner.c.id
     elif gathers:
         value = _unindexed(value)
-    by_value, by_id = (value.desc(), ids.desc()) if order.descending else (value.asc(), ids.asc())
-    return query.order_by(by_value.nulls_last() if order.field.nullable else by_value, by_id)
+    by_value, *rest = ((each.desc() if order.descending else each.asc()) for each in (value, *ties, ids))
+    return query.order_by(by_value.nulls_last() if order.field.nullable else by_value, *rest)
 
 
 def _beyond(order: Order, after: Position) -> Condition:
@@ -311,9 +312,10 @@ def _beyond(order: Order, after: Position) -> Condition:
 
 
 def _row_beyond(order: Order, after: Position) -> Condition:
-    column, ids = order.field.column, Track.id
-    row = tuple_(column, ids)
-    value = tuple_(after.value, after.id, types=(column.type, ids.type))
+    columns: list[Any] = [order.field.column, *order.field.ties, Track.id]
+    values = after.value if isinstance(after.value, tuple) else (after.value,)
+    row = tuple_(*columns)
+    value = tuple_(*values, after.id, types=[column.type for column in columns])
     return row < value if order.descending else row > value
 
 

@@ -66,6 +66,17 @@ export async function problemWith(url) {
 }
 
 export const get = (path, query, options) => call("GET", path, { query, ...options });
+
+/** As one answer: the list of GET `path` from its beginning on, of about `most` items or all there are. */
+export async function getMany(path, query, { most, ...options }) {
+  const whole = await get(path, { ...query, limit: 500 }, options);
+  while (whole.next_cursor && whole.items.length < most) {
+    const page = await get(path, { ...query, limit: 500, cursor: whole.next_cursor }, options);
+    Object.assign(whole, { items: [...whole.items, ...page.items], next_cursor: page.next_cursor });
+  }
+  return whole;
+}
+
 export const post = (path, body, options) => call("POST", path, { body, ...options });
 export const patch = (path, body, options) => call("PATCH", path, { body, ...options });
 export const put = (path, body, options) => call("PUT", path, { body, ...options });

@@ -1,13 +1,12 @@
 // The tracks that an address of the edit view means, with everything that is known of them.
 import { useEffect, useRef, useState } from "preact/hooks";
 import { useSignal } from "@preact/signals";
-import { get } from "../api.js";
+import { get, getMany } from "../api.js";
 import { navigate } from "../router.js";
 import { someAtOnce } from "./some_at_once.js";
 
 /** Tracks edited at once: each is looked at by itself. */
 export const MOST = 1_000;
-const PAGE = 500;
 /** What an address has room for. */
 const NAMED = 500;
 
@@ -71,13 +70,4 @@ async function idsOf(query) {
   return all("/tracks", { artist: name, sort: "album" });
 }
 
-async function all(path, query) {
-  const ids = [];
-  let cursor = null;
-  do {
-    const page = await get(path, { ...query, limit: PAGE, cursor });
-    ids.push(...page.items.map((track) => track.id));
-    cursor = page.next_cursor;
-  } while (cursor && ids.length <= MOST);
-  return ids;
-}
+const all = async (path, query) => (await getMany(path, query, { most: MOST + 1 })).items.map((track) => track.id);
