@@ -31,8 +31,7 @@ class SortField:
     nullable: bool = False
     #: Whether an index has tracks in this order. For the others `ix_tracks_status` has the column.
     has_index: bool = False
-    #: None of them is ever null. The tracks of one value are sorted by these as they are walked by: in 100,000, of
-    #: which one begins 99,000 down the list, that takes 60 ms in place of 4, and at its beginning 0.1.
+    #: None of them is ever null. The tracks of one value are sorted by these as they are walked by.
     ties: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = ()
 
 

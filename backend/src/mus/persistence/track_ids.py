@@ -240,7 +240,31 @@ async def _in_order_or_merged(
         library_ids = await _library_ids(session, wanted)
         if len(library_ids) == 1 or (not offset and len(library_ids) <= _MERGED_LIBRARIES):
             return await _merged_by_path(session, library_ids, conditions, order, after, limit, offset)
+    if offset and order.field.ties:
+        begun = await _begun_at_value(session, conditions, order, after, offset)
+        if begun is None:
+            return []
+        conditions, offset = begun
     return await _found(session, _in_order(conditions, order, after), limit, offset)
+
+
+async def _begun_at_value(
+    session: AsyncSession, conditions: Sequence[Condition], order: Order, after: Position | None, offset: int
+) -> tuple[list[Condition], int] | None:
+    """The conditions and offset by which the same tracks are found among those of the first one's value and later;
+    None where there are none. What lies before is counted by the index alone: to walk it in order would sort the
+    tracks of each value on the way, 60 ms for 99,000 in place of 8."""
+    column: Any = order.field.column
+    sought = select(column).where(*conditions)
+    if after is not None:
+        sought = sought.where(_beyond(order, after))
+    in_order = sought.order_by(column.desc() if order.descending else column.asc())
+    value = (await session.scalars(in_order.limit(1).offset(offset))).one_or_none()
+    if value is None:
+        return None
+    earlier = sought.where(column > value if order.descending else column < value)
+    passed = (await session.execute(select(func.count()).select_from(earlier.subquery()))).scalar_one()
+    return [*conditions, column <= value if order.descending else column >= value], offset - passed
 
 
 _PLACE = (Track.path, Track.id)
