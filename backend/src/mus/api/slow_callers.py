@@ -61,7 +61,9 @@ class PatientReceive:
 
     def __init__(self, receive: Receive, length: int) -> None:
         self._receive = receive
-        self._ends = time.monotonic() + SILENT_SECONDS + length / LEAST_BYTES_PER_SECOND
+        self._allowed_seconds = SILENT_SECONDS + length / LEAST_BYTES_PER_SECOND
+        #: From when it is asked for: before, it is mus that keeps the sender waiting.
+        self._ends: float | None = None
         self._is_whole = length == 0
         #: Whether the sender is there still, and was given up: the connection is of no use any more.
         self.gave_up = False
@@ -69,6 +71,8 @@ class PatientReceive:
     async def __call__(self) -> Message:
         if self._is_whole:
             return await self._receive()
+        if self._ends is None:
+            self._ends = time.monotonic() + self._allowed_seconds
         try:
             async with asyncio.timeout(min(SILENT_SECONDS, self._ends - time.monotonic())):
                 message = await self._receive()
