@@ -117,6 +117,13 @@ class Settings(BaseSettings):
     def _absolute(cls, value: Path | None) -> Path | None:
         return None if value is None else Path(absolute(value))
 
+    @field_validator("api_token")
+    @classmethod
+    def _as_it_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        # Blanks at a header's ends are cut off: with them in the token nobody could come in.
+        token = value.get_secret_value().strip() if value else ""
+        return SecretStr(token) if token else None
+
     @field_validator("root_map")
     @classmethod
     def _pairs_of_folders(cls, value: str) -> str:

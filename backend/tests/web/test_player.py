@@ -35,7 +35,7 @@ BaseAudioContext.prototype.createGain = function () {
   return node;
 };
 """
-_MODULE = 'import(document.querySelector("script[type=module][src]").src.replace("main.js", "player/queue.js"))'
+_MODULE = """import(document.querySelector("script[src$='main.js']").src.replace("main.js", "player/queue.js"))"""
 _PLAY = f"async ([tracks, start]) => (await {_MODULE}).play(tracks, start)"
 _SOUNDING = '[...document.querySelectorAll("audio")].find((each) => !each.paused)?.currentTime ?? null'
 

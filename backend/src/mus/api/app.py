@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import importlib
 import re
 from collections.abc import AsyncIterator
@@ -59,6 +60,8 @@ from mus.library.transcoded_files import TranscodedFiles
 
 #: Pictures and uploads that are looked at at once, each by a process that may crash over it and goes when idle.
 _INSPECTIONS = 2
+#: Uploads that come in at once; the others wait, unread. Each has a file of its own, and up to 2 MiB in memory.
+_ARRIVALS = 16
 
 _ROUTERS = (
     health_router,
@@ -135,6 +138,7 @@ def use_runtime(app: FastAPI, runtime: Runtime) -> None:
     """Answer from these, open ones."""
     app.state.runtime = runtime
     app.state.inspectors = ReaderPool(_INSPECTIONS)
+    app.state.arrivals = asyncio.Semaphore(_ARRIVALS)
     settings = runtime.settings
     rules = ReadingRules.of(settings.tag_separators, settings.sort_articles)
     app.state.catalogue = CurrentCatalogue(runtime.database, rules)

@@ -96,15 +96,17 @@ async def arrived(
     Raises UserFixableError for what is not what its name says, or not whole, and AdminRequiredError when it cannot
     be stored.
     """
-    arrival = await anyio.to_thread.run_sync(Arrival.begun, root, place)
-    try:
-        await _received(request, arrival)
-        reading = await _checked(request, root, arrival)
-        yield arrival, place if pattern is None else _named(pattern, reading, place)
-    except ClientDisconnect:
-        raise UserFixableError("The upload was broken off") from None  # told to nobody, and no fault of mus
-    finally:
-        await anyio.to_thread.run_sync(arrival.end)
+    async with request.app.state.arrivals:
+        arrival = await anyio.to_thread.run_sync(Arrival.begun, root, place)
+        try:
+            await _received(request, arrival)
+            reading = await _checked(request, root, arrival)
+            yield arrival, place if pattern is None else _named(pattern, reading, place)
+        except ClientDisconnect:
+            # Told to nobody, or to who sent nothing for too long; and no fault of mus.
+            raise UserFixableError("The upload was broken off") from None
+        finally:
+            await anyio.to_thread.run_sync(arrival.end)
 
 
 async def _received(request: Request, arrival: Arrival) -> None:

@@ -93,7 +93,8 @@ class WebPage:
         version = digest.hexdigest()[:16]
         preloads = "\n".join(
             f'<link rel="modulepreload" href="/web/{version}/{name}">'
-            for name in files
+            # What all others need comes first: it asks who is there while they are on their way.
+            for name in sorted(files, key=lambda name: (not name.startswith(("vendor/", "text/")), "/" in name))
             if name.endswith((".js", ".mjs"))
         )
         text = text.replace("<!-- modules -->", preloads).replace("{version}", version)

@@ -9,6 +9,7 @@ import { viewOf } from "./routes.js";
 import { connect, connection, disconnect } from "./live.js";
 import { session } from "./session.js";
 import "./theme.js";
+import "./parts/focus.js";
 import { SignIn } from "./views/sign_in.js";
 import { Activity } from "./parts/activity.js";
 import { Icon } from "./parts/icon.js";

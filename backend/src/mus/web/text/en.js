@@ -30,6 +30,7 @@ export default {
   },
   live: {
     lost: "Connection lost. Trying again…",
+    unreachable: "mus cannot be reached",
     idle: "Nothing to do",
     busy: { one: "{count} job runs", other: "{count} jobs run" },
   },
@@ -52,6 +53,7 @@ export default {
     undo: "Undo",
     dismiss: "Dismiss",
     more: "Show more",
+    bitrate: "{rate} kbit/s",
   },
   care: {
     scanNow: "Scan now",

@@ -1,6 +1,6 @@
 // An album: its cover, what is known of it, and its tracks by disc.
 import { html } from "../html.js";
-import { t } from "../text.js";
+import { apart, t } from "../text.js";
 import { bytes, date, span } from "../format.js";
 import { Link, at, navigate } from "../router.js";
 import { queryString } from "../api.js";
@@ -65,7 +65,7 @@ function factsOf({ year, tracks, duration, items, next_cursor: more, added_at: a
   const each = (field) => [...new Set(items.map((track) => track[field]).filter(Boolean))];
   return [
     year,
-    each("genre").slice(0, 3).join(", "),
+    each("genre").slice(0, 3).map(apart).join(", "),
     t("library.count", { count: tracks }),
     duration > 0 && span(duration),
     each("format").map((format) => format.toUpperCase()).join(", "),
