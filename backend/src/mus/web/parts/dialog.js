@@ -1,20 +1,25 @@
 // A modal window, of the browser's own kind: it holds the focus, and Escape closes it.
 import { render } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useLayoutEffect, useRef } from "preact/hooks";
 import { html } from "../html.js";
 import { t } from "../text.js";
 import { IconButton } from "./icon.js";
 
 export function Dialog({ title, close, children, wide = false }) {
   const dialog = useRef(null);
-  useEffect(() => {
-    const back = document.activeElement;
-    dialog.current.showModal();
-    return () => back?.focus?.();
+  // At once, both ways: an effect's end comes a moment late, and would take the focus from what has it by then.
+  useLayoutEffect(() => {
+    const [back, element] = [document.activeElement, dialog.current];
+    element.showModal();
+    return () => {
+      element.close(); // while it is modal nothing else takes the focus
+      back?.focus?.();
+    };
   }, []);
+  const onClose = ({ target }) => target.isConnected && close();
   const onClick = (event) => event.target === dialog.current && close();
   return html`
-    <dialog class=${wide ? "dialog wide" : "dialog"} ref=${dialog} aria-label=${title} onClose=${close} onClick=${onClick}>
+    <dialog class=${wide ? "dialog wide" : "dialog"} ref=${dialog} aria-label=${title} onClose=${onClose} onClick=${onClick}>
       <header><h2>${title}</h2><${IconButton} icon="close" label=${t("common.close")} onClick=${close} /></header>
       ${children}
     </dialog>

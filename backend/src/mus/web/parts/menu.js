@@ -1,5 +1,5 @@
 // A button that opens a list of actions. Arrow keys move, Enter chooses, Escape closes.
-import { useEffect, useId, useLayoutEffect, useRef, useState } from "preact/hooks";
+import { useId, useLayoutEffect, useRef, useState } from "preact/hooks";
 import { html } from "../html.js";
 import { Icon, IconButton } from "./icon.js";
 
@@ -12,21 +12,21 @@ export function Menu({ label, icon = "dots", items, class: name, ...rest }) {
   const place = useRef(null);
   const list = useRef(null);
   useLayoutEffect(() => {
-    if (!open) return;
+    if (!open) return undefined;
     // Above everything, and not cut off by the list that the button stands in.
     list.current.showPopover();
     putBeside(list.current, place.current.querySelector("button"));
     list.current.querySelector("[role=menuitem]")?.focus({ preventScroll: true });
-  }, [open]);
-  useEffect(() => {
-    if (!open) return undefined;
+    const { top } = place.current.getBoundingClientRect();
     const away = (event) => place.current.contains(event.target) || setOpen(false);
+    // Of what was scrolled before it opened, the browser may tell a moment later.
+    const moved = () => Math.abs(place.current.getBoundingClientRect().top - top) > 1 && setOpen(false);
     addEventListener("pointerdown", away);
-    addEventListener("scroll", away, true);
+    addEventListener("scroll", moved, true);
     addEventListener("resize", away);
     return () => {
       removeEventListener("pointerdown", away);
-      removeEventListener("scroll", away, true);
+      removeEventListener("scroll", moved, true);
       removeEventListener("resize", away);
     };
   }, [open]);
