@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from forked_process import ForkedProcess
 from mus.config import Settings
 from mus.persistence.database import Database
 from waiting import until
@@ -61,7 +62,7 @@ def can_be_written(database: Database) -> bool:
 @contextmanager
 def worker_process(settings: Settings, *stop_at: str) -> Iterator[subprocess.Popen[bytes]]:
     """A `fault_worker`, stopped in good order at the end if it still runs."""
-    process = subprocess.Popen(
+    process = ForkedProcess[bytes](
         [sys.executable, str(PROGRAM), *stop_at],
         env=environment(settings),
         stderr=subprocess.DEVNULL if not os.environ.get("SHOW") else None,
@@ -83,7 +84,7 @@ def worker_process(settings: Settings, *stop_at: str) -> Iterator[subprocess.Pop
 @contextmanager
 def doomed_process(settings: Settings, program: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that a test means to lose: killed at the end if it still runs."""
-    process = subprocess.Popen(
+    process = ForkedProcess[bytes](
         [sys.executable, str(program), *arguments],
         env=environment(settings),
         stderr=subprocess.DEVNULL if not os.environ.get("SHOW") else None,

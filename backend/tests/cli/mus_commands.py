@@ -18,6 +18,7 @@ from typing import TypeVar
 import pytest
 
 from broker_rules import NAMED_BROKER, queue_of
+from forked_process import run_forked
 
 T = TypeVar("T")
 #: The variable by which a test knows the processes that came out of its own.
@@ -52,15 +53,7 @@ def command(*arguments: str | Path) -> list[str]:
 
 def mus(home: Path, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
     """Run a command to its end."""
-    return subprocess.run(
-        command(*arguments),
-        env=environment(home, **settings),
-        capture_output=True,
-        text=True,
-        timeout=90,
-        check=False,
-        cwd=home,
-    )
+    return run_forked(command(*arguments), env=environment(home, **settings), timeout=90, cwd=home)
 
 
 def until(condition: Callable[[], T], *, seconds: float = 60.0, what: str = "the condition") -> T:
