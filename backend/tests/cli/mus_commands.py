@@ -52,8 +52,21 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def mus(home: Path, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end; with its imports done, see `forked_process`."""
     return run_forked(command(*arguments), env=environment(home, **settings), timeout=90, cwd=home)
+
+
+def started_mus(home: Path, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """As `mus`, by a process that imports what it needs by itself."""
+    return subprocess.run(
+        command(*arguments),
+        env=environment(home, **settings),
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+        cwd=home,
+    )
 
 
 def until(condition: Callable[[], T], *, seconds: float = 60.0, what: str = "the condition") -> T:
