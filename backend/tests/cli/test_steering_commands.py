@@ -52,7 +52,7 @@ class Shell:
 
 
 @pytest.fixture
-async def shell(runtime: Runtime, settings: Settings) -> AsyncIterator[Shell]:
+async def shell(runtime: Runtime, settings: Settings, no_schedules: None) -> AsyncIterator[Shell]:
     """With a worker on all queues."""
     async with runtime.database.unit_of_work() as work:
         await work.session.execute(text(CREATE_EFFECTS))
