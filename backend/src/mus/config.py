@@ -52,7 +52,7 @@ class Settings(BaseSettings):
     music_dir: Path | None = None
     #: Where the libraries' roots are on this machine, if elsewhere than where the database has them; see `roots`.
     root_map: str = ""
-    data_dir: Path = Field(default_factory=default_data_dir)
+    data_dir: Path = Field(default_factory=lambda: Path(default_data_dir()))
     #: These two may have passwords in them: not for messages.
     dragonfly_url: str | None = Field(default=None, repr=False)
     database_url: str | None = Field(default=None, repr=False)
@@ -115,7 +115,14 @@ class Settings(BaseSettings):
     @field_validator("music_dir", "data_dir", mode="after")
     @classmethod
     def _absolute(cls, value: Path | None) -> Path | None:
-        return None if value is None else absolute(value)
+        return None if value is None else Path(absolute(value))
+
+    @field_validator("api_token")
+    @classmethod
+    def _as_it_can_be_sent(cls, value: SecretStr | None) -> SecretStr | None:
+        # Blanks at a header's ends are cut off: with them in the token nobody could come in.
+        token = value.get_secret_value().strip() if value else ""
+        return SecretStr(token) if token else None
 
     @field_validator("root_map")
     @classmethod

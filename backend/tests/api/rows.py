@@ -13,6 +13,7 @@ from starlette.routing import BaseRoute
 from mus.api.app import create_app
 from mus.broker.runtime import Runtime
 from mus.config import Settings
+from mus.library.reader_pool import ReaderPool
 from mus.library.reading_rules import DEFAULT_RULES
 from mus.library.states import TrackState
 from mus.library.track_words import derived
@@ -43,8 +44,18 @@ def app_of(settings: Settings, runtime: Runtime | None = None) -> FastAPI:
 
 def calling(runtime: Runtime, settings: Settings | None = None, **client: Any) -> httpx.AsyncClient:
     app = app_of(settings or runtime.settings, runtime)
-    transport = httpx.ASGITransport(app, raise_app_exceptions=False)
-    return httpx.AsyncClient(transport=transport, base_url="http://127.0.0.1/api/v1", **client)
+    return httpx.AsyncClient(transport=_Called(app), base_url="http://127.0.0.1/api/v1", **client)
+
+
+class _Called(httpx.ASGITransport):
+    """An application that is called without a server, which would begin and end it."""
+
+    def __init__(self, app: FastAPI) -> None:
+        super().__init__(app, raise_app_exceptions=False)
+        self._inspectors: ReaderPool = app.state.inspectors
+
+    async def aclose(self) -> None:
+        await self._inspectors.aclose()
 
 
 async def add(runtime: Runtime, *rows: Base) -> None:

@@ -154,9 +154,28 @@ async def test_a_foreign_page_cannot_change_anything(client: Client, library: Li
     for origin in ("http://evil.example", "null", "http://127.0.0.1:9999", "file://"):
         answer = await client.post("/scans", json={}, headers={"Origin": origin})
         assert answer.status_code == 403
+    for site in ("cross-site", "same-site"):
+        answer = await client.post("/scans", json={}, headers={"Sec-Fetch-Site": site})
+        assert answer.status_code == 403
     own = {"Origin": "http://127.0.0.1:8780", "Host": "127.0.0.1:8780"}
     assert (await client.post("/scans", json={}, headers=own)).status_code == 202
     assert (await client.get("/tracks", headers={"Origin": "http://evil.example"})).status_code == 200
+
+
+async def test_no_answer_is_a_page_but_the_pages(client: Client, library: Library) -> None:
+    app = client._transport.app  # type: ignore[attr-defined]
+
+    @app.get("/api/v1/broken")
+    async def broken() -> None:
+        raise RuntimeError
+
+    for path in ("/tracks", "/tracks/x", "/nowhere", "/broken", "/tracks/1/cover", "http://127.0.0.1/metrics"):
+        answer = await client.get(path)
+        assert answer.headers["x-content-type-options"] == "nosniff", path
+        assert answer.headers["content-security-policy"].startswith("default-src 'none'; img-src"), path
+        assert "frame-ancestors 'none'" in answer.headers["content-security-policy"]
+    refused = await client.post("/scans", json={}, headers={"Origin": "http://evil.example"})
+    assert "default-src 'none'" in refused.headers["content-security-policy"]
 
 
 # ---------------------------------------------------------------------------------------------------- problems

@@ -144,6 +144,14 @@ async def test_a_folder_is_named_as_it_is_shown(client: Client, runtime: Runtime
     assert answer.status_code == 202
     assert (await _job(runtime, answer.json()["job_id"])).arguments["path"] == escaped(raw)
     assert (await client.get(answer.headers["location"][7:])).json()["path"] == shown == "Bj%F6rk 100%/%FF"
+    # Whoever goes from folder to folder comes there too, and not to what no scan looks at.
+    for folder in (b".hidden", b"@eaDir", b"\xe9tude"):
+        os.mkdir(os.path.join(library.root, folder))
+    os.symlink(library.root, os.path.join(library.root, b"around"))
+    folders = (await client.get("/libraries/Music/folders")).json()
+    assert folders == {"path": "", "items": ["Bj%F6rk 100%", "%E9tude"]}
+    folders = (await client.get("/libraries/Music/folders", params={"path": "Bj%F6rk 100%/"})).json()
+    assert folders == {"path": "Bj%F6rk 100%", "items": ["%FF"]}
 
 
 async def test_paths_inside_the_library_are_accepted_and_others_are_not(

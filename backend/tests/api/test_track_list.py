@@ -61,6 +61,17 @@ async def test_a_single_track_tells_everything(client: Client, runtime: Runtime,
     assert (found["replaygain"], found["musicbrainz"], found["genres"]) == ({"track_gain": -3.2}, {}, [])
 
 
+async def test_all_tags_of_several_tracks_come_at_once_in_the_order_asked_for(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    ids = await add_tracks(runtime, *(track(library, comment=f"No. {number}") for number in range(3)))
+    found = (await client.get("/tracks/tags", params={"id": [ids[2], ids[0], 99_999, ids[2]]})).json()["items"]
+    assert [item["comment"] for item in found] == ["No. 2", "No. 0"]
+    whole = (await client.get(f"/tracks/{ids[2]}")).json()
+    assert found[0].items() <= whole.items()
+    assert set(whole) - set(found[0]) == {"loudness", "integrity", "bitrate", "sample_rate", "channels"}
+
+
 async def test_a_track_that_is_not_there_is_a_problem_of_404(client: Client) -> None:
     answer = await client.get("/tracks/77")
     assert answer.status_code == 404
@@ -156,6 +167,25 @@ async def test_the_order_by_track_number_goes_disc_by_disc(
         runtime, *(track(library, title=f"{disc}-{no}", disc_number=disc, track_number=no) for disc, no in numbers)
     )
     assert await titles(client, sort="track_number") == ["1-1", "1-2", "None-3", "2-1"]
+
+
+async def test_the_order_by_album_keeps_albums_of_one_title_apart_and_their_tracks_in_order(
+    client: Client, runtime: Runtime, library: Library
+) -> None:
+    hits: dict[str, Any] = {"album": "Greatest Hits", "artist": "Zoë"}
+    sampler: dict[str, Any] = {"album": "Sampler", "compilation": True}
+    await add_tracks(
+        runtime,
+        *(track(library, title=f"Z{no}", track_number=no, **hits) for no in (3, 1, 2)),
+        track(library, title="A1", album="Greatest hits", album_artist="Abba", artist="Zoë", track_number=1),
+        track(library, title="S2", artist="Ann", track_number=2, **sampler),
+        track(library, title="S1", artist="Zoë", track_number=1, **sampler),
+        track(library, title="on none", artist="Zoë"),
+    )
+    in_order = ["on none", "A1", "Z1", "Z2", "Z3", "S1", "S2"]
+    assert await titles(client, sort="album") == in_order
+    assert await titles(client, sort="-album") == in_order[::-1]
+    assert await titles(client, sort="artist") == ["S2", "on none", "A1", "Z1", "Z2", "Z3", "S1"]
 
 
 async def test_rows_that_come_and_go_between_pages_move_no_other_row(

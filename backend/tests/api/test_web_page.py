@@ -31,6 +31,17 @@ def test_the_scripts_are_light() -> None:
     assert 0 < sum(len(file.compressed or b"") for file in scripts) <= MOST_SCRIPT_BYTES
 
 
+def test_comments_stay_here_and_every_line_of_a_script_where_it_was() -> None:
+    files = WebPage.read().files
+    for path in HERE.rglob("*.js"):
+        written = path.read_text().splitlines()
+        sent = files[path.relative_to(HERE).as_posix()].content.decode().splitlines()
+        assert len(sent) == len(written)
+        left_out = [line.strip() for line, kept in zip(written, sent, strict=True) if kept != line]
+        assert all(line.startswith(("//", "/**", "*")) for line in left_out), path.name
+        assert not any(line.lstrip().startswith("//") for line in sent), path.name
+
+
 def test_every_text_that_the_page_asks_for_by_name_is_there() -> None:
     texts = (HERE / "text" / "en.js").read_text()
     for script in sorted(HERE.rglob("*.js")):
@@ -54,6 +65,15 @@ async def test_the_page_answers_at_each_of_its_addresses_and_at_no_other(client:
     for path in ("/album", "/web", "/web/index.html", "/albums.html"):
         answer = await client.get(f"http://127.0.0.1{path}")
         assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
+    # Who looks at it is told by the page; a program is told by a problem, below /api everybody.
+    browser = {"Accept": "text/html,application/xhtml+xml,*/*;q=0.8", "If-None-Match": document.headers["etag"]}
+    shown = await client.get("http://127.0.0.1/album", headers=browser)
+    assert (shown.status_code, shown.text) == (404, document.text)
+    assert shown.headers["content-security-policy"] == document.headers["content-security-policy"]
+    assert (await client.post("http://127.0.0.1/album", headers=browser)).status_code == 404
+    for path in ("/api/v1/album", "/web/0123/main.js"):
+        answer = await client.get(f"http://127.0.0.1{path}", headers=browser)
+        assert (answer.status_code, answer.headers["content-type"]) == (404, "application/problem+json")
     fresh = {"If-None-Match": document.headers["etag"]}
     assert (await client.get("http://127.0.0.1/jobs", headers=fresh)).status_code == 304
 
@@ -74,7 +94,7 @@ async def test_who_takes_no_compressed_files_gets_plain_ones(client: Client) -> 
     plain = await client.get(
         f"http://127.0.0.1/web/{page.version}/main.js", headers={"Accept-Encoding": "identity"}
     )
-    assert plain.content == (HERE / "main.js").read_bytes()
+    assert plain.content == page.files["main.js"].content
     assert "content-encoding" not in plain.headers
     assert gzip.decompress(page.files["main.js"].compressed or b"") == plain.content
 

@@ -118,6 +118,12 @@ async def test_the_steps_of_a_scan_are_jobs_of_a_few_hundred_files(library: Musi
     chunks = await library.jobs("read_files")
     assert sorted(len(chunk.arguments["paths"]) for chunk in chunks) == [100, CHUNK, CHUNK]
     assert {chunk.parent_id for chunk in chunks} == {job.id}
+    # In the order of their names, and so are the ids of the new tracks.
+    tracks = await library.tracks()
+    for chunk in chunks:
+        paths = chunk.arguments["paths"]
+        ids = [tracks[path].id for path in paths]
+        assert (paths, ids) == (sorted(paths), sorted(ids))
 
 
 # ------------------------------------------------------------------ identity

@@ -11,6 +11,7 @@ from sqlalchemy import select
 
 from audio_files import make_audio
 from mus.broker.queues import Queue
+from mus.jobs import slow_phase
 from mus.jobs.slow_phase import request_analysis
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.analysis import ANALYSIS_VERSION
@@ -166,6 +167,25 @@ async def test_thumbnails_that_cannot_be_written_are_made_once_they_can(library:
     track = (await analysed(library))["1.mp3"]
     assert track.status == "COMPLETE"
     assert thumbnails(library, track) == [(300, 300), (400, 400)]
+
+
+async def test_jobs_that_go_on_for_each_other_tell_how_much_of_all_the_work_is_done(
+    library: MusicLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(slow_phase, "BATCH", 1)
+    monkeypatch.setattr(slow_phase, "LONGEST_SECONDS", 0.05)  # less than a reader takes to start
+    monkeypatch.setattr(slow_phase, "_PAUSE_SECONDS", 0.0)
+    library.write_many(3 * PARTS)
+    await library.scan()
+    await analysed(library)
+    jobs = await library.jobs("process_slow_metadata")
+    assert len(jobs) > PARTS
+    for part in range(PARTS):
+        done = 0
+        for job in sorted((job for job in jobs if job.arguments["part"] == part), key=lambda job: job.id):
+            assert (job.arguments["done"], job.units_total) == (done, 3)
+            done = job.units_done
+        assert done == 3
 
 
 async def test_the_newest_tracks_come_first_and_offline_libraries_wait(music: MusicLibrary) -> None:

@@ -104,6 +104,33 @@ def test_who_has_left_the_edit_view_is_not_led_back_by_a_late_answer(page: Page)
     assert page.url.endswith("/workers")
 
 
+def test_an_edit_that_is_not_written_is_not_left_without_a_question(page: Page) -> None:
+    [track] = _ids(page, q="Alone")
+    page.goto("/workers")
+    page.get_by_role("link", name="Albums").first.click()
+    page.get_by_role("link", name="Alone").first.click()
+    page.get_by_role("button", name="More about Alone").click()
+    page.get_by_role("menuitem", name="Edit tags").click()
+    title = page.get_by_label("Title", exact=True)
+    title.fill("Not yet")
+    expect(page.get_by_text("1 change", exact=True)).to_be_visible()
+    question = page.get_by_role("dialog", name="Leave without saving?")
+    page.go_back()
+    question.get_by_role("button", name="Cancel").click()
+    page.get_by_role("searchbox", name="Search").press_sequentially("x")
+    question.get_by_role("button", name="Cancel").click()
+    expect(page.get_by_role("searchbox", name="Search")).to_have_value("")
+    page.get_by_role("link", name="Artists").first.click()
+    question.get_by_role("button", name="Cancel").click()
+    expect(title).to_have_value("Not yet")
+    assert page.url.endswith(f"/edit?track={track}")
+    page.go_back()
+    question.get_by_role("button", name="Leave").click()
+    expect(page.get_by_role("heading", name="Alone")).to_be_visible()
+    page.go_back()  # nothing is asked any more
+    page.wait_for_url("**/albums")
+
+
 def test_one_track_is_edited_and_renamed_with_the_keyboard_alone(page: Page, music: Path) -> None:
     [track] = _ids(page, q="Alone")
     page.goto(f"/edit?track={track}")
@@ -175,13 +202,14 @@ def test_a_folder_goes_to_its_place_whole_once_what_is_in_its_way_is_decided(
     for name, title in (("taken.mp3", "Another"), ("deep/new.mp3", "New")):
         make_audio(folder / name, seconds=0.4, tags=_tags(title, 7))
     (folder / "broken.mp3").write_bytes(b"no music at all")
-    (folder / "notes.txt").write_text("left out")
+    (folder / "notes.exe").write_text("left out")
+    (folder / "cover.png").write_bytes(_picture(page))
     page.goto("/upload")
     page.locator("input[webkitdirectory]").set_input_files(folder)
-    expect(page.get_by_text("3 files are ready")).to_be_visible()
-    expect(page.get_by_text("1 file is no music and stays out")).to_be_visible()
+    expect(page.get_by_text("4 files are ready")).to_be_visible()
+    expect(page.get_by_text("1 file is not taken and stays out")).to_be_visible()
     assert serious_axe_findings(page) == []
-    page.get_by_role("button", name="Upload 3 files").click()
+    page.get_by_role("button", name="Upload 4 files").click()
     broken = page.get_by_role("listitem").filter(has_text="broken.mp3")
     expect(broken).to_contain_text("This file cannot be taken")
     taken = page.get_by_role("listitem").filter(has_text="Name is taken")
@@ -194,7 +222,8 @@ def test_a_folder_goes_to_its_place_whole_once_what_is_in_its_way_is_decided(
     expect(page.get_by_text("1 file needs your decision")).to_be_visible()
     assert not (music / "Here/deep").exists()
     broken.get_by_role("button", name="Leave out").click()
-    expect(page.get_by_text("2 files came in")).to_be_visible()
+    expect(page.get_by_text("3 files came in")).to_be_visible()
+    assert (music / "Here/cover.png").read_bytes() == (folder / "cover.png").read_bytes()
     expect(page.get_by_role("link", name="Here/taken (2).mp3")).to_be_visible()
     expect(page.get_by_role("link", name="Here/deep/new.mp3")).to_be_visible()
     assert _tag(music / "Here/taken (2).mp3", "TIT2") == "Another"
@@ -244,6 +273,10 @@ def test_a_library_whose_folder_goes_is_offline_until_it_is_back(page: Page, mus
     expect(page.get_by_role("dialog", name="Are the files of Music really gone?")).to_be_visible()
     assert serious_axe_findings(page) == []
     page.keyboard.press("Escape")
+    library.get_by_role("button", name="Look again").click()
+    expect(page.locator(".toast.bad")).to_contain_text("is not there")
+    # A job's "error" has the name of the browser's own for a connection that broke.
+    expect(page.locator(".activity")).not_to_contain_text("Connection lost")
     away.rename(music)
     library.get_by_role("button", name="Look again").click()
     expect(library.get_by_text("Online")).to_be_visible(timeout=60_000)
@@ -251,7 +284,7 @@ def test_a_library_whose_folder_goes_is_offline_until_it_is_back(page: Page, mus
 
 
 def test_a_library_is_added_scanned_changed_and_forgotten(page: Page, music: Path, tmp_path: Path) -> None:
-    write_library(tmp_path / "second", {"a.mp3": _tags("Second", 1)})
+    write_library(tmp_path / "second", {"a.mp3": _tags("Second", 1), "Deep/down/b.mp3": _tags("Third", 2)})
     page.goto("/libraries")
     page.get_by_role("button", name="Add a library").click()
     form = page.get_by_role("dialog", name="Add a library")
@@ -266,10 +299,18 @@ def test_a_library_is_added_scanned_changed_and_forgotten(page: Page, music: Pat
     form.get_by_role("button", name="Add a library").click()
     library = page.get_by_role("region", name="Second", exact=True)
     expect(library).to_contain_text("every 6 hours")
-    expect(library).to_contain_text("1 file added")
+    expect(library).to_contain_text("2 files added")
+    library.get_by_role("button", name="Actions of Second").click()
+    page.get_by_role("menuitem", name="Scan a folder…").click()
+    chooser = page.get_by_role("dialog", name="Scan a folder of Second")
+    chooser.get_by_role("button", name="Deep").click()
+    expect(chooser.get_by_role("button", name="down")).to_be_visible()
+    assert serious_axe_findings(page) == []
+    chooser.get_by_role("button", name="Scan", exact=True).click()
+    expect(page.locator(".toast").last).to_contain_text("Nothing has changed (1 file)")
     library.get_by_role("button", name="Actions of Second").click()
     page.get_by_role("menuitem", name="Read every file again").click()
-    expect(page.locator(".toast").last).to_contain_text(re.compile("Nothing has changed|1 changed"))
+    expect(page.locator(".toast").last).to_contain_text(re.compile("Nothing has changed|2 changed"))
     library.get_by_role("button", name="Actions of Second").click()
     page.get_by_role("menuitem", name="Forget").click()
     page.get_by_role("dialog").get_by_role("button", name="Forget it").click()

@@ -6,7 +6,7 @@ import pytest
 from playwright.sync_api import Page, expect
 
 from mus.api.web_page import VIEWS
-from web.browsing import PHONE, serious_axe_findings
+from web.browsing import PHONE, WIDE, serious_axe_findings
 
 pytestmark = pytest.mark.slow
 
@@ -35,9 +35,16 @@ def test_an_address_that_was_cut_off_is_not_found_and_leads_on(page: Page) -> No
     expect(page.get_by_role("heading", name="Albums", level=1)).to_be_visible()
 
 
-@pytest.mark.parametrize("scheme", ["light", "dark"])
-def test_axe_finds_nothing_serious_in_any_view(page: Page, scheme: str) -> None:
+def test_the_frame_is_there_before_any_script(page: Page) -> None:
+    page.route("**/*.js", lambda route: route.abort())
+    page.goto("/")
+    expect(page.get_by_text("mus", exact=True)).to_be_visible()
+
+
+@pytest.mark.parametrize(("scheme", "size"), [("light", WIDE), ("dark", PHONE)])
+def test_axe_finds_nothing_serious_in_any_view(page: Page, scheme: str, size: dict[str, int]) -> None:
     page.emulate_media(color_scheme=scheme)
+    page.set_viewport_size(size)
     for view in VIEWS:
         page.goto(f"/{view}")
         expect(page.locator("main h1, main h2").first).to_be_visible()

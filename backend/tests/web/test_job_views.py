@@ -83,13 +83,16 @@ def test_a_job_that_waits_is_cancelled_and_run_again(page: Page, address: str) -
     expect(page.get_by_role("listitem").filter(has_text="Started")).to_be_visible()
 
 
-def test_a_scan_asked_for_on_the_page_is_seen_without_a_reload(page: Page) -> None:
+def test_a_scan_asked_for_by_a_double_click_runs_once_and_is_seen_without_a_reload(page: Page) -> None:
+    asked: list[str] = []
+    page.on("request", lambda request: request.method == "POST" and asked.append(request.url))
     page.goto("/jobs?tab=ended")
     rows = page.get_by_role("row", name="Scan a library")
     expect(page.get_by_role("row").nth(1)).to_be_visible()
     before = rows.count()
-    page.get_by_role("button", name="Scan now").click()
+    page.get_by_role("button", name="Scan now").dblclick()
     expect(rows).to_have_count(before + 1)
+    assert len(asked) == 1
 
 
 def test_a_file_that_cannot_be_read_is_listed_with_its_reason_and_tried_again(page: Page, music: Path) -> None:

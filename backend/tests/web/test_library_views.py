@@ -53,6 +53,11 @@ def music(tmp_path_factory: pytest.TempPathFactory) -> Path:
                         "genre": ["Folk"],
                     },
                 )
+    # Discs that nobody numbered, and a name that fills the page.
+    for disc in ("CD 1", "CD 2", "CD 10"):
+        for number in (1, 2):
+            about = {"title": [f"{disc} track {number}"], "artist": ["Carla"], "album": ["Endless " * 60]}
+            write_library(root, {f"Carla/{disc}/{number}.flac": {**about, "tracknumber": [str(number)]}})
     tags = {"title": [f"{MARKUP} song"], "artist": [f"{MARKUP} artist"], "album": [f"{MARKUP} album"]}
     write_library(root, {"odd/odd.flac": tags})
     return root
@@ -194,7 +199,7 @@ def test_search_shows_artists_albums_and_tracks_as_one_types_and_drops_late_answ
 def test_filters_and_order_are_in_the_address_over_reload_and_back(page: Page) -> None:
     page.goto("/tracks")
     total = page.get_by_role("main").locator("h1 .total")
-    expect(total).to_have_text("3,010 tracks")
+    expect(total).to_have_text("3,016 tracks")
     page.get_by_label("Format").select_option("ogg")
     expect(total).to_have_text("1,500 tracks")
     page.get_by_label("From year").select_option("2000")
@@ -212,7 +217,7 @@ def test_filters_and_order_are_in_the_address_over_reload_and_back(page: Page) -
     expect(total).to_have_text("1,500 tracks")
     expect(page.get_by_label("From year")).to_have_value("")
     page.get_by_role("button", name="Clear the filters").click()
-    expect(total).to_have_text("3,010 tracks")
+    expect(total).to_have_text("3,016 tracks")
     page.get_by_label("Status").select_option("MISSING")
     expect(total).to_have_text("1 track")
     expect(row(page, "Far 0007").get_by_text("Missing")).to_be_visible()
@@ -237,8 +242,13 @@ def test_a_long_list_is_anywhere_at_once_and_holds_few_rows(page: Page) -> None:
     # Who comes back is where he was.
     row(page, "Far 2999").get_by_role("link", name="Away 299").click()
     expect(page.get_by_role("heading", name="Away 299")).to_be_visible()
+    # What is opened from far down begins at its beginning, and a reload keeps the place.
     page.go_back()
     expect(row(page, "Far 2999")).to_be_in_viewport()
+    page.reload()
+    expect(row(page, "Far 2999")).to_be_in_viewport()
+    page.go_forward()
+    expect(page.get_by_role("heading", name="Away 299")).to_be_in_viewport()
 
 
 def test_rows_that_could_not_be_answered_are_said_and_asked_for_again(page: Page) -> None:
@@ -342,9 +352,30 @@ def test_an_album_opens_by_its_address_with_its_discs_and_leads_to_its_artist(pa
     expect(page.get_by_role("heading", level=1)).to_have_text("Harbour")
     # Gone while one looked elsewhere: what is kept of it is no longer shown.
     page.go_forward()
-    page.route(f"**/api/v1/albums/{album['id']}", lambda route: route.fulfill(status=404, json={}))
+    page.route(f"**/api/v1/albums/{album['id']}*", lambda route: route.fulfill(status=404, json={}))
     page.go_back()
     expect(page.get_by_text("This album is not here")).to_be_visible()
+
+
+def test_an_albums_tracks_are_all_there_by_disc_or_folder_and_an_artist_is_heard_in_that_order(
+    page: Page, address: str
+) -> None:
+    def in_small_pages(route: Route) -> None:
+        route.continue_(url=route.request.url.replace("limit=500", "limit=4"))
+
+    page.route(re.compile("limit=500"), in_small_pages)
+    page.route("**/stream*", lambda route: None)
+    (album,) = api(address, "/albums", q="endless")["items"]
+    page.goto(f"/albums/{album['id']}")
+    titles = [f"{disc} track {number}" for disc in ("CD 1", "CD 2", "CD 10") for number in (1, 2)]
+    expect(page.get_by_role("article").get_by_role("heading", level=2)).to_have_text(["CD 1", "CD 2", "CD 10"])
+    expect(page.get_by_role("article").locator(".track-line .title")).to_have_text(titles)
+    expect(page.get_by_role("article").get_by_role("button", name="Shuffle")).to_be_in_viewport()
+    assert page.locator("main").evaluate("main => main.scrollWidth <= main.clientWidth")
+    page.goto(f"/artists/{album['artist_id']}")
+    page.get_by_role("article").get_by_role("button", name="Play", exact=True).click()
+    page.get_by_role("link", name="Queue").click()
+    expect(page.get_by_role("list", name="Queue").locator(".start .title")).to_have_text(titles)
 
 
 def test_markup_in_tags_is_text_everywhere(page: Page, address: str) -> None:

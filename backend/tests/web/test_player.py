@@ -35,7 +35,7 @@ BaseAudioContext.prototype.createGain = function () {
   return node;
 };
 """
-_MODULE = 'import(document.querySelector("script[type=module][src]").src.replace("main.js", "player/queue.js"))'
+_MODULE = """import(document.querySelector("script[src$='main.js']").src.replace("main.js", "player/queue.js"))"""
 _PLAY = f"async ([tracks, start]) => (await {_MODULE}).play(tracks, start)"
 _SOUNDING = '[...document.querySelectorAll("audio")].find((each) => !each.paused)?.currentTime ?? null'
 
@@ -259,6 +259,10 @@ def test_queue_and_place_are_kept_over_a_reload_that_makes_no_sound(listener: Pa
     expect(player(listener).get_by_role("button", name="Unmute")).to_be_visible()
     assert listener.evaluate("notes") == []
     silent(listener)
+    # Its loudness is told before it is heard.
+    listener.keyboard.press("?")
+    expect(listener.get_by_role("dialog")).to_contain_text(" dB")
+    listener.keyboard.press("Escape")
     player(listener).get_by_role("button", name="Play", exact=True).click()
     sounds(listener, past=30)
     listener.keyboard.press("p")

@@ -54,11 +54,14 @@ from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.events.hub import EventHub
 from mus.jobs import JOB_MODULES
+from mus.library.reader_pool import ReaderPool
 from mus.library.reading_rules import ReadingRules
 from mus.library.transcoded_files import TranscodedFiles
 
-#: Pictures and uploads that are looked at at once: each in a process of its own.
+#: Pictures and uploads that are looked at at once, each by a process that may crash over it and goes when idle.
 _INSPECTIONS = 2
+#: Uploads that come in at once; the others wait, unread. Each has a file of its own, and up to 2 MiB in memory.
+_ARRIVALS = 16
 
 _ROUTERS = (
     health_router,
@@ -97,6 +100,7 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
             stack.push_async_callback(app.state.hub.aclose)
             stack.push_async_callback(app.state.catalogue.aclose)
             stack.push_async_callback(app.state.transcoder.aclose)
+            stack.push_async_callback(app.state.inspectors.aclose)
             yield
 
     app = FastAPI(
@@ -133,7 +137,8 @@ def create_app(settings: Settings, *, runtime: Runtime | None = None) -> FastAPI
 def use_runtime(app: FastAPI, runtime: Runtime) -> None:
     """Answer from these, open ones."""
     app.state.runtime = runtime
-    app.state.inspections = asyncio.Semaphore(_INSPECTIONS)
+    app.state.inspectors = ReaderPool(_INSPECTIONS)
+    app.state.arrivals = asyncio.Semaphore(_ARRIVALS)
     settings = runtime.settings
     rules = ReadingRules.of(settings.tag_separators, settings.sort_articles)
     app.state.catalogue = CurrentCatalogue(runtime.database, rules)

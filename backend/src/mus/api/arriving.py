@@ -12,7 +12,7 @@ from fastapi import Query, Request
 from starlette.requests import ClientDisconnect
 
 from mus.api.problems import FieldError
-from mus.api.track_requests import inspector
+from mus.api.track_requests import inspectors
 from mus.broker.runtime import Runtime
 from mus.errors import AdminRequiredError, ConflictError, LibraryOfflineError, UserFixableError
 from mus.jobs.mount_guard import check_root
@@ -21,6 +21,7 @@ from mus.library.arrivals import Arrival, refuse_odd_name
 from mus.library.file_names import NamePattern, UnnamableError, safe_path
 from mus.library.file_reading import FileReading
 from mus.library.file_systems import read_only_reason
+from mus.library.reader_pool import ReaderPool
 from mus.persistence.batch_operations import live_count
 from mus.persistence.libraries import all_libraries, library_named, on_this_machine
 from mus.persistence.models import Library
@@ -47,13 +48,13 @@ PlaceParam = Annotated[
 ]
 
 
-def place_of(path: str) -> bytes:
-    """The path that was asked for, made safe. Raises FieldError."""
+def place_of(path: str, *, with_companions: bool = False) -> bytes:
+    """The path that was asked for, made safe: of music, or of what lies beside it. Raises FieldError."""
     try:
         place = safe_path(path)
     except UnnamableError as error:
         raise FieldError("query", "path", f"Must be a path inside the library: {error}") from None
-    problem = refuse_odd_name(place)
+    problem = refuse_odd_name(place, with_companions=with_companions)
     if problem is not None:
         raise FieldError("query", "path", problem)
     return place
@@ -92,17 +93,20 @@ async def arrived(
     """The request's body as a checked, hidden file, and where it goes: `place`, or by the pattern. It is gone after
     the block, if it was not moved.
 
-    Raises UserFixableError for what is no music, or not whole, and AdminRequiredError when it cannot be stored.
+    Raises UserFixableError for what is not what its name says, or not whole, and AdminRequiredError when it cannot
+    be stored.
     """
-    arrival = await anyio.to_thread.run_sync(Arrival.begun, root, place)
-    try:
-        await _received(request, arrival)
-        reading = await _checked(request, root, arrival)
-        yield arrival, place if pattern is None else _named(pattern, reading, place)
-    except ClientDisconnect:
-        raise UserFixableError("The upload was broken off") from None  # told to nobody, and no fault of mus
-    finally:
-        await anyio.to_thread.run_sync(arrival.end)
+    async with request.app.state.arrivals:
+        arrival = await anyio.to_thread.run_sync(Arrival.begun, root, place)
+        try:
+            await _received(request, arrival)
+            reading = await _checked(request, root, arrival)
+            yield arrival, place if pattern is None else _named(pattern, reading, place)
+        except ClientDisconnect:
+            # Told to nobody, or to who sent nothing for too long; and no fault of mus.
+            raise UserFixableError("The upload was broken off") from None
+        finally:
+            await anyio.to_thread.run_sync(arrival.end)
 
 
 async def _received(request: Request, arrival: Arrival) -> None:
@@ -125,22 +129,36 @@ async def _gathered(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:
         yield bytes(waiting)
 
 
-async def _checked(request: Request, root: bytes, arrival: Arrival) -> FileReading:
-    """What its tags say. Raises UserFixableError for what is no music, or not whole."""
-    async with inspector(request) as readers:
-        (reading,) = await readers.run("read", root, [arrival.path], file_timeout_seconds=_CHECK_SECONDS)
-        if reading.error_message is not None:
-            raise UserFixableError(f"This file cannot be taken: {reading.error_message}")
-        problem = arrival.refuse_other_kind(reading)
-        if problem is not None:
-            raise UserFixableError(problem)
-        (heard,) = await readers.run("hear", root, [arrival.path], file_timeout_seconds=_CHECK_SECONDS)
+async def _checked(request: Request, root: bytes, arrival: Arrival) -> FileReading | None:
+    """What its tags say; None for what has none. Raises UserFixableError for what is no music, or not whole."""
+    readers = inspectors(request)
+    if not arrival.is_music:
+        await _check_companion(readers, arrival)
+        return None
+    (reading,) = await readers.run("read", root, [arrival.path], file_timeout_seconds=_CHECK_SECONDS)
+    if reading.error_message is not None:
+        raise UserFixableError(f"This file cannot be taken: {reading.error_message}")
+    problem = arrival.refuse_other_kind(reading)
+    if problem is not None:
+        raise UserFixableError(problem)
+    (heard,) = await readers.run("hear", root, [arrival.path], file_timeout_seconds=_CHECK_SECONDS)
     if heard.audio_hash is None:
         raise UserFixableError("This file cannot be taken: its sound cannot be read")
     return reading
 
 
-def _named(pattern: NamePattern, reading: FileReading, place: bytes) -> bytes:
+async def _check_companion(readers: ReaderPool, arrival: Arrival) -> None:
+    problem = await anyio.to_thread.run_sync(arrival.refuse_other_companion)
+    if problem is None and arrival.is_picture:
+        content = await anyio.to_thread.run_sync(arrival.content)
+        problem = (await readers.usable_picture(content, timeout_seconds=_CHECK_SECONDS)).error_message
+    if problem is not None:
+        raise UserFixableError(f"This file cannot be taken: {problem}")
+
+
+def _named(pattern: NamePattern, reading: FileReading | None, place: bytes) -> bytes:
+    if reading is None:
+        raise UserFixableError("This file has no tags that it could be named by")
     tags: dict[str, Any] = {name: getattr(reading, name) for name in NAMING_TAGS}
     try:
         return pattern.path_for(tags | {"album_artist": reading.album_artist or reading.artist}, place)

@@ -1,7 +1,7 @@
 """Cursors: opaque texts that say where the next page of a list begins.
 
-A cursor is base64url of JSON `[scope, value, id]`. The scope names the list with its order and filters, so that a
-cursor cannot silently be used with others.
+A cursor is base64url of JSON `[scope, value, id]`, the value a list where there are several. The scope names the
+list with its order and filters, so that a cursor cannot silently be used with others.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ def encoded(scope: str, value: Any, row_id: int | str) -> str:
     return base64.urlsafe_b64encode(text.encode()).decode().rstrip("=")
 
 
-def decoded(cursor: str, scope: str, kind: type, id_kind: type = int) -> tuple[Any, Any]:
+def decoded(cursor: str, scope: str, kind: type | tuple[type, ...], id_kind: type = int) -> tuple[Any, Any]:
     """The sort value (of `kind`, or None) and id in a cursor.
 
     Raises BadRequestError for one that was not made here, or was made for another order or filter.
@@ -54,7 +54,9 @@ def decoded(cursor: str, scope: str, kind: type, id_kind: type = int) -> tuple[A
     return value, row_id
 
 
-def _plain(value: Any) -> str | int | float | None:
+def _plain(value: Any) -> str | int | float | list[Any] | None:
+    if isinstance(value, tuple):
+        return [_plain(each) for each in value]
     if isinstance(value, bytes):
         return value.decode("latin-1")
     if isinstance(value, datetime):
@@ -63,7 +65,11 @@ def _plain(value: Any) -> str | int | float | None:
     return value
 
 
-def _valued(plain: Any, kind: type[Any]) -> Any:
+def _valued(plain: Any, kind: type[Any] | tuple[type[Any], ...]) -> Any:
+    if isinstance(kind, tuple):
+        if type(plain) is not list:
+            raise ValueError(plain)
+        return tuple(_valued(each, its_kind) for each, its_kind in zip(plain, kind, strict=True))
     if kind is float and type(plain) in {int, float}:
         return float(plain)
     if kind is datetime and type(plain) is int:

@@ -32,6 +32,17 @@ logger = logging.getLogger(__name__)
 
 MEDIA_TYPE = "application/problem+json"
 RETRY_AFTER_SECONDS = 5
+#: With every answer, unless it has its own.
+HARMLESS = {
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "same-origin",
+    # Where no token is set, another site's page could show covers and play music in its own name.
+    "Cross-Origin-Resource-Policy": "same-origin",
+    # The pages have policies of their own. Should a browser be brought to show another answer: whatever a file or a
+    # tag in it may hold, it is no page, and stands in no frame. (What a browser puts around a picture has styles.)
+    "Content-Security-Policy": "default-src 'none'; img-src 'self'; media-src 'self'; style-src 'unsafe-inline'; "
+    "base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+}
 
 #: The first that an error is an instance of counts.
 _STATUSES: tuple[tuple[type[MusError], int], ...] = (
@@ -230,5 +241,6 @@ async def _on_unexpected(request: Request, _error: Exception) -> JSONResponse:
         request.url.path,
         500,
         "Something went wrong inside mus; its log says what",
+        headers=HARMLESS,  # this answer alone is sent from outside of the gate
         members={"category": ErrorCategory.ADMIN_REQUIRED, "recovery_actions": ["Look into the log of mus"]},
     )

@@ -135,7 +135,9 @@ class TrackIntegrity(BaseModel):
     notes: list[str] = Field(description="Why, in plain words")
 
 
-class TrackDetail(TrackItem):
+class TrackTags(TrackItem):
+    """A track with all that its file's tags say."""
+
     title_sort: str | None = Field(description="By what the title is sorted, if its tags say so")
     artist_sort: str | None
     album_artist_sort: str | None
@@ -152,6 +154,13 @@ class TrackDetail(TrackItem):
     lyrics: str | None
     musicbrainz: dict[str, Any]
     replaygain: dict[str, Any] = Field(description="What the file's tags say")
+
+
+class TrackTagsFound(BaseModel):
+    items: list[TrackTags] = Field(description="In the order asked for, each once; what is no track is left out")
+
+
+class TrackDetail(TrackTags):
     loudness: TrackLoudnessItem | None = Field(description="What mus measured; null until it has, or with it off")
     integrity: TrackIntegrity | None = Field(description="Null until it was checked, or with it off")
     bitrate: int | None = Field(description="kbit/s")
@@ -197,6 +206,11 @@ class LibraryItem(BaseModel):
     guard_min_tracks: int | None = Field(description="Its own mount guard; null for the setting")
     guard_fraction: float | None
     removing: bool = Field(description="A job is about to forget it")
+
+
+class LibraryFolders(BaseModel):
+    path: str = Field(description="Of the folder that they lie in, inside the library")
+    items: list[str] = Field(description="Their names; bytes that are not UTF-8 are percent-escaped")
 
 
 class LibraryAdded(LibraryItem):

@@ -6,7 +6,7 @@ Programs send the token with each request, which no web page can make a browser 
 cookie by itself, whichever page asks. So an unsafe request (any method but GET, HEAD, OPTIONS and TRACE, or a
 WebSocket) that a cookie alone lets in must be known to come from a page of mus': by its `Origin`, which every
 browser sends with it, or where a proxy took that away by `Sec-Fetch-Site`, `same-origin` or `none`. With neither it
-is refused. An `Origin` of another host is refused always, token or none.
+is refused. An `Origin` of another host, or another `Sec-Fetch-Site`, is refused always, token or none.
 """
 
 from __future__ import annotations
@@ -18,8 +18,9 @@ from urllib.parse import urlsplit
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from mus.api.problems import problem_response
+from mus.api.problems import HARMLESS, problem_response
 from mus.api.sessions import Sessions, WrongTokens
+from mus.api.slow_callers import PatientReceive
 from mus.config import Settings
 
 API_PREFIX = "/api/v1"
@@ -43,12 +44,7 @@ _OPEN_PATHS = frozenset({HEALTH_PATH, SESSION_PATH})
 _AUTHORIZED = "mus.authorized"
 #: What one with a session that is to be renewed carries.
 _IS_DUE = "mus.session_is_due"
-_HEADERS = (
-    (b"x-content-type-options", b"nosniff"),
-    (b"referrer-policy", b"same-origin"),
-    # Where no token is set, another site's page could show covers and play music in its own name.
-    (b"cross-origin-resource-policy", b"same-origin"),
-)
+_HARMLESS = tuple((name.lower().encode(), value.encode()) for name, value in HARMLESS.items())
 
 
 def is_authorized(scope: Scope) -> bool:
@@ -75,7 +71,9 @@ class Gatekeeper:
             return
         refusal = self._refusal(scope)
         if refusal is None:
-            send = _with_headers(send)
+            if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS:
+                receive = PatientReceive(receive, _length(Headers(scope=scope)))
+            send = _with_headers(send, receive)
             await self._app(scope, receive, self._renewing(scope, send) if scope.get(_IS_DUE) else send)
             return
         if scope["type"] == "websocket" and "websocket.http.response" not in scope.get("extensions", {}):
@@ -84,7 +82,7 @@ class Gatekeeper:
             return
         status, detail, headers = refusal
         response = problem_response(scope["path"], status, detail, headers=headers)
-        await response(scope, receive, _with_headers(send))
+        await response(scope, receive, _with_headers(send, receive))
 
     def _refusal(self, scope: Scope) -> tuple[int, str, dict[str, str]] | None:
         headers = Headers(scope=scope)
@@ -96,13 +94,15 @@ class Gatekeeper:
         unsafe = scope["type"] == "websocket" or scope["method"] not in _SAFE_METHODS
         if unsafe and origin is not None and not _same_host(origin, host):
             return 403, "Requests of other sites' pages are refused", {}
+        site = headers.get("sec-fetch-site", "none")
+        if unsafe and origin is None and site not in {"same-origin", "none"}:
+            return 403, "Requests of other sites' pages are refused", {}
         if scope["type"] == "http" and scope["method"] not in _SAFE_METHODS:
             # Few requests of this API need more, and a body of unknown length could fill memory or disk.
             if "transfer-encoding" in headers:
                 return 411, "Say how long the body is, with Content-Length", {}
-            length = headers.get("content-length", "0")
             most = self._longest_body(scope["path"])
-            if not length.isdecimal() or int(length) > most:
+            if not 0 <= _length(headers) <= most:
                 return 413, f"A request's body may have {most} bytes", {}
         is_open = scope["path"] in _OPEN_PATHS or not scope["path"].startswith((API_PREFIX, METRICS_PATH))
         if not self._sessions.needs_token or self._has_token(scope, headers):
@@ -110,7 +110,7 @@ class Gatekeeper:
             return None
         until = self._sessions.signed_until(headers)
         if until is not None:
-            if unsafe and origin is None and headers.get("sec-fetch-site") not in {"same-origin", "none"}:
+            if unsafe and origin is None and "sec-fetch-site" not in headers:
                 return 403, "A session's request must say which page it comes from: programs send the token", {}
             scope[_AUTHORIZED] = True
             scope[_IS_DUE] = self._sessions.is_due(until)
@@ -182,10 +182,21 @@ def _same_host(origin: str, host: str) -> bool:
         return False
 
 
-def _with_headers(send: Send) -> Send:
+def _length(headers: Headers) -> int:
+    """Of the body; -1 for nonsense."""
+    length = headers.get("content-length", "0")
+    return int(length) if length.isascii() and length.isdecimal() and len(length) < 20 else -1
+
+
+def _with_headers(send: Send, receive: Receive) -> Send:
     async def send_with_headers(message: Message) -> None:
         if message["type"] == "http.response.start":
-            message = {**message, "headers": [*message.get("headers", ()), *_HEADERS]}
+            headers = list(message.get("headers", ()))
+            given = {name for name, _ in headers}
+            headers += [(name, value) for name, value in _HARMLESS if name not in given]
+            if isinstance(receive, PatientReceive) and receive.gave_up:
+                headers.append((b"connection", b"close"))
+            message = {**message, "headers": headers}
         await send(message)
 
     return send_with_headers

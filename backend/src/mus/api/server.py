@@ -22,6 +22,7 @@ from uvicorn.server import ServerState
 
 from mus.api.app import create_app, use_runtime
 from mus.api.live import PEER
+from mus.api.slow_callers import ImpatientProtocol
 from mus.broker.runtime import Runtime, opened
 from mus.config import Settings
 from mus.errors import ConfigurationError
@@ -107,6 +108,7 @@ async def serving(settings: Settings, runtime: Runtime, app: FastAPI | None = No
     config = uvicorn.Config(
         _noted(ProxyHeadersMiddleware(asgi, trusted) if trusted else asgi, rest),
         log_config=None,
+        http=ImpatientProtocol,
         access_log=False,
         server_header=False,
         timeout_graceful_shutdown=GRACE_SECONDS,

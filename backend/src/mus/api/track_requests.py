@@ -2,10 +2,7 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
-from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
 from typing import Any
 
 import anyio.to_thread
@@ -86,9 +83,7 @@ async def accepted(
     return JobAccepted(job_id=job_id, state=JobState.QUEUED)
 
 
-@asynccontextmanager
-async def inspector(request: HTTPConnection) -> AsyncIterator[ReaderPool]:
-    """A process that looks at what somebody sent, and that may crash over it: made for this, and gone after it."""
-    inspections: asyncio.Semaphore = request.app.state.inspections
-    async with inspections, ReaderPool(1) as readers:
-        yield readers
+def inspectors(request: HTTPConnection) -> ReaderPool:
+    """Processes that look at what somebody sent, and that may crash over it."""
+    pool: ReaderPool = request.app.state.inspectors
+    return pool

@@ -18,6 +18,7 @@ from mus.api.schemas import (
     TrackIntegrity,
     TrackItem,
     TrackLoudnessItem,
+    TrackTags,
 )
 from mus.errors import ErrorCategory
 from mus.events.messages import shown_progress
@@ -58,33 +59,42 @@ def track_list(tracks: Sequence[ListedTrack], next_cursor: str | None) -> Respon
     return Response(to_json({"items": items, "next_cursor": next_cursor}), media_type="application/json")
 
 
+def track_tags(track: Track, libraries: Mapping[int, str]) -> TrackTags:
+    return TrackTags(**_tag_fields(track, libraries))
+
+
 def track_detail(
     track: Track, libraries: Mapping[int, str], sound: TrackSound | None, loudness: TrackLoudness
 ) -> TrackDetail:
     return TrackDetail(
-        **track_fields(track, libraries.get(track.library_id, "")),
-        title_sort=track.title_sort,
-        artist_sort=track.artist_sort,
-        album_artist_sort=track.album_artist_sort,
-        album_sort=track.album_sort,
-        artists=track.artists or [],
-        album_artists=track.album_artists or [],
-        genres=track.genres or [],
-        track_total=track.track_total,
-        disc_total=track.disc_total,
-        date=track.date,
-        composer=track.composer,
-        comment=track.comment,
-        compilation=track.compilation,
-        lyrics=track.lyrics,
-        musicbrainz=track.musicbrainz or {},
-        replaygain=track.replaygain or {},
+        **_tag_fields(track, libraries),
         loudness=_loudness(loudness),
         integrity=_integrity(sound),
         bitrate=track.bitrate_kbps,
         sample_rate=track.sample_rate_hz,
         channels=track.channels,
     )
+
+
+def _tag_fields(track: Track, libraries: Mapping[int, str]) -> dict[str, Any]:
+    return track_fields(track, libraries.get(track.library_id, "")) | {
+        "title_sort": track.title_sort,
+        "artist_sort": track.artist_sort,
+        "album_artist_sort": track.album_artist_sort,
+        "album_sort": track.album_sort,
+        "artists": track.artists or [],
+        "album_artists": track.album_artists or [],
+        "genres": track.genres or [],
+        "track_total": track.track_total,
+        "disc_total": track.disc_total,
+        "date": track.date,
+        "composer": track.composer,
+        "comment": track.comment,
+        "compilation": track.compilation,
+        "lyrics": track.lyrics,
+        "musicbrainz": track.musicbrainz or {},
+        "replaygain": track.replaygain or {},
+    }
 
 
 def _loudness(found: TrackLoudness) -> TrackLoudnessItem | None:

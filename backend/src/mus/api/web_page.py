@@ -16,11 +16,14 @@ from typing import Self
 
 from anyio import to_thread
 from fastapi import FastAPI, Request
+from starlette.datastructures import Headers
 from starlette.exceptions import HTTPException
 from starlette.responses import Response
+from starlette.types import Receive, Scope, Send
 
 HERE = Path(__file__).parent.parent / "web"
-#: First parts of the page's own addresses, which `web/routes.js` shows. Others are not found.
+#: First parts of the page's own addresses, which `web/routes.js` shows. Others are not found, as the page says to
+#: who looks at it.
 VIEWS = (
     "albums",
     "artists",
@@ -47,6 +50,8 @@ _MEDIA_TYPES = {
     ".svg": "image/svg+xml",
     ".webmanifest": "application/manifest+json",
 }
+#: Whole lines of our scripts that are comments: a seventh of what browsers would load, and read by nobody there.
+_COMMENT = re.compile(rb"^[ \t]*(?://[^\n]*|/\*\*(?:(?!\*/).)*\*/[ \t]*)$", re.MULTILINE | re.DOTALL)
 _INLINE_SCRIPT = re.compile(r"<script type=\"importmap\">(.*?)</script>", re.DOTALL)
 
 
@@ -77,7 +82,7 @@ class WebPage:
     def read(cls, folder: Path = HERE) -> Self:
         """Read all of it."""
         files = {
-            path.relative_to(folder).as_posix(): _web_file(_MEDIA_TYPES[path.suffix], path.read_bytes())
+            path.relative_to(folder).as_posix(): _web_file(_MEDIA_TYPES[path.suffix], _content(path))
             for path in sorted(folder.rglob("*"))
             if path.suffix in _MEDIA_TYPES
         }
@@ -88,7 +93,8 @@ class WebPage:
         version = digest.hexdigest()[:16]
         preloads = "\n".join(
             f'<link rel="modulepreload" href="/web/{version}/{name}">'
-            for name in files
+            # What all others need comes first: it asks who is there while they are on their way.
+            for name in sorted(files, key=lambda name: (not name.startswith(("vendor/", "text/")), "/" in name))
             if name.endswith((".js", ".mjs"))
         )
         text = text.replace("<!-- modules -->", preloads).replace("{version}", version)
@@ -104,13 +110,22 @@ class WebPage:
         return cls(files, version, _web_file("text/html; charset=utf-8", text.encode()), policy)
 
 
+def _content(path: Path) -> bytes:
+    """What is sent of a file: our scripts without their comments, each line in its place."""
+    content = path.read_bytes()
+    if path.suffix != ".js":
+        return content
+    return _COMMENT.sub(lambda found: b"\n" * found[0].count(b"\n"), content)
+
+
 def _web_file(media_type: str, content: bytes) -> WebFile:
     compressed = None if media_type.startswith("image/png") else gzip.compress(content, mtime=0)
     return WebFile(media_type, content, compressed)
 
 
 def install_web_page(app: FastAPI) -> None:
-    """Serve the page at `/` and at the addresses of its views, its files below `/web`."""
+    """Serve the page at `/` and at the addresses of its views, its files below `/web`. A browser that was led to an
+    address of nothing gets the page too, with status 404."""
     page: WebPage | None = None
 
     async def the_page() -> WebPage:
@@ -119,14 +134,16 @@ def install_web_page(app: FastAPI) -> None:
             page = await to_thread.run_sync(WebPage.read)
         return page
 
-    async def document(request: Request) -> Response:
-        found = await the_page()
-        headers = {
-            "ETag": f'"{found.version}"',
+    def headers_of(found: WebPage) -> dict[str, str]:
+        return {
             "Cache-Control": "no-cache",
             "Content-Security-Policy": found.policy,
             "Cross-Origin-Opener-Policy": "same-origin",
         }
+
+    async def document(request: Request) -> Response:
+        found = await the_page()
+        headers = {"ETag": f'"{found.version}"', **headers_of(found)}
         if headers["ETag"] in request.headers.get("if-none-match", ""):
             return Response(status_code=304, headers=headers)
         return _response(request, found.document, headers)
@@ -143,10 +160,29 @@ def install_web_page(app: FastAPI) -> None:
         app.add_api_route(path, document, methods=methods, include_in_schema=False)
     app.add_api_route("/web/{version}/{name:path}", file, methods=methods, include_in_schema=False)
 
+    nothing_there = app.router.default
 
-def _response(request: Request, file: WebFile, headers: dict[str, str]) -> Response:
+    async def not_found(scope: Scope, receive: Receive, send: Send) -> None:
+        if not _asks_for_a_page(scope):
+            await nothing_there(scope, receive, send)
+            return
+        found = await the_page()
+        response = _response(Request(scope), found.document, headers_of(found), status=404)
+        await response(scope, receive, send)
+
+    app.router.default = not_found
+
+
+def _asks_for_a_page(scope: Scope) -> bool:
+    """Whether a person waits for it: programs, and what a page asks for by itself, do not name HTML."""
+    if scope["type"] != "http" or scope["method"] not in {"GET", "HEAD"} or scope["path"].startswith("/api/"):
+        return False
+    return "text/html" in Headers(scope=scope).get("accept", "")
+
+
+def _response(request: Request, file: WebFile, headers: dict[str, str], *, status: int = 200) -> Response:
     headers["Vary"] = "Accept-Encoding"
     content = file.content
     if file.compressed is not None and "gzip" in request.headers.get("accept-encoding", ""):
         content, headers["Content-Encoding"] = file.compressed, "gzip"
-    return Response(content, media_type=file.media_type, headers=headers)
+    return Response(content, status, media_type=file.media_type, headers=headers)

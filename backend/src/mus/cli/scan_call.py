@@ -25,9 +25,7 @@ import socket
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager
-from dataclasses import asdict, dataclass
-from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 import mus
 from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest, tell
@@ -44,10 +42,10 @@ DECIDING = ("database_url", "dragonfly_url", "queue_name", "root_map")
 _LONGEST_SOCKET_PATH_BYTES = 103 if sys.platform == "darwin" else 107
 
 
-def desk_socket(data_dir: Path) -> Path | None:
+def desk_socket(data_dir: str | os.PathLike[str]) -> str | None:
     """Where the worker of a data folder listens, in a folder that only its user can enter; None where the path is
     too long for a socket."""
-    path = data_dir / "desk" / "scan.sock"
+    path = os.path.join(data_dir, "desk", "scan.sock")
     return path if len(os.fsencode(path)) <= _LONGEST_SOCKET_PATH_BYTES else None
 
 
@@ -59,8 +57,7 @@ class Unanswered(Exception):  # noqa: N818 - no error: the long way is there
         self.asked = asked
 
 
-@dataclass(slots=True)
-class PlainScan:
+class PlainScan(NamedTuple):
     """What was typed after `mus scan`, where it is nothing but these; as the command's own options have it."""
 
     music: str | None = None
@@ -79,7 +76,7 @@ FLAGS = {"--full": "full", "--confirm-missing": "confirm_missing", "--json": "as
 
 def plain_scan(arguments: Sequence[str]) -> PlainScan | None:
     """None for anything that the command's parser has to look at: to import that takes as long as a scan."""
-    plain = PlainScan()
+    options: dict[str, Any] = {}
     waiting = iter(arguments)
     for argument in waiting:
         name, _, value = argument.partition("=")
@@ -87,12 +84,12 @@ def plain_scan(arguments: Sequence[str]) -> PlainScan | None:
             value = value or next(waiting, "-")
             if value.startswith("-"):
                 return None
-            setattr(plain, WITH_VALUE[name], value)
+            options[WITH_VALUE[name]] = value
         elif argument in FLAGS:
-            setattr(plain, FLAGS[argument], True)
+            options[FLAGS[argument]] = True
         else:
             return None
-    return None if plain.library is not None and plain.music is not None else plain
+    return None if {"library", "music"} <= options.keys() else PlainScan(**options)
 
 
 def scan_by_worker(plain: PlainScan) -> int:
@@ -106,20 +103,18 @@ def scan_by_worker(plain: PlainScan) -> int:
         full=plain.full,
         confirm_missing=plain.confirm_missing,
     )
-    music = None if plain.music is None else Path(plain.music)
-    data = None if plain.data is None else Path(plain.data)
     on_terminal = sys.stderr.isatty() and not plain.as_json
-    return tell(_call(request, music=music, data=data, on_terminal=on_terminal), as_json=plain.as_json)
+    return tell(_call(request, music=plain.music, data=plain.data, on_terminal=on_terminal), as_json=plain.as_json)
 
 
-def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_terminal: bool) -> list[ScanEnd]:
+def _call(request: ScanRequest, *, music: str | None, data: str | None, on_terminal: bool) -> list[ScanEnd]:
     asked: list[AskedScan] = []
     environment = {name.upper(): value for name, value in os.environ.items()}
-    path = desk_socket(absolute(data or Path(environment.get("MUS_DATA_DIR", default_data_dir()))))
+    path = desk_socket(absolute(data or environment.get("MUS_DATA_DIR", default_data_dir())))
     if path is None:
         raise Unanswered(asked)
     if music is None and "MUS_MUSIC_DIR" in environment:
-        music = Path(environment["MUS_MUSIC_DIR"])
+        music = environment["MUS_MUSIC_DIR"]
     settings = {name: environment.get(f"MUS_{name.upper()}") or None for name in DECIDING}
     if music is not None:
         music = absolute(music)
@@ -129,12 +124,12 @@ def _call(request: ScanRequest, *, music: Path | None, data: Path | None, on_ter
         "version": mus.__version__,
         "settings": settings,
         "music_dir": None if music is None else os.fsencode(music).hex(),
-        "request": asdict(request),
+        "request": request._asdict(),
     }
     try:
         with socket.socket(socket.AF_UNIX) as connection, ExitStack() as stack:
             connection.settimeout(_FIRST_WORD_SECONDS)
-            connection.connect(str(path))
+            connection.connect(path)
             connection.sendall(json.dumps(call).encode() + b"\n")
             stack.enter_context(_ctrl_c_told(connection))
             bar = None

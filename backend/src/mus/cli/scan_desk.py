@@ -14,7 +14,6 @@ import os
 from asyncio import StreamReader, StreamWriter
 from collections.abc import AsyncIterator, Callable, Collection
 from contextlib import AsyncExitStack, asynccontextmanager
-from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -42,10 +41,11 @@ async def scan_desk(runtime: Runtime, queues: Collection[Queue]) -> AsyncIterato
 
     Without it a scan takes the long way: what keeps it from opening is no reason to stop.
     """
-    path = desk_socket(runtime.settings.data_dir)
-    if path is None or not set(SCAN_QUEUES).issubset(queues):
+    socket_path = desk_socket(runtime.settings.data_dir)
+    if socket_path is None or not set(SCAN_QUEUES).issubset(queues):
         yield
         return
+    path = Path(socket_path)
     async with AsyncExitStack() as stack:
         try:
             path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -128,7 +128,7 @@ class _Desk:
                 tell(elsewhere=True)
             else:
                 ends = await ends_of(self._runtime.database, targets, asked, *followed)
-                tell(ends=[asdict(end) for end in ends])
+                tell(ends=[end._asdict() for end in ends])
         finally:
             listening.cancel()
 

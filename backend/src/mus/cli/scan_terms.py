@@ -1,18 +1,19 @@
-"""What `mus scan` asks for, and what it is told: between the command and whoever does the work."""
+"""What `mus scan` asks for, and what it is told: between the command and whoever does the work.
+
+Named tuples: the import of `dataclasses` is a quarter of a short command's CPU.
+"""
 
 from __future__ import annotations
 
 import json
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 
 COUNTS = ("found", "added", "updated", "moved", "missing", "unchanged", "skipped", "failed")
 
 
-@dataclass(frozen=True, slots=True, kw_only=True)
-class ScanRequest:
+class ScanRequest(NamedTuple):
     #: Name or id of the only library to scan.
     library: str | None = None
     #: Only the library whose folder the settings name.
@@ -28,22 +29,20 @@ class ScanRequest:
     work: bool = True
 
 
-@dataclass(frozen=True, slots=True)
-class AskedScan:
+class AskedScan(NamedTuple):
     job_id: str
     #: It was made for this request rather than found.
     is_ours: bool
 
 
-@dataclass(slots=True)
-class ScanEnd:
+class ScanEnd(NamedTuple):
     """How a scan ended, or where it stands when nobody waited. JSON-ready in all its fields."""
 
     job_id: str
     library: str
     state: str
     seconds: float
-    result: dict[str, Any] = field(default_factory=dict)
+    result: dict[str, Any]
     error: dict[str, Any] | None = None
     interrupted: bool = False
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import os
-from pathlib import Path
 
 from mus.errors import UserFixableError
 
@@ -12,7 +11,7 @@ class WrongUsageError(UserFixableError):
     """The command line or a setting asks for what cannot be: exit status 2."""
 
 
-def check_music_dir(folder: Path) -> None:
+def check_music_dir(folder: str | os.PathLike[str]) -> None:
     """Raises WrongUsageError for a folder that cannot be listed."""
     try:
         with os.scandir(folder) as entries:

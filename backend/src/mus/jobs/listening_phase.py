@@ -58,13 +58,14 @@ async def request_listening(session: AsyncSession, parts: Iterable[int] = range(
             await _enqueue(part, None)
 
 
-async def _enqueue(part: int, later: datetime | None) -> None:
+async def _enqueue(part: int, later: datetime | None, *, done: int = 0) -> None:
     key = f"listen:{part}"
     await broker.enqueue(
         Queue.LOW,
         "listen_to_tracks",
         Options(dedupe_key=key, exclusive_key=key, delay_until=later),
         part=part,
+        done=done,
     )
 
 
@@ -87,8 +88,10 @@ def _work(part: int, aspects: Collection[Aspect]) -> _WorkList:
     )
 
 
-async def listen_to_part(job: RunningJob, part: int) -> dict[str, Any]:
+async def listen_to_part(job: RunningJob, part: int, done: int) -> dict[str, Any]:
     """Listen to the newest tracks of a part until none is left, the time is up, or the slow phase has work.
+
+    It counts on from the `done` ones of the jobs that it goes on for.
 
     Raises TemporaryError when nothing of a batch could be read now.
     """
@@ -98,7 +101,7 @@ async def listen_to_part(job: RunningJob, part: int) -> dict[str, Any]:
         return counts
     under_way = UnderWay(job)
     async with services().database.reading() as session:
-        total = await session.scalar(select(func.count()).select_from(_work(part, aspects).subquery())) or 0
+        left = await session.scalar(select(func.count()).select_from(_work(part, aspects).subquery())) or 0
     began = time.monotonic()
     stands_back = False
     while time.monotonic() - began < _LONGEST_SECONDS and not job.draining:
@@ -118,8 +121,9 @@ async def listen_to_part(job: RunningJob, part: int) -> dict[str, Any]:
         if all(listening.vanished for listening in found):
             await under_way.nobody_died()
             await asyncio.to_thread(check_still_there, library)
-        done = sum(counts.values()) + len(batch)
-        async with job.effect(stage="listening", progress=min(done / max(total, 1), 1.0)) as work:
+        so_far = done + sum(counts.values()) + len(batch)
+        units = {"units_done": so_far, "units_total": max(done + left, so_far)}
+        async with job.effect(stage="listening", **units) as work:
             await hold_tracks(work.session, library.id)
             changed: list[int] = []
             for row, listening in zip(batch, found, strict=True):
@@ -135,7 +139,7 @@ async def listen_to_part(job: RunningJob, part: int) -> dict[str, Any]:
     async with job.effect() as work:
         if (await work.session.execute(_work(part, aspects).limit(1))).first() is not None:
             pause = _STAND_BACK_SECONDS if stands_back else _PAUSE_SECONDS
-            await _enqueue(part, utc_now() + timedelta(seconds=pause))
+            await _enqueue(part, utc_now() + timedelta(seconds=pause), done=done + sum(counts.values()))
     return counts
 
 

@@ -7,6 +7,7 @@ import threading
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass, field
 from functools import partial
+from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import select
@@ -219,7 +220,10 @@ class _Chunks:
         return not self._total and not self._waiting
 
     async def add(self, files: list[FoundFile]) -> None:
-        self._waiting += [path for file in files if (path := escaped(file.path)) not in self._taken]
+        # By name, as people number what belongs together: new tracks get their ids so, and lists have tracks of one
+        # album, or of one day, in the order of their ids. A folder's own order is none.
+        ordered = sorted(files, key=attrgetter("path"))
+        self._waiting += [path for file in ordered if (path := escaped(file.path)) not in self._taken]
         whole = len(self._waiting) // CHUNK * CHUNK
         if whole:
             ready, self._waiting = self._waiting[:whole], self._waiting[whole:]

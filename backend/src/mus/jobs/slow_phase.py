@@ -12,7 +12,7 @@ from collections.abc import Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, Row, Select, or_, select, update
+from sqlalchemy import ColumnElement, Row, Select, func, or_, select, update
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
@@ -97,27 +97,34 @@ def _key(part: int) -> str:
     return f"slow:{part}"
 
 
-async def _enqueue(part: int, later: datetime | None) -> None:
+async def _enqueue(part: int, later: datetime | None, *, done: int = 0) -> None:
     key = _key(part)
     await broker.enqueue(
         Queue.LOW,
         "process_slow_metadata",
         Options(dedupe_key=key, exclusive_key=key, delay_until=later),
         part=part,
+        done=done,
     )
 
 
-async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
+async def analyse_part(job: RunningJob, part: int, done: int) -> dict[str, Any]:
     """Analyse the newest pending tracks of a part until none is left or the time is up.
+
+    It counts on from the `done` ones of the jobs that it goes on for: to a person they are one piece of work.
 
     Raises TemporaryError when nothing of a batch could be analysed now, as on a full disk or without the music's.
     """
     counts = {"analysed": 0, "failed": 0, "superseded": 0}
     under_way = UnderWay(job)
     began = time.monotonic()
+    total = 0
     while time.monotonic() - began < LONGEST_SECONDS and not job.draining:
         async with services().database.reading() as session:
             rows = (await session.execute(_next(part, under_way))).all()
+            # Counting looks at every track of a library; of few the rows are the count.
+            if not total and len(rows) == BATCH:
+                total = done + (await session.scalar(select(func.count()).select_from(_work(part).subquery())) or 0)
         if not rows:
             if under_way.go_on():
                 continue
@@ -131,7 +138,9 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
         if all(analysis.vanished for analysis in found):
             await under_way.nobody_died()
             await asyncio.to_thread(check_still_there, library)
-        async with job.effect(stage="analysing") as work:
+        so_far = done + sum(counts.values()) + len(batch)
+        total = max(total, so_far)
+        async with job.effect(stage="analysing", units_done=so_far, units_total=total) as work:
             # In a fixed order, and each in one go: a batch may be of several libraries with one root.
             for library_id in sorted({row.library_id for row in batch}):
                 await hold_tracks(work.session, library_id)
@@ -153,7 +162,8 @@ async def analyse_part(job: RunningJob, part: int) -> dict[str, Any]:
         _raise_if_all_temporary(found)
     async with job.effect() as work:
         if (await work.session.execute(_work(part).limit(1))).first() is not None:
-            await _enqueue(part, utc_now() + timedelta(seconds=_PAUSE_SECONDS))
+            later = utc_now() + timedelta(seconds=_PAUSE_SECONDS)
+            await _enqueue(part, later, done=done + sum(counts.values()))
         else:
             await request_listening(work.session, [part])
     return counts

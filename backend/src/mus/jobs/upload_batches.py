@@ -24,6 +24,7 @@ from mus.jobs.mount_guard import check_root
 from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
 from mus.ledger.job_states import TERMINAL_STATES
+from mus.library.audio_formats import is_audio_name
 from mus.library.paths import escaped, shown, unescaped
 from mus.library.staged_uploads import (
     NotPlacedError,
@@ -116,9 +117,9 @@ def _message(error: NotPlacedError) -> str:
 
 
 async def _have_read(job: RunningJob, library_id: int, places: list[bytes]) -> None:
-    paths = [escaped(place) for place in places]
+    paths = [escaped(place) for place in places if is_audio_name(place)]
     async with job.effect(stage="reading") as work:
-        await job.keep(work, {"places": paths, "placed": True})
+        await job.keep(work, {"places": [escaped(place) for place in places], "placed": True})
         await broker.enqueue_many(
             [
                 broker.job(

@@ -85,6 +85,9 @@ async def retry(ledger: Ledger, job_id: str, *, requested_by: str | None) -> str
         version=job.version,
     )
     (new_id,) = await ledger.add([again])
+    if job.state == JobState.FAILED:
+        # What becomes of it is told by the new one: were both listed, a failure that was mended would stay.
+        job.cleared_at = utc_now()
     count_manual_retry(work, again.task, again.queue)
     await ledger.record(work, [(job_id, "retried by hand", job.attempt, {"as": new_id, "by": requested_by})])
     return new_id

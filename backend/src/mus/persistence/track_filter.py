@@ -7,28 +7,32 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func
+from sqlalchemy import ColumnElement, case, func
 from sqlalchemy.orm import InstrumentedAttribute
 
+from mus.library.albums import VARIOUS, album_artist_of
 from mus.library.integrity import Integrity
 from mus.library.states import TrackState
 from mus.persistence.models import Track
 from mus.persistence.search import Search, search_for
 
-SortValue = str | int | float | bytes | datetime | None
+SortValue = str | int | float | bytes | datetime | tuple[str | int, ...] | None
 
 
 @dataclass(frozen=True, slots=True)
 class SortField:
-    """A way to order tracks; ties go by id. Rows without a value come last in either direction."""
+    """A way to order tracks; ties go by `ties`, then by id. Rows without a value come last in either direction."""
 
     name: str
-    kind: type
+    #: Of the value; with `ties` of all of them, and the value is a tuple.
+    kind: type | tuple[type, ...]
     column: ColumnElement[Any] | InstrumentedAttribute[Any]
     value: Callable[[Any], SortValue]
     nullable: bool = False
     #: Whether an index has tracks in this order. For the others `ix_tracks_status` has the column.
     has_index: bool = False
+    #: None of them is ever null. The tracks of one value are sorted by these as they are walked by.
+    ties: tuple[ColumnElement[Any] | InstrumentedAttribute[Any], ...] = ()
 
 
 def _by(
@@ -46,12 +50,36 @@ def _track_order(track: Any) -> int:
     return disc * 100_000 + (99_999 if track.track_number is None else track.track_number)
 
 
+#: Whose album it is (`library.albums.album_artist_of`), so that two of one title stay apart.
+_ALBUM_ARTIST = func.coalesce(
+    func.nullif(Track.album_artist, ""), case((Track.compilation, VARIOUS), else_=Track.artist), ""
+)
+
+
+def _album_artist(track: Any) -> str:
+    return album_artist_of(track.album_artist, track.artist, compilation=track.compilation) or ""
+
+
 SORT_FIELDS: dict[str, SortField] = {
     field.name: field
     for field in (
         _by("title", str, Track.title_key, has_index=True),
-        _by("artist", str, Track.artist_key, has_index=True),
-        _by("album", str, Track.album_key, has_index=True),
+        SortField(
+            "artist",
+            (str, str, str, int),
+            Track.artist_key,
+            lambda track: (track.artist_key, track.album_key, _album_artist(track), _track_order(track)),
+            has_index=True,
+            ties=(Track.album_key, _ALBUM_ARTIST, _TRACK_ORDER),
+        ),
+        SortField(
+            "album",
+            (str, str, int),
+            Track.album_key,
+            lambda track: (track.album_key, _album_artist(track), _track_order(track)),
+            has_index=True,
+            ties=(_ALBUM_ARTIST, _TRACK_ORDER),
+        ),
         SortField("track_number", int, _TRACK_ORDER, _track_order),
         _by("year", int, Track.year, nullable=True, has_index=True),
         _by("duration", float, Track.duration_seconds, nullable=True),

@@ -240,7 +240,31 @@ async def _in_order_or_merged(
         library_ids = await _library_ids(session, wanted)
         if len(library_ids) == 1 or (not offset and len(library_ids) <= _MERGED_LIBRARIES):
             return await _merged_by_path(session, library_ids, conditions, order, after, limit, offset)
+    if offset and order.field.ties:
+        begun = await _begun_at_value(session, conditions, order, after, offset)
+        if begun is None:
+            return []
+        conditions, offset = begun
     return await _found(session, _in_order(conditions, order, after), limit, offset)
+
+
+async def _begun_at_value(
+    session: AsyncSession, conditions: Sequence[Condition], order: Order, after: Position | None, offset: int
+) -> tuple[list[Condition], int] | None:
+    """The conditions and offset by which the same tracks are found among those of the first one's value and later;
+    None where there are none. What lies before is counted by the index alone: to walk it in order would sort the
+    tracks of each value on the way, 60 ms for 99,000 in place of 8."""
+    column: Any = order.field.column
+    sought = select(column).where(*conditions)
+    if after is not None:
+        sought = sought.where(_beyond(order, after))
+    in_order = sought.order_by(column.desc() if order.descending else column.asc())
+    value = (await session.scalars(in_order.limit(1).offset(offset))).one_or_none()
+    if value is None:
+        return None
+    earlier = sought.where(column > value if order.descending else column < value)
+    passed = (await session.execute(select(func.count()).select_from(earlier.subquery()))).scalar_one()
+    return [*conditions, column <= value if order.descending else column >= value], offset - passed
 
 
 _PLACE = (Track.path, Track.id)
@@ -285,6 +309,7 @@ def _in_order(
     """
     value: Any = order.field.column
     ids: Any = Track.id
+    ties: Sequence[Any] = order.field.ties
     query: Select[Any] = select(*columns).where(*conditions)
     if after is not None:
         query = query.where(_beyond(order, after))
@@ -298,8 +323,8 @@ def _in_order(
         value, ids = inner.c.value, inner.c.id
     elif gathers:
         value = _unindexed(value)
-    by_value, by_id = (value.desc(), ids.desc()) if order.descending else (value.asc(), ids.asc())
-    return query.order_by(by_value.nulls_last() if order.field.nullable else by_value, by_id)
+    by_value, *rest = ((each.desc() if order.descending else each.asc()) for each in (value, *ties, ids))
+    return query.order_by(by_value.nulls_last() if order.field.nullable else by_value, *rest)
 
 
 def _beyond(order: Order, after: Position) -> Condition:
@@ -311,9 +336,10 @@ def _beyond(order: Order, after: Position) -> Condition:
 
 
 def _row_beyond(order: Order, after: Position) -> Condition:
-    column, ids = order.field.column, Track.id
-    row = tuple_(column, ids)
-    value = tuple_(after.value, after.id, types=(column.type, ids.type))
+    columns: list[Any] = [order.field.column, *order.field.ties, Track.id]
+    values = after.value if isinstance(after.value, tuple) else (after.value,)
+    row = tuple_(*columns)
+    value = tuple_(*values, after.id, types=[column.type for column in columns])
     return row < value if order.descending else row > value
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Sequence
 from datetime import datetime
 from typing import NamedTuple
 
@@ -53,6 +54,12 @@ async def track_named(session: AsyncSession, track_id: int) -> Track:
     if track is None:
         raise NotFoundError(f"There is no track {track_id}")
     return track
+
+
+async def tracks_named(session: AsyncSession, track_ids: Sequence[int]) -> list[Track]:
+    """Those that are there, in this order, each once."""
+    found = {track.id: track for track in await session.scalars(select(Track).where(Track.id.in_(track_ids)))}
+    return [found[track_id] for track_id in dict.fromkeys(track_ids) if track_id in found]
 
 
 async def paths_in_error(session: AsyncSession, wanted: TrackFilter) -> list[tuple[int, bytes]]:

@@ -1,4 +1,5 @@
 // Calls of mus' HTTP API. Everything under /api/v1 speaks JSON, its errors are RFC 9457 problem details.
+import { t } from "./text.js";
 
 const PREFIX = "/api/v1";
 
@@ -40,7 +41,7 @@ export async function call(method, path, { body, query, signal, headers } = {}) 
     answer = await fetch(PREFIX + path + queryString(query), options);
   } catch (error) {
     if (error.name === "AbortError") throw error;
-    throw new Problem(0, { detail: "mus cannot be reached" });
+    throw new Problem(0, { detail: t("live.unreachable") });
   }
   if (answer.ok) return answer.status === 204 ? null : answer.json();
   const problem = new Problem(answer.status, await answer.json().catch(() => ({})));
@@ -58,13 +59,24 @@ export async function problemWith(url) {
     if (answer.status === 401) onSignedOut();
     return new Problem(answer.status, await answer.json().catch(() => ({})));
   } catch {
-    return new Problem(0, { detail: "mus cannot be reached" });
+    return new Problem(0, { detail: t("live.unreachable") });
   } finally {
     control.abort();
   }
 }
 
 export const get = (path, query, options) => call("GET", path, { query, ...options });
+
+/** As one answer: the list of GET `path` from its beginning on, of about `most` items or all there are. */
+export async function getMany(path, query, { most, ...options }) {
+  const whole = await get(path, { ...query, limit: 500 }, options);
+  while (whole.next_cursor && whole.items.length < most) {
+    const page = await get(path, { ...query, limit: 500, cursor: whole.next_cursor }, options);
+    Object.assign(whole, { items: [...whole.items, ...page.items], next_cursor: page.next_cursor });
+  }
+  return whole;
+}
+
 export const post = (path, body, options) => call("POST", path, { body, ...options });
 export const patch = (path, body, options) => call("PATCH", path, { body, ...options });
 export const put = (path, body, options) => call("PUT", path, { body, ...options });
@@ -105,7 +117,7 @@ export function upload(path, query, file, { onProgress, control }) {
       if (request.status === 401) onSignedOut();
       reject(new Problem(request.status, request.response ?? {}));
     };
-    request.onerror = () => reject(new Problem(0, { detail: "mus cannot be reached" }));
+    request.onerror = () => reject(new Problem(0, { detail: t("live.unreachable") }));
     request.onabort = () => reject(new DOMException("", "AbortError"));
     control.signal.addEventListener("abort", () => request.abort());
     request.send(file);

@@ -1,13 +1,15 @@
 // The frame around every view: navigation, search, what mus is doing, the player.
 import { Component } from "preact";
-import { useEffect, useRef } from "preact/hooks";
+import { useEffect, useLayoutEffect, useRef } from "preact/hooks";
 import { html } from "./html.js";
 import { t } from "./text.js";
 import { Link, navigate, route, setQuery, viewTitle } from "./router.js";
+import { goToPlace, hasPlace, keepPlace } from "./scroll_places.js";
 import { viewOf } from "./routes.js";
 import { connect, connection, disconnect } from "./live.js";
 import { session } from "./session.js";
 import "./theme.js";
+import "./parts/focus.js";
 import { SignIn } from "./views/sign_in.js";
 import { Activity } from "./parts/activity.js";
 import { Icon } from "./parts/icon.js";
@@ -104,6 +106,8 @@ function Search() {
   const onInput = ({ target: { value } }) => {
     if (["/search", "/tracks", "/albums", "/artists"].includes(path)) setQuery({ q: value }, { replace: Boolean(query.q) });
     else navigate(`/search?q=${encodeURIComponent(value)}`);
+    // Who stays, asked whether to leave unsaved work, has searched for nothing.
+    if (route.value.query.q !== value) input.current.value = query.q ?? "";
   };
   return html`
     <form class="search" role="search" onSubmit=${(event) => event.preventDefault()}>
@@ -119,22 +123,22 @@ function Main() {
   const { path, query, entry } = route.value;
   const main = useRef(null);
   const { view: View, title, params, place } = viewOf(path);
-  const places = useRef(new Map());
-  const onScroll = () => void places.current.set(entry, main.current.scrollTop);
+  const onScroll = () => keepPlace(entry, main.current);
   const before = useRef({ place, path, entry });
   useEffect(() => {
     viewTitle.value = title;
   }, [title]);
-  useEffect(() => {
+  // Before the browser says where the view before it left off: that is no place in this one.
+  useLayoutEffect(() => {
     const last = before.current;
     before.current = { place, path, entry };
-    if (last.entry === entry && last.path === path) return undefined; // at the page's beginning
+    // At the page's beginning: what was loaded anew goes on where it was.
+    if (last.entry === entry && last.path === path) return hasPlace(entry) ? goToPlace(entry, main.current) : undefined;
     // What opens and closes in front of a view leaves it where it was.
     if (last.place === place && last.path !== path) return onScroll();
     // Who types a search goes on typing, whatever view the first letter opened.
     if (last.place !== place && !document.activeElement.closest(".search")) main.current.focus({ preventScroll: true });
-    main.current.scrollTop = places.current.get(entry) ?? 0;
-    return undefined;
+    return goToPlace(entry, main.current);
   }, [path, entry]);
   return html`
     <main class="main" id="main" tabindex="-1" ref=${main} onScroll=${onScroll}>

@@ -39,7 +39,8 @@ export function connect() {
   source.onopen = () => {
     connection.value = "open";
   };
-  source.onerror = () => {
+  source.onerror = (event) => {
+    if (isOfJob(event)) return;
     connection.value = "lost";
     // A browser gives up for good after an answer that is no stream, as while a server starts.
     if (source?.readyState === EventSource.CLOSED) timer = setTimeout(again, AGAIN_MS);
@@ -47,11 +48,13 @@ export function connect() {
   source.addEventListener("snapshot", replaceAll);
   source.addEventListener("reset", replaceAll);
   for (const type of JOB_EVENTS) {
-    // A job's "error" has the name of the browser's own for a connection that broke: that one brings nothing.
-    source.addEventListener(type, (event) => event.data !== undefined && take(type, JSON.parse(event.data)));
+    source.addEventListener(type, (event) => isOfJob(event) && take(type, JSON.parse(event.data)));
   }
   for (const type of LIBRARY_EVENTS) source.addEventListener(type, (event) => tell(type, JSON.parse(event.data)));
 }
+
+/** A job's "error" has the name of the browser's own for a connection that broke: that one brings nothing. */
+const isOfJob = (event) => event.data !== undefined;
 
 /** An event source tells no status: whether the session has ended is asked for. */
 async function again() {

@@ -2,9 +2,10 @@
 import { render } from "preact";
 import { html } from "./html.js";
 import { App } from "./app.js";
-import { checkSession } from "./session.js";
+import { checked } from "./session.js";
+import "./double_clicks.js";
 
-await checkSession();
+await checked;
 const root = document.getElementById("mus");
 root.replaceChildren();
 render(html`<${App} />`, root);

@@ -24,11 +24,11 @@ export function whileInUse(key, callback) {
 const matches = (key, prefixes) => !prefixes.length || prefixes.some((prefix) => key.startsWith(prefix));
 
 /**
- * GET `path` with `query`, again whenever they change or `refresh` names it, and each `every` milliseconds.
+ * GET `path` with `query` (or what `read` makes of it), again whenever they change or `refresh` names it, and each `every` milliseconds.
  * Returns `{data, error, loading}`; `data` is what is known meanwhile: null only before the first answer.
  * A `path` of null asks for nothing.
  */
-export function useResource(path, query, { every } = {}) {
+export function useResource(path, query, { every, read = get } = {}) {
   const key = path === null ? null : path + queryString(query);
   const [, redraw] = useReducer((count) => count + 1, 0);
   const state = useRef({ key: undefined, path: undefined, data: null });
@@ -42,7 +42,7 @@ export function useResource(path, query, { every } = {}) {
     const control = new AbortController();
     const load = async () => {
       try {
-        const data = await get(path, query, { signal: control.signal });
+        const data = await read(path, query, { signal: control.signal });
         kept.delete(key);
         kept.set(key, data);
         if (kept.size > KEPT) kept.delete(kept.keys().next().value);

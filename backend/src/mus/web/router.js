@@ -6,18 +6,43 @@ const read = () => ({
   path: location.pathname,
   query: Object.fromEntries(new URLSearchParams(location.search)),
   entry: history.state?.entry ?? 0,
+  place: history.state?.place ?? 0,
 });
 
-/** `{path, query, entry}` of the address; `entry` tells visits of one address apart. */
+/** `{path, query, entry, place}` of the address; `entry` tells visits of one address apart, `place` counts them. */
 export const route = signal(read());
 /** What the view is called, for the window's title. */
 export const viewTitle = signal("");
 let entries = Date.now();
 
+/** Asks whether the view may be left, and goes on if so. @type {((go: () => void) => void) | null} */
+let leaving = null;
+/** What is to come once the way back was undone. */
+let undone = null;
+
+/** Have `ask(go)` decide whether another address is gone to; returns what ends that. */
+export function beforeLeaving(ask) {
+  leaving = ask;
+  return () => {
+    if (leaving === ask) leaving = null;
+  };
+}
+
 addEventListener("popstate", () => {
-  route.value = read();
+  const steps = read().place - route.value.place;
+  const next = undone;
+  undone = null;
+  if (next) return next();
+  if (!leaving || !steps) {
+    route.value = read();
+    return undefined;
+  }
+  // The browser has gone there already: first back, then the question.
+  const ask = leaving;
+  undone = () => ask(() => ((leaving = null), history.go(steps)));
+  return history.go(-steps);
 });
-if (!history.state) history.replaceState({ entry: ++entries }, "");
+if (!history.state) history.replaceState({ entry: ++entries, place: 0 }, "");
 route.value = read();
 const firstEntry = history.state.entry;
 /** Whether the way back leads to another address of this page, and not out of it. */
@@ -25,9 +50,14 @@ export const canGoBack = () => route.value.entry > firstEntry;
 
 /** Go to an address of the page; `replace` leaves no way back to the one before. */
 export function navigate(address, { replace = false } = {}) {
-  const method = replace ? "replaceState" : "pushState";
-  history[method]({ entry: replace ? route.value.entry : ++entries }, "", address);
-  route.value = read();
+  const { entry, place } = route.value;
+  const go = () => {
+    if (replace) history.replaceState({ entry, place }, "", address);
+    else history.pushState({ entry: ++entries, place: place + 1 }, "", address);
+    route.value = read();
+  };
+  if (leaving && !replace) leaving(() => ((leaving = null), go()));
+  else go();
 }
 
 /** Change parts of the query; a value that is empty leaves it. Typing replaces, choosing makes an entry. */

@@ -14,5 +14,14 @@ export function t(name, values = {}) {
   let found = name.split(".").reduce((part, key) => part?.[key], messages);
   if (found && typeof found === "object") found = found[plural.select(values.count)] ?? found.other;
   if (typeof found !== "string") return name;
-  return found.replace(/\{(\w+)\}/g, (_, key) => (typeof values[key] === "number" ? number.format(values[key]) : (values[key] ?? "")));
+  return found.replace(/\{(\w+)\}/g, (_, key) => (typeof values[key] === "number" ? number.format(values[key]) : apart(values[key] ?? "")));
 }
+
+/** Letters that are written from right to left, and the signs that turn what follows them. */
+const TURNING = /[\u0590-\u08ff\u200e\u200f\u202a-\u202e\u2066-\u2069\ufb1d-\ufdff\ufe70-\ufefc]/;
+
+/** What a tag or a file is called as part of a sentence: however it is written, it does not turn what stands beside it. */
+export const apart = (name) => (TURNING.test(name) ? `\u2068${String(name).replace(/[\u2066-\u2069]/g, "")}\u2069` : name);
+
+/** "Artist · Album", of those that there are. */
+export const beside = (...names) => names.filter(Boolean).map(apart).join(" · ");

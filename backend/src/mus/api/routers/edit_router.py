@@ -14,7 +14,7 @@ from mus.api.edit_views import edit_item, rename_item
 from mus.api.job_schemas import JobAccepted
 from mus.api.problems import FieldError, problems
 from mus.api.schemas import Page
-from mus.api.track_requests import accepted, inspector, refuse_if_read_only, selected_ids
+from mus.api.track_requests import accepted, inspectors, refuse_if_read_only, selected_ids
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options
@@ -166,8 +166,7 @@ async def remove_cover(
 
 async def _kept_picture(runtime: Runtime, request: Request) -> PictureItem:
     data = await request.body()
-    async with inspector(request) as readers:
-        usable = await readers.usable_picture(data, timeout_seconds=_PICTURE_SECONDS)
+    usable = await inspectors(request).usable_picture(data, timeout_seconds=_PICTURE_SECONDS)
     if usable.error_message is not None:
         raise UserFixableError(f"This picture cannot be used: {usable.error_message}")
     async with runtime.database.unit_of_work() as work:

@@ -5,13 +5,15 @@ from __future__ import annotations
 from dataclasses import asdict
 from typing import Annotated, Any, cast
 
+import anyio.to_thread
 from fastapi import APIRouter, Path, Query, Response
 from pydantic import BaseModel
 
 from mus.api.dependencies import CallerDep, RuntimeDep, requested_by
+from mus.api.folders import folder_named, folders_in
 from mus.api.job_schemas import JobAccepted
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import LibraryAdded, LibraryEdit, LibraryItem, LibraryNew, Page
+from mus.api.schemas import LibraryAdded, LibraryEdit, LibraryFolders, LibraryItem, LibraryNew, Page
 from mus.broker.runtime import Runtime
 from mus.jobs.libraries import (
     LibraryChange,
@@ -23,6 +25,8 @@ from mus.jobs.libraries import (
     shown_library,
 )
 from mus.ledger.job_states import JobState
+from mus.library.paths import shown
+from mus.persistence.libraries import library_named
 
 router = APIRouter(prefix="/libraries", tags=["libraries"])
 
@@ -63,6 +67,20 @@ async def add_a_library(
 @router.get("/{library}", responses=problems(404), summary="A library")
 async def get_library(runtime: RuntimeDep, library: LibraryName) -> LibraryItem:
     return LibraryItem.model_validate(await _item(runtime, library))
+
+
+@router.get("/{library}/folders", responses=problems(400, 404), summary="The folders in one of a library's")
+async def list_folders(
+    runtime: RuntimeDep,
+    library: LibraryName,
+    path: Annotated[str, Query(max_length=4000, description="Inside the library; its own folder without it")] = "",
+) -> LibraryFolders:
+    """As they are on the disk just now: to choose one that is to be scanned."""
+    async with runtime.database.reading() as session:
+        row = await library_named(session, library)
+    folder = await folder_named(runtime, row, path, field="query")
+    found = await anyio.to_thread.run_sync(folders_in, runtime.settings.roots.here(row.root), folder)
+    return LibraryFolders(path=shown(folder), items=found)
 
 
 @router.patch("/{library}", responses=problems(404, 409, 503), summary="Change a library")

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
-import anyio.to_thread
 from fastapi import APIRouter, Response
 
 from mus.api.cursor import decoded, encoded, scope_of
 from mus.api.dependencies import CallerDep, CursorParam, JobId, LibraryParam, LimitParam, RuntimeDep, requested_by
+from mus.api.folders import folder_named
 from mus.api.job_schemas import ScanAccepted, ScanItem, ScanRequest
 from mus.api.problems import FieldError, problems
 from mus.api.rate_limit import count_scan_request
@@ -16,15 +14,13 @@ from mus.api.schemas import Page
 from mus.api.views import scan_item
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
-from mus.errors import BadRequestError, ConflictError, NotFoundError
+from mus.errors import ConflictError, NotFoundError
 from mus.jobs.scan_requests import TASK, scan_job
 from mus.ledger.job_rows import NewJob
 from mus.ledger.job_states import JobState
 from mus.ledger.queries import JobFilter, job_named, job_page, waiting_job
-from mus.library.paths import shown, unescaped
 from mus.persistence.libraries import all_libraries, library_named, library_names
-from mus.persistence.models import Library
-from mus.persistence.track_repository import common_folders, has_tracks_below
+from mus.persistence.track_repository import common_folders
 
 router = APIRouter(prefix="/scans", tags=["scans"])
 
@@ -103,7 +99,7 @@ async def _planned(runtime: Runtime, request: ScanRequest, caller: str) -> list[
     if request.path is not None:
         if len(libraries) > 1:
             raise FieldError("body", "library", "with a path, the library must be named")
-        folders = {libraries[0].id: await _folder(runtime, libraries[0], request.path)}
+        folders = {libraries[0].id: await folder_named(runtime, libraries[0], request.path, field="body")}
     return [
         scan_job(
             library_id,
@@ -114,53 +110,3 @@ async def _planned(runtime: Runtime, request: ScanRequest, caller: str) -> list[
         )
         for library_id, folder in sorted(folders.items())
     ]
-
-
-async def _folder(runtime: Runtime, library: Library, text: str) -> bytes:
-    """The folder inside the library that `text` names.
-
-    Raises BadRequestError for one outside, or a file, and NotFoundError for one that is nowhere.
-    """
-    if "\0" in text:
-        raise FieldError("body", "path", "a path has no NUL in it")
-    # As shown, a name that is not UTF-8 has its bytes percent-escaped; but `%41` may be a real name as well.
-    for candidate in dict.fromkeys((text.encode(), unescaped(text))):
-        folder = _inside(library.root, candidate)
-        if await anyio.to_thread.run_sync(_is_folder_of, runtime.settings.roots.here(library.root), folder):
-            return folder
-        async with runtime.database.reading() as session:
-            if await has_tracks_below(session, library.id, folder):
-                return folder  # it vanished: the scan finds out what became of its tracks
-    raise NotFoundError(f"There is no folder {text!r} in the library {library.name}")
-
-
-def _inside(root: bytes, path: bytes) -> bytes:
-    """The path relative to the root, without `.` and `..`. Raises BadRequestError for one outside."""
-    if b"\0" in path:
-        raise FieldError("body", "path", "a path has no NUL in it")
-    absolute = os.path.normpath(os.path.join(root, path))
-    root = os.path.normpath(root)
-    if absolute == root:
-        return b""
-    if not absolute.startswith(root.rstrip(b"/") + b"/"):
-        raise _outside(path)
-    return absolute[len(root.rstrip(b"/")) + 1 :]
-
-
-def _is_folder_of(root: bytes, folder: bytes) -> bool:
-    full = os.path.join(root, folder)
-    real_root, real = os.path.realpath(root), os.path.realpath(full)
-    if real != real_root and not real.startswith(os.path.join(real_root, b"")):
-        raise _outside(folder)
-    try:
-        if os.path.isdir(full):
-            return True
-        if os.path.lexists(full):
-            raise BadRequestError(f"{shown(folder)} is not a folder")
-    except OSError:
-        return False
-    return False
-
-
-def _outside(path: bytes) -> BadRequestError:
-    return BadRequestError(f"{shown(path)!r} lies outside the library")

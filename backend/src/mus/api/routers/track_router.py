@@ -25,9 +25,9 @@ from mus.api.dependencies import (
 from mus.api.field_messages import names_in, names_schema
 from mus.api.job_schemas import JobAccepted
 from mus.api.problems import FieldError, problems
-from mus.api.schemas import Page, TrackCount, TrackDetail, TrackItem
+from mus.api.schemas import Page, RowId, TrackCount, TrackDetail, TrackItem, TrackTagsFound
 from mus.api.track_requests import accepted, refuse_if_read_only
-from mus.api.views import track_detail, track_list
+from mus.api.views import track_detail, track_list, track_tags
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options
@@ -39,7 +39,7 @@ from mus.persistence.models import Library
 from mus.persistence.track_filter import SORT_FIELDS, Order, Position, TrackFilter
 from mus.persistence.track_ids import track_count
 from mus.persistence.track_list import track_page
-from mus.persistence.track_repository import track_named
+from mus.persistence.track_repository import track_named, tracks_named
 from mus.persistence.track_sounds import loudness_of, sound_of
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])
@@ -168,6 +168,24 @@ async def count_tracks(runtime: RuntimeDep, given: WantedDep) -> TrackCount:
 
 @router.api_route("/count", methods=["HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"], include_in_schema=False)
 async def refuse_other_methods_than_counting() -> None:
+    """Else they were about a track of that id."""
+    raise HTTPException(405)
+
+
+@router.get("/tags", responses=problems(), summary="All tags of several tracks")
+async def get_tags(
+    runtime: RuntimeDep,
+    track_ids: Annotated[
+        list[RowId], Query(alias="id", min_length=1, max_length=500, description="Of a track; repeat it")
+    ],
+) -> TrackTagsFound:
+    async with runtime.database.reading() as session:
+        names = await library_names(session)
+        return TrackTagsFound(items=[track_tags(track, names) for track in await tracks_named(session, track_ids)])
+
+
+@router.api_route("/tags", methods=["HEAD", "POST", "PATCH", "PUT", "DELETE", "OPTIONS"], include_in_schema=False)
+async def refuse_other_methods_than_reading() -> None:
     """Else they were about a track of that id."""
     raise HTTPException(405)
 

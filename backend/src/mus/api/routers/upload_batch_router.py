@@ -4,6 +4,7 @@ are."""
 from __future__ import annotations
 
 import os
+from contextlib import suppress
 from typing import Annotated
 
 import anyio.to_thread
@@ -19,6 +20,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options
 from mus.errors import AdminRequiredError, ConflictError, NotFoundError
 from mus.jobs.upload_batches import batches_to_place, refuse_taken_places, taken_message
+from mus.library.arrivals import Arrival
 from mus.library.beside import arrive, name_in_the_way
 from mus.library.file_names import NamePattern
 from mus.library.paths import shown
@@ -58,8 +60,11 @@ async def stage_upload(
     ] = None,
 ) -> StagedUpload:
     """The body is the file. It is checked to be music, whole, and of the kind that its name says, and waits then,
-    seen by nobody, for `/uploads/{batch}/place`. What waits for a day is forgotten."""
-    asked_for = place_of(path)
+    seen by nobody, for `/uploads/{batch}/place`. What waits for a day is forgotten.
+
+    What lies beside music is taken too: pictures (JPEG, PNG, WebP, GIF), PDF documents, and texts (`.cue`, `.log`,
+    `.lrc`, `.m3u`, `.m3u8`, `.nfo`, `.txt`)."""
+    asked_for = place_of(path, with_companions=True)
     pattern = None if rename_pattern is None else NamePattern(rename_pattern)
     _, root = await open_library(runtime, library)
     async with arrived(request, root, asked_for, pattern) as (arrival, place):
@@ -70,11 +75,19 @@ async def stage_upload(
                 raise FileExistsError
             await anyio.to_thread.run_sync(arrive, root, arrival.part, target)
         except FileExistsError:
-            raise ConflictError(f"There is a file for {shown(place)} in this batch already") from None
+            # Whoever heard no answer sends it again.
+            if not await anyio.to_thread.run_sync(_is_there, arrival, target):
+                raise ConflictError(f"There is another file for {shown(place)} in this batch already") from None
         except OSError as error:
             raise AdminRequiredError(f"The file could not be stored: {error.strerror}") from error
         taken = await anyio.to_thread.run_sync(places_taken, root, [place])
     return StagedUpload(path=shown(place), size=size, problem=taken_message(place) if taken else None)
+
+
+def _is_there(arrival: Arrival, target: bytes) -> bool:
+    with suppress(OSError):
+        return arrival.is_same_as(target)
+    return False
 
 
 @router.get("/{batch}", responses=problems(404, 409, 503), summary="What waits of a batch")

@@ -3,7 +3,12 @@
 /** Suffixes of what mus takes for music (audio_formats.py). */
 const AUDIO = /\.(mp3|flac|m4a|m4b|mp4|aac|ogg|oga|opus|spx|wav|aiff|aif|aifc|wma|ape|wv|mpc|dsf)$/i;
 
-export const isMusic = (path) => AUDIO.test(path) && !path.split("/").some((part) => part.startsWith("."));
+/** Of what lies beside music, as its cover (arrivals.py). */
+const COMPANION = /\.(jpe?g|png|webp|gif|pdf|cue|log|lrc|m3u8?|nfo|txt)$/i;
+
+const isShown = (path) => !path.split("/").some((part) => part.startsWith("."));
+export const isMusic = (path) => AUDIO.test(path) && isShown(path);
+export const isCompanion = (path) => COMPANION.test(path) && path.includes("/") && isShown(path);
 
 export const hasFiles = (event) => event.dataTransfer?.types.includes("Files") ?? false;
 

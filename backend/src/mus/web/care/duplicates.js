@@ -1,6 +1,6 @@
 // Tracks that are there more than once, side by side: which to keep, and why.
 import { html } from "../html.js";
-import { t } from "../text.js";
+import { beside, t } from "../text.js";
 import { bytes, duration } from "../format.js";
 import { More, usePaged } from "../parts/paged.js";
 import { Cover } from "../parts/cover.js";
@@ -55,11 +55,11 @@ function Copy({ track, reason, keep }) {
       <div class="copy-cover"><${Cover} track=${track.has_cover ? track.id : null} name=${track.album ?? track.title} /></div>
       <div class="what">
         <${Link} href=${at("tracks", String(track.id))}><strong>${track.title}</strong><//>
-        <span class="muted">${[track.artist, track.album, track.year].filter(Boolean).join(" · ")}</span>
+        <span class="muted">${beside(track.artist, track.album, track.year)}</span>
         <span class="path">${track.library} / ${track.path}</span>
       </div>
       <dl class="traits">
-        <div><dt>${t("duplicates.format")}</dt><dd>${track.format?.toUpperCase()}${bitrate ? `, ${bitrate} kbit/s` : ""}</dd></div>
+        <div><dt>${t("duplicates.format")}</dt><dd>${track.format?.toUpperCase()}${bitrate && `, ${t("common.bitrate", { rate: bitrate })}`}</dd></div>
         <div><dt>${t("duplicates.length")}</dt><dd>${duration(track.duration)}</dd></div>
         <div><dt>${t("duplicates.size")}</dt><dd>${bytes(track.size)}</dd></div>
         <div><dt>${t("duplicates.integrity")}</dt><dd class=${integrity === "damaged" ? "bad" : ""}>${t(`duplicates.state.${integrity ?? "unknown"}`)}</dd></div>

@@ -8,6 +8,7 @@ import { Link, setQuery } from "../router.js";
 import { Empty, Fault, Skeleton } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
 import { Progress } from "../parts/progress.js";
+import { useUnsaved } from "../parts/unsaved.js";
 import { edit } from "./actions.js";
 import { EditCover } from "./edit_cover.js";
 import { EditField } from "./edit_field.js";
@@ -46,7 +47,9 @@ function Form({ tracks, beyond, job, reload }) {
   const editable = tracks.filter((track) => EDITABLE.has(track.status));
   const { touched, cover, pattern } = form;
   const changes = { ...changesOf(touched), ...(cover !== undefined && { cover: cover?.id ?? null }) };
-  const isTouched = Object.keys(changes).length > 0 || pattern;
+  const count = Object.keys(touched).length + (cover !== undefined) + Boolean(pattern);
+  const isTouched = count > 0;
+  useUnsaved(isTouched, () => ({ title: t("edit.leaveTitle"), text: t("edit.leaveText", { count }), yes: t("edit.leaveYes") }));
   const wrong = Object.fromEntries((problem?.fields ?? []).map(({ field, message }) => [field.replace(/^changes\./, ""), message]));
   const touch = (name) => (text) =>
     setForm((before) => {
@@ -100,7 +103,7 @@ function Form({ tracks, beyond, job, reload }) {
         <${Rename} pattern=${pattern} problem=${wrong.rename_pattern} change=${(next) => setForm((before) => ({ ...before, pattern: next }))} />
       </div>
       <div class="edit-actions">
-        <span class="muted" role="status">${isTouched ? t("edit.touched", { count: Object.keys(touched).length + (cover !== undefined) + Boolean(pattern) }) : t("edit.untouched")}</span>
+        <span class="muted" role="status">${isTouched ? t("edit.touched", { count }) : t("edit.untouched")}</span>
         <button type="button" class="button plain" disabled=${!isTouched} onClick=${() => setForm(UNTOUCHED)}>${t("edit.reset")}</button>
         <button class="button" disabled=${!isTouched || !editable.length}>${t("edit.preview")}</button>
       </div>

@@ -13,6 +13,7 @@ import { Menu } from "../parts/menu.js";
 import { follow, scan } from "./actions.js";
 import { inWords } from "./crontab.js";
 import { LibraryForm } from "./library_form.js";
+import { ScanFolder } from "./scan_folder.js";
 import { Scans } from "./scans.js";
 
 export function Libraries() {
@@ -48,6 +49,7 @@ export function Libraries() {
 
 function Library({ library, schedule, health, change }) {
   const { name, root, tracks, online, removing, watch_mode, watch_reason } = library;
+  const [choosing, setChoosing] = useState(false);
   const state = removing ? ["warn", "removing"] : online ? ["good", "online"] : ["bad", "offline"];
   return html`
     <section class="card library" aria-label=${name}>
@@ -57,6 +59,7 @@ function Library({ library, schedule, health, change }) {
         <span class=${`chip ${state[0]}`}>${t(`libraries.${state[1]}`)}</span>
         <${Menu} label=${t("libraries.actionsOf", { name })} items=${[
           { label: t("libraries.change"), icon: "edit", run: change },
+          { label: t("libraries.scanAFolder"), icon: "libraries", run: () => setChoosing(true) },
           { label: t("libraries.scanFull"), icon: "scan", run: () => scan({ library: name, mode: "full" }) },
           !removing && { label: t("libraries.forget"), icon: "trash", run: () => forget(library) },
         ]} />
@@ -70,6 +73,7 @@ function Library({ library, schedule, health, change }) {
         <div><dt>${t("libraries.guard")}</dt><dd>${guardOf(library)}</dd></div>
       </dl>
       <${Scans} library=${name} disabled=${removing} />
+      ${choosing && html`<${ScanFolder} library=${library} close=${() => setChoosing(false)} />`}
     </section>
   `;
 }

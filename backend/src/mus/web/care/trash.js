@@ -1,7 +1,7 @@
 // What lies in the trash: back with it, or away for good.
 import { useState } from "preact/hooks";
 import { html } from "../html.js";
-import { t } from "../text.js";
+import { beside, t } from "../text.js";
 import { ago, bytes, count, date, dateTime } from "../format.js";
 import { useResource } from "../resource.js";
 import { More, usePaged } from "../parts/paged.js";
@@ -67,7 +67,7 @@ function Item({ item: { track, path, deleted_at, state }, schedule, isChosen, ch
       <div class="small-cover"><${Cover} track=${track.has_cover ? track.id : null} name=${track.album ?? track.title} /></div>
       <div class="what">
         <strong class="ellipsis">${track.title}</strong>
-        <span class="muted ellipsis">${[track.artist, track.album].filter(Boolean).join(" · ")}</span>
+        <span class="muted ellipsis">${beside(track.artist, track.album)}</span>
         <span class="path" title=${path}>${path}</span>
       </div>
       <div class="when muted">

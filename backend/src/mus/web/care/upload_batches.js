@@ -16,6 +16,18 @@ export function batchesOf(items) {
   }
 }
 
+/**
+ * Where a file of a batch goes that lies beside music which was named by its tags: to that, or to what lies nearest.
+ * Null while none of it has a place.
+ */
+export function besideMusic({ path, batch }) {
+  for (let end = path.lastIndexOf("/"); end > 0; end = path.lastIndexOf("/", end - 1)) {
+    const music = batch.items.find((item) => item.isMusic && item.place && item.path.startsWith(path.slice(0, end + 1)));
+    if (music) return music.place.slice(0, music.place.lastIndexOf("/") + 1) + path.slice(end + 1);
+  }
+  return null;
+}
+
 /** "Artist/01 Title.mp3" as "Artist/01 Title (2).mp3" */
 export const numbered = (path, number) => path.replace(/(\.[^./]*)$|$/, (suffix) => ` (${number})${suffix}`);
 

@@ -4,8 +4,8 @@ import { del, get, post, upload } from "../api.js";
 import { t } from "../text.js";
 import { ended } from "../following.js";
 import { refresh } from "../resource.js";
-import { batchesOf, numbered } from "./upload_batches.js";
-import { isMusic } from "./dropped.js";
+import { batchesOf, besideMusic, numbered } from "./upload_batches.js";
+import { isCompanion, isMusic } from "./dropped.js";
 
 /** Files sent at the same time. */
 const AT_ONCE = 3;
@@ -13,7 +13,7 @@ const AT_ONCE = 3;
 const LINKED = 500;
 
 /**
- * What was handed in, in order: `{key, path, file, state, sent, batch}`. `sent` is a signal of the bytes that went,
+ * What was handed in, in order: `{key, path, file, isMusic, state, sent, batch}`. `sent` is a signal of the bytes that went,
  * `state` one of `{is, message, place, track}`, which changes far less often. `is` is one of
  *   chosen    handed in
  *   waiting   its turn comes
@@ -24,10 +24,11 @@ const LINKED = 500;
  *   taken     there is a file at its place: a person chooses
  *   failed    `message` says why: a person tries again, or leaves it out
  *   skipped   left out
- * A folder is a batch, `{id, name, items}`: its files take their places together, or none does.
+ * A folder is a batch, `{id, name, items}`: its files take their places together, or none does. With its music comes
+ * what lies beside it, as its cover.
  */
 export const uploads = signal([]);
-/** Files that were handed in and are no music. */
+/** Files that were handed in and are neither. */
 export const leftOut = signal([]);
 /** Where they go: `{library, folder, pattern}`; with a pattern files are named by their tags. */
 export const target = signal({ library: null, folder: "", pattern: null });
@@ -61,12 +62,15 @@ export const totals = computed(() => {
 /** Take what was dropped or picked; nothing is sent before `start`. */
 export function add(files) {
   const known = new Set(uploads.value.filter((item) => is(item) === "chosen").map(({ path }) => path));
+  const top = (path) => path.split("/")[0];
+  const folders = new Set(files.filter(({ path }) => isMusic(path)).map(({ path }) => top(path)));
+  const isTaken = ({ path }) => isMusic(path) || (isCompanion(path) && folders.has(top(path)));
   const items = files
-    .filter(({ path }) => isMusic(path) && !known.has(path))
-    .map(({ path, file }) => ({ key: ++keys, path, file, state: signal({ is: "chosen" }), sent: signal(0), batch: null }))
+    .filter((each) => isTaken(each) && !known.has(each.path))
+    .map(({ path, file }) => ({ key: ++keys, path, file, isMusic: isMusic(path), state: signal({ is: "chosen" }), sent: signal(0), batch: null }))
     .sort((a, b) => a.path.localeCompare(b.path, undefined, { numeric: true }));
   batchesOf(items);
-  leftOut.value = [...leftOut.value, ...files.filter(({ path }) => !isMusic(path)).map(({ path }) => path)];
+  leftOut.value = [...leftOut.value, ...files.filter((each) => !isTaken(each)).map(({ path }) => path)];
   uploads.value = [...uploads.value, ...items];
 }
 
@@ -124,7 +128,7 @@ function hand(item) {
 
 function next() {
   while (sending < AT_ONCE) {
-    const item = uploads.value.find((each) => is(each) === "waiting");
+    const item = uploads.value.find((each) => is(each) === "waiting" && !waitsForMusic(each));
     if (!item) return;
     sending += 1;
     send(item).finally(() => {
@@ -135,12 +139,17 @@ function next() {
   }
 }
 
+/** Where music goes that is named by its tags is known once it is there. */
+const waitsForMusic = ({ isMusic: leads, target: { pattern }, batch }) =>
+  !leads && pattern !== null && batch.items.some((each) => each.isMusic && ["waiting", "sending"].includes(is(each)));
+
 async function send(item) {
   const { library, folder, pattern } = item.target;
-  const asked = [...folder.split("/"), ...item.path.split("/")].map((part) => part.trim()).filter(Boolean).join("/");
+  const follows = !item.isMusic && pattern !== null ? besideMusic(item) : null;
+  const asked = follows ?? [...folder.split("/"), ...item.path.split("/")].map((part) => part.trim()).filter(Boolean).join("/");
   // In a batch a free name is made here: what its other files will be called the server does not know.
   const path = item.batch && item.number ? numbered(item.place, item.number) : asked;
-  const named = item.batch && item.number ? null : pattern;
+  const named = (item.batch && item.number) || !item.isMusic ? null : pattern;
   const query = { path, library, rename_pattern: named, on_conflict: item.batch ? null : item.number ? "number" : "refuse" };
   item.control = new AbortController();
   set(item, { is: "sending" });
@@ -179,6 +188,8 @@ async function read(item, { path, job_id }) {
 
 /** Once all files of a folder are there and nothing stands against any: to their places, all together. */
 async function place(batch) {
+  const music = batch.items.filter((item) => item.isMusic);
+  if (music.length && music.every((item) => is(item) === "skipped")) await skipRest(batch);
   const items = batch.items.filter((item) => is(item) !== "skipped");
   if (!items.length || items.some((item) => is(item) !== "staged")) return;
   const { library } = items[0].target;
@@ -201,6 +212,14 @@ async function place(batch) {
     }
   }
   over();
+}
+
+/** Nobody wants what lay beside music without it. */
+async function skipRest(batch) {
+  for (const item of batch.items.filter((each) => ["waiting", "staged", "failed", "taken"].includes(is(each)))) {
+    set(item, { is: "skipped" });
+    await unstage(item);
+  }
 }
 
 /** The latest tracks' ids by their paths: a batch's job does not tell them. */

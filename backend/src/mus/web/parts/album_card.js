@@ -1,13 +1,11 @@
 // An album as its cover, with a button that plays it.
 import { html } from "../html.js";
 import { t } from "../text.js";
-import { get } from "../api.js";
 import { Link, at } from "../router.js";
+import { wholeAlbum } from "./album_tracks.js";
 import { Cover } from "./cover.js";
 import { IconButton } from "./icon.js";
 import { doing, playFrom } from "./track_actions.js";
-
-const tracksOfAlbum = async (id) => (await get(at("albums", id))).items;
 
 /** `rest` are attributes of its list item; without an album it stands where one will be. */
 export function AlbumCard({ album, lazy, ...rest }) {
@@ -23,7 +21,7 @@ export function AlbumCard({ album, lazy, ...rest }) {
         ${album.artist_id ? html`<${Link} href=${at("artists", album.artist_id)}>${artist}<//>` : artist}${year && html`<span class="year">${artist && " · "}${year}</span>`}
       </span>
       <${IconButton} class="play" icon="play" label=${t("library.playTitle", { title })}
-        onClick=${doing(async () => playFrom(await tracksOfAlbum(id)))} />
+        onClick=${doing(async () => playFrom((await wholeAlbum(at("albums", id))).items))} />
     </div>
   `;
 }

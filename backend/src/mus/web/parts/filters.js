@@ -75,6 +75,7 @@ export function Order({ orders }) {
     <label class="filter order">
       <span class="visually-hidden">${t("library.order")}</span>
       <select value=${sort ?? orders[0]} onChange=${({ target }) => setQuery({ sort: target.value === orders[0] ? null : target.value })}>
+        ${sort && !orders.includes(sort) && html`<option value=${sort}>${sort}</option>`}
         ${orders.map((order) => html`<option key=${order} value=${order}>${t(`library.orders.${order}`)}</option>`)}
       </select>
       <${Icon} name="down" size=${14} />

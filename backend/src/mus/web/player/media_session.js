@@ -1,7 +1,7 @@
 // What shows outside of the page: the lock screen, media keys, the window's title, and what a screen reader says.
 import { effect, signal, untracked } from "@preact/signals";
 import { coverUrl } from "../api.js";
-import { t } from "../text.js";
+import { beside, t } from "../text.js";
 import { viewTitle } from "../router.js";
 import { length, next, previous, seek, seekBy, time, trouble } from "./audio.js";
 import { current, playing } from "./queue.js";
@@ -14,7 +14,7 @@ const session = navigator.mediaSession;
 effect(() => {
   const entry = current.value;
   const heard = entry && playing.value;
-  if (heard) document.title = [entry.title, entry.artist, "mus"].filter(Boolean).join(" · ");
+  if (heard) document.title = beside(entry.title, entry.artist, "mus");
   else if (viewTitle.value) document.title = `${viewTitle.value} · mus`;
 });
 

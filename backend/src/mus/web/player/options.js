@@ -1,9 +1,10 @@
 // How it sounds, and the keys: a dialog that `?` opens as well.
+import { useEffect } from "preact/hooks";
 import { effect, signal } from "@preact/signals";
 import { html } from "../html.js";
 import { t } from "../text.js";
 import { Dialog } from "../parts/dialog.js";
-import { MODES, level, mode } from "./loudness.js";
+import { MODES, learn, level, mode } from "./loudness.js";
 import { current } from "./queue.js";
 
 export const optionsShown = signal(false);
@@ -17,6 +18,9 @@ const close = () => {
 const decibels = new Intl.NumberFormat("en", { minimumFractionDigits: 1, maximumFractionDigits: 1, signDisplay: "exceptZero" });
 
 export function Options() {
+  const entry = current.value;
+  // A track from the last visit was not played yet, and so nothing was asked about it.
+  useEffect(() => void (entry && learn(entry)), [entry?.id]);
   return html`
     <${Dialog} title=${t("player.options")} close=${close}>
       <fieldset class="loudness">
@@ -26,7 +30,7 @@ export function Options() {
           <input type="radio" name="loudness" value=${name} checked=${mode.value === name} onChange=${() => (mode.value = name)} />
           ${t(`player.modes.${name}`)}
         </label>`)}
-        ${current.value && mode.value !== "off" && html`<p class="gain" role="status">${gainText(level.value)}</p>`}
+        ${entry && mode.value !== "off" && html`<p class="gain" role="status">${gainText(level.value)}</p>`}
       </fieldset>
       <section class="shortcuts">
         <h3>${t("player.shortcuts")}</h3>

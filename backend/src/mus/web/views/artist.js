@@ -1,21 +1,19 @@
 // An artist: the albums, and everything to play.
 import { html } from "../html.js";
 import { t } from "../text.js";
-import { get, queryString } from "../api.js";
+import { queryString } from "../api.js";
 import { Link, at, navigate } from "../router.js";
 import { useResource } from "../resource.js";
 import { useWindows } from "../windows.js";
 import { scan } from "../care/actions.js";
 import { AlbumGrid } from "../parts/album_grid.js";
+import { tracksOfArtist } from "../parts/album_tracks.js";
 import { Cover } from "../parts/cover.js";
 import { Empty, Fault } from "../parts/empty.js";
 import { Icon } from "../parts/icon.js";
 import { Menu } from "../parts/menu.js";
 import { doing, enqueueTracks, playFrom, playTracksNext, shuffleTracks } from "../parts/track_actions.js";
 import { Waiting } from "./albums.js";
-
-/** Most tracks that are played at once. */
-const MOST = 500;
 
 export function Artist({ id }) {
   const { data: artist, error } = useResource(at("artists", id), { limit: 1 });
@@ -26,15 +24,14 @@ export function Artist({ id }) {
     <//>`;
   if (!artist && error) return html`<h1>${t("library.artist")}</h1><${Fault} error=${error} />`;
   if (!artist) return html`<div class="hero artist"><div class="cover waiting"></div><h1>${t("library.artist")}</h1></div><${Waiting} />`;
-  const tracks = async () => (await get("/tracks", { artist: artist.name, sort: "album", limit: MOST })).items;
-  const run = (action) => doing(async () => action(await tracks()));
+  const run = (action) => doing(async () => action(await tracksOfArtist(artist.name)));
   return html`
     <article>
       <header class="hero artist">
         <${Cover} track=${artist.cover_track_id} name=${artist.name} icon="artists" size=${1000} lazy=${false} />
         <div>
           <p class="kind">${t("library.artist")}</p>
-          <h1>${artist.name}</h1>
+          <h1 title=${artist.name}>${artist.name}</h1>
           <p class="muted album-facts">
             <span>${t("library.albumCount", { count: artist.albums })}</span>
             <${Link} href=${`/tracks${queryString({ artist: artist.name, sort: "album" })}`}>${t("library.count", { count: artist.tracks })}<//>

@@ -42,25 +42,36 @@ const paces = new Map();
 const WINDOW_MS = 30_000;
 
 on("progress", (job) => {
-  const far = { at: Date.now(), units: job.details.units_done, part: job.progress };
-  const samples = (paces.get(job.job_id) ?? []).filter((sample) => far.at - sample.at < WINDOW_MS);
+  const far = { at: Date.now(), units: job.details.units_done, part: job.progress, total: job.details.units_total };
+  // One that goes on for another begins at zero, before it says how much is done: that is no pace.
+  const samples = (paces.get(job.job_id) ?? []).filter((sample) => far.at - sample.at < WINDOW_MS && (sample.total > 0 || !far.total));
   paces.set(job.job_id, [...samples, far]);
 });
 on("ended", (job) => paces.delete(job.job_id));
 
+/** Tasks whose jobs share one piece of work, each for its part, and take turns: while one runs, others stand still. */
+const IN_TURNS = new Set(["process_slow_metadata", "listen_to_tracks"]);
+
+/** How many times as long it takes as if the job ran all the time. */
+function turnsOf(task) {
+  if (!IN_TURNS.has(task)) return 1;
+  const states = [...jobs.value.values()].filter((job) => job.task === task && OPEN_STATES.includes(job.state)).map((job) => job.state);
+  return states.length / Math.max(1, states.filter((state) => state === "running").length);
+}
+
 /** `{rate, left}` of a running job: units a second and seconds to its end; null where that is not known yet. */
-function paceOf(id) {
+function paceOf(id, task) {
   const samples = paces.get(id) ?? [];
   const [first, last] = [samples[0], samples.at(-1)];
   const seconds = samples.length > 1 ? (last.at - first.at) / 1000 : 0;
   if (seconds < 1 || last.part <= first.part) return { rate: null, left: null };
   const rate = last.units > first.units ? (last.units - first.units) / seconds : null;
-  return { rate, left: ((1 - last.part) * seconds) / (last.part - first.part) };
+  return { rate, left: (turnsOf(task) * (1 - last.part) * seconds) / (last.part - first.part) };
 }
 
 /** "120 of 2,400 · 310/s · 7 s left" */
 export function paceLine(job) {
-  const { rate, left } = paceOf(job.id ?? job.job_id);
+  const { rate, left } = paceOf(job.id ?? job.job_id, job.task);
   const { units_done, units_total } = job.details ?? job;
   return [
     units_total > 0 && t("jobs.units", { done: units_done, total: units_total }),

@@ -1,6 +1,6 @@
 // Everything that is known of one track, at an address of its own.
 import { html } from "../html.js";
-import { t } from "../text.js";
+import { beside, t } from "../text.js";
 import { bytes, dateTime, duration } from "../format.js";
 import { canGoBack, navigate } from "../router.js";
 import { useResource } from "../resource.js";
@@ -90,7 +90,7 @@ const tagsOf = (track) => ({
   composer: track.composer,
   comment: track.comment,
   compilation: track.compilation ? t("library.yes") : "",
-  sortedAs: [track.title_sort, track.artist_sort, track.album_artist_sort, track.album_sort].filter(Boolean).join(" · "),
+  sortedAs: beside(track.title_sort, track.artist_sort, track.album_artist_sort, track.album_sort),
   musicbrainz: known(track.musicbrainz),
   replaygain: known(track.replaygain),
 });
@@ -106,7 +106,7 @@ const fileOf = (track) => ({
 const soundOf = (track) => ({
   length: duration(track.duration),
   format: track.format?.toUpperCase(),
-  bitrate: track.bitrate && `${track.bitrate} kbit/s`,
+  bitrate: track.bitrate && t("common.bitrate", { rate: track.bitrate }),
   sampleRate: track.sample_rate && `${track.sample_rate / 1000} kHz`,
   channels: track.channels,
   loudness: decibels(track.loudness?.integrated_lufs, "LUFS"),

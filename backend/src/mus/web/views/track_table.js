@@ -1,7 +1,7 @@
 // Tracks as a table of any length: sorted by its headers, used with the mouse as a list of files is, or with the keys.
 import { useEffect, useRef } from "preact/hooks";
 import { html } from "../html.js";
-import { t } from "../text.js";
+import { beside, t } from "../text.js";
 import { date, duration } from "../format.js";
 import { navigate, setQuery } from "../router.js";
 import { current, enqueue, queue } from "../player/queue.js";
@@ -177,7 +177,7 @@ function Row({ index, track, chosen, active, playing }) {
   return html`<div class=${name} ...${attributes} aria-selected=${chosen} aria-current=${playing ? "true" : undefined}>
     <span role="gridcell" class="pick"><i><${Icon} name=${playing && !chosen ? "volume" : "check"} size=${14} /></i></span>
     <span role="gridcell" class="title"><span class="ellipsis" title=${track.title}>${track.title}</span><${TrackState} track=${track} />
-      <span class="sub muted ellipsis">${[track.artist, track.album].filter(Boolean).join(" · ")}</span></span>
+      <span class="sub muted ellipsis">${beside(track.artist, track.album)}</span></span>
     <span role="gridcell" class="artist"><${ArtistLink} id=${track.artist_id} name=${track.artist} tabindex=${tabindex} /></span>
     <span role="gridcell" class="album"><${AlbumLink} id=${track.album_id} title=${track.album} tabindex=${tabindex} /></span>
     <span role="gridcell" class="year">${track.year}</span>

@@ -25,7 +25,7 @@ function Table({ workers }) {
 
 function Rows({ workers }) {
   return html`
-    <div class="table-frame"><table>
+    <div class="table-frame" tabindex="0" role="region" aria-label=${t("nav.workers")}><table>
       <thead><tr><th>${t("workers.worker")}</th><th>${t("workers.state")}</th><th>${t("workers.beat")}</th><th>${t("workers.queues")}</th><th class="number">${t("workers.jobs")}</th><th>${t("workers.since")}</th></tr></thead>
       <tbody>${workers.map((worker) => html`
         <tr key=${worker.id} class=${worker.state === "stopped" ? "muted" : ""}>
