@@ -111,7 +111,7 @@ class ServerProcess:
     def __init__(self, **settings: str) -> None:
         self._binaries = _binaries()
         # PostgreSQL refuses root. A socket's path has 107 bytes at most, so not below pytest's own folders.
-        self.folder = Path(tempfile.mkdtemp(prefix=f"mus-pg-{os.getpid()}-", dir=_memory()))
+        self.folder = Path(tempfile.mkdtemp(prefix=f"mus-pg-{os.getpid()}-", dir=memory_folder()))
         self._settings = {**_SETTINGS, "unix_socket_directories": str(self.folder), **settings}
         self._as: dict[str, Any] = {}
         if os.geteuid() == 0:
@@ -190,9 +190,10 @@ class ServerProcess:
         shutil.rmtree(self.folder, ignore_errors=True)
 
 
-def _memory() -> Path | None:
+def memory_folder() -> Path | None:
+    """Where files are in memory, if there is much of it. For folders named mus-WHAT-PROCESS-ANYTHING."""
     # What a run left that was killed is memory that is gone until the machine starts again.
-    for left in _MEMORY.glob("mus-pg-*-*"):
+    for left in _MEMORY.glob("mus-*-*-*"):
         if not Path("/proc", left.name.split("-")[2]).exists():
             shutil.rmtree(left, ignore_errors=True)
     return _MEMORY if _MEMORY.is_dir() and shutil.disk_usage(_MEMORY).free >= _MEMORY_BYTES else None

@@ -8,12 +8,17 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import closing, contextmanager
 from pathlib import Path
 
+from sqlalchemy import URL
+
+from forked_process import ForkedProcess
 from mus.config import Settings
 from mus.persistence.database import Database
+from postgresql_server import connected
 from waiting import until
 
 PROGRAM = Path(__file__).parent / "fault_worker.py"
@@ -30,11 +35,16 @@ def environment(settings: Settings) -> dict[str, str]:
 
 
 async def freeze(process: subprocess.Popen[bytes], database: Database) -> None:
-    """Have it stand still, but not with SQLite's one lock for writing: everybody would wait for it then."""
+    """Have it stand still, but not in a transaction: everybody would wait for SQLite's one lock for writing, or for
+    a row of PostgreSQL's."""
     while True:
         process.send_signal(signal.SIGSTOP)
         await until(lambda: has_stopped(process), what="the process to stand still")
-        if await asyncio.to_thread(can_be_written, database):
+        if database.is_sqlite:
+            is_free = await asyncio.to_thread(can_be_written, database)
+        else:
+            is_free = await _transactions_end(database.url)
+        if is_free:
             return
         process.send_signal(signal.SIGCONT)
         await asyncio.to_thread(can_be_written, database)
@@ -58,10 +68,26 @@ def can_be_written(database: Database) -> bool:
         return True
 
 
+async def _transactions_end(url: URL) -> bool:
+    connection = await connected(url)
+    deadline = time.monotonic() + 2.0
+    try:
+        while await connection.fetchval(
+            "SELECT count(*) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()"
+            " AND backend_type = 'client backend' AND xact_start IS NOT NULL"
+        ):
+            if time.monotonic() > deadline:
+                return False
+            await asyncio.sleep(0.02)
+        return True
+    finally:
+        await connection.close()
+
+
 @contextmanager
 def worker_process(settings: Settings, *stop_at: str) -> Iterator[subprocess.Popen[bytes]]:
     """A `fault_worker`, stopped in good order at the end if it still runs."""
-    process = subprocess.Popen(
+    process = ForkedProcess[bytes](
         [sys.executable, str(PROGRAM), *stop_at],
         env=environment(settings),
         stderr=subprocess.DEVNULL if not os.environ.get("SHOW") else None,
@@ -83,7 +109,7 @@ def worker_process(settings: Settings, *stop_at: str) -> Iterator[subprocess.Pop
 @contextmanager
 def doomed_process(settings: Settings, program: Path, *arguments: str) -> Iterator[subprocess.Popen[bytes]]:
     """A worker that a test means to lose: killed at the end if it still runs."""
-    process = subprocess.Popen(
+    process = ForkedProcess[bytes](
         [sys.executable, str(program), *arguments],
         env=environment(settings),
         stderr=subprocess.DEVNULL if not os.environ.get("SHOW") else None,

@@ -8,7 +8,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from api.rows import add_library, calling
+from api.rows import add_library, app_of, calling
 from mus.api.server import serving
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
@@ -57,7 +57,7 @@ async def client(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
 async def served(runtime: Runtime) -> AsyncIterator[httpx.AsyncClient]:
     """The API behind a real HTTP server."""
     async with (
-        serving(runtime.settings, runtime) as address,
+        serving(runtime.settings, runtime, app_of(runtime.settings)) as address,
         httpx.AsyncClient(base_url=f"{address}/api/v1", trust_env=False) as client,
     ):
         yield client

@@ -18,6 +18,7 @@ from typing import TypeVar
 import pytest
 
 from broker_rules import NAMED_BROKER, queue_of
+from forked_process import run_forked
 
 T = TypeVar("T")
 #: The variable by which a test knows the processes that came out of its own.
@@ -51,7 +52,12 @@ def command(*arguments: str | Path) -> list[str]:
 
 
 def mus(home: Path, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
-    """Run a command to its end."""
+    """Run a command to its end; with its imports done, see `forked_process`."""
+    return run_forked(command(*arguments), env=environment(home, **settings), timeout=90, cwd=home)
+
+
+def started_mus(home: Path, *arguments: str | Path, **settings: str) -> subprocess.CompletedProcess[str]:
+    """As `mus`, by a process that imports what it needs by itself."""
     return subprocess.run(
         command(*arguments),
         env=environment(home, **settings),

@@ -245,6 +245,18 @@ def test_what_cannot_be_done_is_one_line(
     assert not (tmp_path / "mus").exists()
 
 
+@pytest.fixture(scope="module")
+def newer(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with the data of a newer mus, and a backup of this one."""
+    home = tmp_path_factory.mktemp("newer")
+    music = write_library(home / "music", {"one.wav": None})
+    assert mus(home, "scan", "--music", music).returncode == 0
+    assert mus(home, "backup", "old.db").returncode == 0
+    sql(home / "mus", "UPDATE alembic_version SET version_num = '9999'")
+    sql(home / "mus", "PRAGMA wal_checkpoint(TRUNCATE)")
+    return home
+
+
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -261,12 +273,9 @@ def test_what_cannot_be_done_is_one_line(
         ["restore", "old.db"],
     ],
 )
-def test_no_command_touches_the_database_of_a_newer_mus(tmp_path: Path, music: Path, arguments: list[str]) -> None:
+def test_no_command_touches_the_database_of_a_newer_mus(tmp_path: Path, newer: Path, arguments: list[str]) -> None:
+    shutil.copytree(newer, tmp_path, dirs_exist_ok=True)
     data = tmp_path / "mus"
-    assert mus(tmp_path, "scan", "--music", music).returncode == 0
-    assert mus(tmp_path, "backup", "old.db").returncode == 0
-    sql(data, "UPDATE alembic_version SET version_num = '9999'")
-    sql(data, "PRAGMA wal_checkpoint(TRUNCATE)")
     before = (data / "mus.db").read_bytes()
     told = mus(tmp_path, *arguments, **QUICK)
     assert told.returncode == 1, told

@@ -7,7 +7,7 @@ import sqlite3
 from pathlib import Path
 
 import pytest
-from mus_commands import mus
+from mus_commands import started_mus as mus
 
 import mus as package
 

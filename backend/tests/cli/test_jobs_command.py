@@ -14,6 +14,7 @@ import pytest
 
 from audio_files import write_library
 from cli.mus_commands import command, environment, mus
+from forked_process import ForkedProcess
 
 QUEUES = ["high_priority", "medium_priority", "low_priority"]
 
@@ -76,7 +77,7 @@ def test_a_waiting_job_is_moved_watched_cancelled_and_retried(home: Path, waitin
 
 
 def test_a_job_is_watched_live_to_its_end(home: Path, waiting_scan: str) -> None:
-    watching = subprocess.Popen(
+    watching = ForkedProcess[str](
         command("jobs", "watch", waiting_scan, "--json"),
         env=environment(home),
         stdout=subprocess.PIPE,
@@ -95,7 +96,7 @@ def test_a_job_is_watched_live_to_its_end(home: Path, waiting_scan: str) -> None
 
 
 def test_ctrl_c_ends_the_watching_and_not_the_job(home: Path, waiting_scan: str) -> None:
-    watching = subprocess.Popen(
+    watching = ForkedProcess[str](
         command("jobs", "watch", waiting_scan), env=environment(home), stdout=subprocess.PIPE, text=True, cwd=home
     )
     assert watching.stdout is not None

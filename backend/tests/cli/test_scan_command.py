@@ -15,6 +15,7 @@ import pytest
 from mus_commands import QUICK, command, environment, mus, on_both_databases, until
 
 from audio_files import write_library
+from forked_process import ForkedProcess
 from mus.ledger.deliveries import new_id
 from mus.persistence.database import Database
 from mus.persistence.models import Job, WorkerRow
@@ -152,7 +153,7 @@ def test_ctrl_c_cancels_the_scan_that_was_asked_for(tmp_path: Path, music: Path)
             )
 
     with_database(tmp_path, let_another_scan_run)
-    scan = subprocess.Popen(
+    scan = ForkedProcess[str](
         command("scan", "--json"),
         env=environment(tmp_path, **{**QUICK, "dead_after_seconds": "60"}),
         stdout=subprocess.PIPE,

@@ -18,6 +18,7 @@ from mus_commands import command
 from sqlalchemy import func, select
 
 from audio_files import write_library
+from forked_process import ForkedProcess
 from mus.broker.runtime import Runtime
 from mus.config import Settings
 from mus.ledger.job_states import TERMINAL_STATES
@@ -55,7 +56,7 @@ class Machine:
         self.start()
 
     def start(self) -> None:
-        self.process = subprocess.Popen(self._command, env=self._environment, stderr=subprocess.PIPE, text=True)
+        self.process = ForkedProcess[str](self._command, env=self._environment, stderr=subprocess.PIPE, text=True)
 
     def kill(self) -> None:
         if self.process.returncode is None:

@@ -13,6 +13,7 @@ from mus_commands import command
 from sqlalchemy import select, text
 
 from fault_worker import CREATE_EFFECTS, endless, failing, leaf
+from forked_process import run_forked
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
@@ -37,15 +38,7 @@ class Shell:
         self._environment = environment(settings)
 
     async def run(self, *arguments: str) -> subprocess.CompletedProcess[str]:
-        return await asyncio.to_thread(
-            subprocess.run,
-            command(*arguments),
-            env=self._environment,
-            capture_output=True,
-            text=True,
-            timeout=60,
-            check=False,
-        )
+        return await asyncio.to_thread(run_forked, command(*arguments), env=self._environment, timeout=60)
 
     async def json(self, *arguments: str) -> Any:
         done = await self.run(*arguments, "--json")
@@ -59,7 +52,7 @@ class Shell:
 
 
 @pytest.fixture
-async def shell(runtime: Runtime, settings: Settings) -> AsyncIterator[Shell]:
+async def shell(runtime: Runtime, settings: Settings, no_schedules: None) -> AsyncIterator[Shell]:
     """With a worker on all queues."""
     async with runtime.database.unit_of_work() as work:
         await work.session.execute(text(CREATE_EFFECTS))

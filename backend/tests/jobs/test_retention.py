@@ -11,12 +11,14 @@ from music_library import result_of
 from sqlalchemy import delete, event, func, insert, select, text
 from upkeep_jobs import add_jobs, ended, enqueued, job_ids, low_worker, old_job, read_job, run
 
+from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import broker
 from mus.config import Settings
 from mus.ledger import steering
 from mus.ledger.history import ROWS_PER_STEP, forget, next_step
 from mus.persistence.models import Job, JobEvent, utc_now
+from mus.worker import load_job_modules
 from waiting import until
 from worker_processes import worker_process
 
@@ -190,9 +192,11 @@ async def test_a_worker_that_stops_does_not_wait_for_it_and_the_next_one_goes_on
 
 
 @pytest.mark.slow
+@pytest.mark.usefixtures("no_schedules")
 async def test_it_goes_on_after_its_worker_was_killed_and_counts_right(
     runtime: Runtime, settings: Settings
 ) -> None:
+    load_job_modules([], [Queue.LOW])
     await _many(runtime, 20_000)
     with worker_process(settings) as doomed:
         job_id = await enqueued(runtime, "prune_history")

@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 from sqlalchemy import func, select
 
+from forked_process import ForkedProcess
 from mus.ledger.lease import WATCHER, lease_row
 from mus.library.paths import unescaped
 from mus.persistence.models import Job
@@ -55,7 +56,7 @@ async def start(scene: Scene, tmp_path: Path) -> AsyncIterator[Start]:
         log = (tmp_path / f"{machine}.log").open("ab")
         with log:
             started.append(
-                subprocess.Popen([sys.executable, "-P", "-m", "mus", "watch"], env=environment, stderr=log)
+                ForkedProcess[bytes]([sys.executable, "-P", "-m", "mus", "watch"], env=environment, stderr=log)
             )
         return started[-1]
 
