@@ -149,7 +149,7 @@ async def test_a_folder_is_named_as_it_is_shown(client: Client, runtime: Runtime
         os.mkdir(os.path.join(library.root, folder))
     os.symlink(library.root, os.path.join(library.root, b"around"))
     folders = (await client.get("/libraries/Music/folders")).json()
-    assert folders == {"path": "", "items": ["Bj%F6rk 100%", "%E9tude"]}
+    assert folders == {"path": "", "items": ["%E9tude", "Bj%F6rk 100%"]}
     folders = (await client.get("/libraries/Music/folders", params={"path": "Bj%F6rk 100%/"})).json()
     assert folders == {"path": "Bj%F6rk 100%", "items": ["%FF"]}
 

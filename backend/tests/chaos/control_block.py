@@ -57,10 +57,10 @@ def shift_clock(block: ControlBlock) -> None:
 
     import streaq.worker
 
-    import mus.broker.lane
+    import mus.broker.publisher
     import mus.persistence.models
 
-    for module in (mus.persistence.models, mus.broker.lane, streaq.worker):
+    for module in (mus.persistence.models, mus.broker.publisher, streaq.worker):
         # A module that asks another clock by now would go on with the right time, and nobody would notice.
         assert module.datetime is datetime, module
         module.datetime = ShiftedDatetime
