@@ -125,13 +125,14 @@ function refreshSoon(prefixes) {
   }, SOON_MS);
 }
 
-/** Albums, artists and facets are answered as they were a moment ago: the last change is looked for once more. */
+/** Albums, artists and facets are answered as they were a moment ago: the last change is looked for once more. To look
+ * for duplicates among all tracks each second would be too much. */
 const LATER_MS = 5_000;
 let later = null;
 
 function refreshLater() {
   clearTimeout(later);
-  later = setTimeout(() => refresh("/albums", "/artists", "/facets"), LATER_MS);
+  later = setTimeout(() => refresh("/albums", "/artists", "/facets", "/duplicates"), LATER_MS);
 }
 
 for (const type of ["track_added", "track_updated", "track_deleted"]) on(type, refreshLater);
