@@ -5,6 +5,7 @@ from __future__ import annotations
 import fcntl
 import os
 import signal
+import time
 from collections.abc import AsyncIterator, Iterable, Iterator
 from contextlib import asynccontextmanager, contextmanager
 from dataclasses import dataclass
@@ -180,10 +181,22 @@ def busy_file(path: Path) -> Iterator[None]:
     try:
         # By default the kernel ends a process whose lease is wanted; SIGURG is ignored.
         fcntl.fcntl(descriptor, fcntl.F_SETSIG, signal.SIGURG)
-        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+        deadline = time.monotonic() + 20
+        while not _leased(descriptor):
+            assert time.monotonic() < deadline, f"somebody keeps {path} open"
+            time.sleep(0.01)
         yield
     finally:
         os.close(descriptor)
+
+
+def _leased(descriptor: int) -> bool:
+    """Not while anybody else has the file open, as a reader that has just looked at it may."""
+    try:
+        fcntl.fcntl(descriptor, fcntl.F_SETLEASE, fcntl.F_WRLCK)
+    except BlockingIOError:
+        return False
+    return True
 
 
 def as_arguments(*names: str | bytes) -> list[str]:

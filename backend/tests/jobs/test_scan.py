@@ -17,7 +17,7 @@ from mus.jobs.scan_walk import CHUNK
 from mus.ledger import steering
 from mus.library.file_reading import FileStat, failed_reading
 from mus.library.paths import escaped, unescaped
-from mus.persistence.models import Job, Track
+from mus.persistence.models import Job, JobEvent, Track
 
 # ------------------------------------------------------------------ first and next
 
@@ -104,7 +104,12 @@ async def test_a_second_scan_waits_for_the_first_and_both_succeed(library: Music
     jobs = [await library.ended(job_id) for job_id in (first, second)]
     assert [job.state for job in jobs] == ["succeeded", "succeeded"]
     earlier, later = sorted(jobs, key=lambda job: job.finished_at)
-    assert later.started_at >= earlier.finished_at
+    # By what was written when: the times are those of before a transaction could begin.
+    history = select(JobEvent.job_id, JobEvent.event).order_by(JobEvent.id)
+    async with library.runtime.database.reading() as session:
+        events = [tuple(row) for row in await session.execute(history)]
+    of_earlier = [place for place, (job_id, _) in enumerate(events) if job_id == earlier.id]
+    assert events.index((later.id, "started")) > of_earlier[-1]
     assert counts_in(earlier.result) == counts(found=300, added=300)
     assert counts_in(later.result) == counts(found=300, unchanged=300)
 
