@@ -23,7 +23,7 @@ from mus.api.sessions import (
     WrongTokens,
 )
 from mus.broker.runtime import Runtime
-from mus.config import Settings
+from mus.config import Settings, load_settings
 from mus.persistence.models import Job, Library
 
 TOKEN = "sésame"
@@ -39,6 +39,13 @@ def database_kind() -> str:
 @pytest.fixture
 def settings(settings: Settings) -> Settings:
     return settings.model_copy(update={"api_token": SecretStr(TOKEN), "trusted_proxies": "127.0.0.1"})
+
+
+def test_a_token_is_what_can_be_sent_and_blanks_alone_are_none() -> None:
+    token = load_settings(api_token="  sesame\n").api_token
+    assert token is not None
+    assert token.get_secret_value() == "sesame"
+    assert load_settings(api_token=" \t").api_token is None
 
 
 @pytest.fixture

@@ -139,6 +139,7 @@ def use_runtime(app: FastAPI, runtime: Runtime) -> None:
     app.state.runtime = runtime
     app.state.inspectors = ReaderPool(_INSPECTIONS)
     app.state.arrivals = asyncio.Semaphore(_ARRIVALS)
+    app.state.pictures = asyncio.Semaphore(_INSPECTIONS)
     settings = runtime.settings
     rules = ReadingRules.of(settings.tag_separators, settings.sort_articles)
     app.state.catalogue = CurrentCatalogue(runtime.database, rules)

@@ -133,7 +133,9 @@ async def _checked(request: Request, root: bytes, arrival: Arrival) -> FileReadi
     """What its tags say; None for what has none. Raises UserFixableError for what is no music, or not whole."""
     readers = inspectors(request)
     if not arrival.is_music:
-        await _check_companion(readers, arrival)
+        # A picture of 32 MB is in memory three times while it is looked at: not those of all that come in at once.
+        async with request.app.state.pictures:
+            await _check_companion(readers, arrival)
         return None
     (reading,) = await readers.run("read", root, [arrival.path], file_timeout_seconds=_CHECK_SECONDS)
     if reading.error_message is not None:

@@ -11,7 +11,7 @@ import asyncio
 import json
 import logging
 from collections.abc import Awaitable, Callable, Sequence
-from typing import Any, TypeVar
+from typing import Any
 
 from anyio import CancelScope, CapacityLimiter
 from anyio.abc import TaskStatus
@@ -31,7 +31,6 @@ from streaq.utils import now_ms  # noqa: E402
 from streaq.worker import _lifespan  # noqa: E402
 
 logger = logging.getLogger(__name__)
-T = TypeVar("T")
 
 #: What a broker that is gone, restarting or emptied makes its clients raise.
 BROKER_ERRORS = (RedisError, OSError, EOFError, TimeoutError)
