@@ -5,12 +5,13 @@ Reconcile looks so seldom here that it would be seen if anything had to wait for
 
 from __future__ import annotations
 
-import time
+import asyncio
 from collections.abc import Awaitable, Callable
+from contextvars import Context
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import update
+from sqlalchemy import text, update
 
 from fault_worker import failing, leaf
 from mus.broker.queues import Queue
@@ -74,6 +75,8 @@ async def resume(runtime: Runtime) -> None:
 
 
 async def message_is_gone(runtime: Runtime, job_id: str) -> None:
+    await runtime.connection.ledger.publish_rest()  # it has come before it can go
+
     async def look() -> bool:
         return bool(await runtime.connection.missing([f"{job_id}.1.1"]))
 
@@ -93,11 +96,27 @@ async def test_a_job_whose_message_was_dropped_by_the_pause_starts_with_the_resu
     job_id = await enqueue(listening, "dropped")
     await message_is_gone(listening, job_id)
     assert (await job_row(job_id)).state == "queued"
-    began = time.monotonic()
     await resume(listening)
     job = await ended(job_id, seconds=AT_ONCE_SECONDS)
     assert (job.state, job.attempt) == ("succeeded", 1)
-    assert time.monotonic() - began < 3.0
+
+
+async def test_a_job_that_was_not_started_as_its_queue_is_being_resumed_starts_after_all(
+    runtime: Runtime, worker_id: str
+) -> None:
+    await pause(runtime)
+    job_id = await enqueue(runtime, "just before")
+    ledger = runtime.connection.ledger
+    async with runtime.database.unit_of_work() as work:
+        await steering.resume(ledger, Queue.LOW)
+        start = asyncio.create_task(ledger.start(f"{job_id}.1.1", worker_id), context=Context())
+        if not runtime.database.is_sqlite:
+            # It has seen the pause and comes upon the resume. SQLite has one writer: there it comes after it.
+            waiting = text("SELECT count(*) FROM pg_locks WHERE NOT granted")
+            await until(lambda: work.session.scalar(waiting), what="the start to wait for the resume")
+    started = await start
+    assert started is not None
+    assert started.id == job_id
 
 
 async def test_a_resume_starts_delayed_exclusive_and_plain_jobs_alike(

@@ -178,6 +178,7 @@ STARTABLE = and_(
 PAUSED = exists().where(queues.c.name == jobs.c.queue, queues.c.paused_at.is_not(None))
 #: Write jobs as `new_row` makes them.
 ADD_JOBS = Prepared(insert(jobs), tuple(new_row(NewJob(task="", queue=""), utc_now())))
+_WORKER_LIVES = exists().where(workers.c.id == bindparam("worker"), workers.c.state == "alive")
 ACTIVE_STATES = (JobState.RUNNING, JobState.WAITING)
 _other = jobs.alias()
 
@@ -187,7 +188,7 @@ START = Prepared(
     .where(
         STARTABLE,
         ~PAUSED,
-        exists().where(workers.c.id == bindparam("worker"), workers.c.state == "alive"),
+        _WORKER_LIVES,
         or_(
             jobs.c.exclusive_key.is_(None),
             ~exists().where(_other.c.exclusive_key == jobs.c.exclusive_key, _one_of(_other.c.state, ACTIVE_STATES)),
@@ -220,6 +221,15 @@ START = Prepared(
         jobs.c.created_at,
     )
 )
+#: Until the transaction ends nobody pauses or resumes the queue of a job that may start: PostgreSQL locks its row,
+#: SQLite has one writer.
+HOLD_QUEUE = (
+    select(queues.c.name)
+    .where(queues.c.name == select(jobs.c.queue).where(STARTABLE).scalar_subquery())
+    .with_for_update(read=True)
+)
+#: A delivery's job that `START` would start now, whatever else runs.
+READY = select(jobs.c.id).where(STARTABLE, ~PAUSED, jobs.c.exclusive_key.is_(None), _WORKER_LIVES)
 #: The message of a job whose queue is paused is dropped, and the row says that it has none.
 DROP_PAUSED = update(jobs).where(STARTABLE, PAUSED).values(published_at=None)
 #: Lock the row and check the fence, changing nothing.

@@ -29,9 +29,11 @@ from mus.ledger.job_rows import (
     ADD_UNITS,
     DROP_PAUSED,
     FINISH_ALONE,
+    HOLD_QUEUE,
     KEEP_CHECKPOINT,
     OWNED,
     PAUSED,
+    READY,
     SKIP_CONTINUATION,
     START,
     STARTABLE,
@@ -177,19 +179,9 @@ class Ledger:
         fence = {"f_id": job_id, "f_attempt": attempt, "f_delivery": number}
         taken = {**fence, "worker": worker_id, "now": utc_now()}
         event: Event = (job_id, "started", attempt, {"worker": worker_id})
-        try:
-            row = await self._write(lambda transaction: _conditionally(transaction, START, taken, event))
-        except IntegrityError:
-            # Two jobs with one exclusive key started in the same instant (PostgreSQL): this one waits.
-            row = None
-        if row is None:
-            async with self.database.unit_of_work() as work:
-                await self._hold_back_if_exclusive(work, fence)
-                # Published again by the look that follows the resume: one that came just now would be taken
-                # for one that is still being published, and stand until the next look.
-                await work.session.execute(DROP_PAUSED, fence)
-                await count_repeat(work, fence)
-            return None
+        while (row := await self._started(taken, event)) is None:
+            if not await self._put_off(fence, worker_id):
+                return None
         self.publisher.jobs_changed([job_id])
         return StartedJob(
             id=job_id,
@@ -206,6 +198,25 @@ class Ledger:
             created_at=row.created_at,
             waited_seconds=(utc_now() - (row.published_at or row.created_at)).total_seconds(),
         )
+
+    async def _started(self, taken: dict[str, Any], event: Event) -> Any | None:
+        try:
+            return await self._write(lambda transaction: _conditionally(transaction, START, taken, event))
+        except IntegrityError:
+            # Two jobs with one exclusive key started in the same instant (PostgreSQL): this one waits.
+            return None
+
+    async def _put_off(self, fence: dict[str, Any], worker_id: str) -> bool:
+        """What becomes of a delivery that could not start. True: its queue was resumed meanwhile, so it can."""
+        async with self.database.unit_of_work() as work:
+            # A resume has been committed by now, or comes after this transaction: the look that follows it then
+            # finds a row without a message. One that came between would find one that was published just now.
+            await work.session.execute(HOLD_QUEUE, fence)
+            await self._hold_back_if_exclusive(work, fence)
+            await work.session.execute(DROP_PAUSED, fence)
+            await count_repeat(work, fence)
+            ready = (await work.session.execute(READY, {**fence, "worker": worker_id})).first()
+            return ready is not None
 
     async def _hold_back_if_exclusive(self, work: UnitOfWork, fence: dict[str, Any]) -> None:
         now = utc_now()
