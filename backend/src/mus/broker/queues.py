@@ -28,8 +28,8 @@ def _policies() -> dict[Queue, QueuePolicy]:
     return {
         # What a person waits for: short jobs, and the walk of a scan.
         Queue.HIGH: QueuePolicy(slots=4),
-        # One more than there are readers: while one chunk is written, all readers still read.
-        Queue.MEDIUM: QueuePolicy(slots=cores + 1),
+        # More than there are readers: while one chunk is stored, one ends and one begins, all readers still read.
+        Queue.MEDIUM: QueuePolicy(slots=cores + 3),
         Queue.LOW: QueuePolicy(slots=max(1, cores), niceness=10),
     }
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -25,6 +26,8 @@ class JobServices:
     readers: ReaderPool
     #: Reads at a lower scheduling priority, for work nobody waits for.
     patient_readers: ReaderPool
+    #: Held by a scan's chunk that is being stored.
+    storing: asyncio.Lock
 
 
 _services: JobServices | None = None
@@ -47,7 +50,7 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
         ReaderPool(size, rules=rules) as readers,
         ReaderPool(size, rules=rules, nice=POLICIES[Queue.LOW].niceness) as patient_readers,
     ):
-        _services = JobServices(settings, runtime.database, readers, patient_readers)
+        _services = JobServices(settings, runtime.database, readers, patient_readers, asyncio.Lock())
         try:
             yield _services
         finally:
