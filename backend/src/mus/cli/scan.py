@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import os
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -79,7 +80,7 @@ def _scan_here(
     from mus.cli.console_logs import log_to_stderr
 
     log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
-    with _broker_starting(settings):
+    with _listing_ahead(settings, request), _broker_starting(settings):
         from mus.cli.event_loop import run
         from mus.cli.scan_request import load_scan_jobs, request_scan
 
@@ -100,6 +101,18 @@ def first_scan(data: DataOption = None) -> None:
     load_scan_jobs()
     request = ScanRequest(only_set=True, requested_by="mus up", join=True, work=False)
     tell(run(request_scan(settings, request, on_terminal=sys.stdout.isatty())), as_json=False)
+
+
+@contextmanager
+def _listing_ahead(settings: Settings, request: ScanRequest) -> Iterator[None]:
+    """Let the music folder be listed while the imports take their time, where the scan is of one that is named."""
+    if settings.music_dir is None or request.library or request.path or not request.wait:
+        yield
+        return
+    from mus.library.walk_ahead import walking_ahead
+
+    with walking_ahead(settings.roots.here(os.fsencode(settings.music_dir))):
+        yield
 
 
 @contextmanager

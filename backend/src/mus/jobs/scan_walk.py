@@ -25,7 +25,8 @@ from mus.library.paths import escaped, shown
 from mus.library.scan_plan import KnownRow, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
-from mus.library.walk import FoundFile, WalkReport, walk
+from mus.library.walk import FoundFile, WalkReport
+from mus.library.walk_ahead import walk_or_take
 from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks, known_tracks
 from mus.persistence.models import Job
 from mus.persistence.track_identity import newest_id
@@ -168,7 +169,7 @@ class _Walker:
 
     def _run(self, start: bytes, make_plan: Callable[[], ScanPlan], wake: Callable[[], Any]) -> ScanPlan:
         plan = make_plan()
-        for files in walk(self.root, start, self.report, stopped=self._stopped.is_set):
+        for files in walk_or_take(self.root, start, self.report, stopped=self._stopped.is_set):
             to_read = plan.consider(files)
             if to_read and not self._stopped.is_set():
                 with self._lock:

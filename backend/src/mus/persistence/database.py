@@ -13,6 +13,7 @@ import fcntl
 import logging
 import os
 import sqlite3
+import sys
 import time
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
@@ -323,6 +324,8 @@ def is_known_schema(revision: str) -> bool:
 
 
 def _upgrade(connection: Connection) -> None:
+    # Mako, which Alembic imports, would import Pygments to colour its errors: a fifth of this.
+    sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
     from alembic import command
     from alembic.config import Config
 

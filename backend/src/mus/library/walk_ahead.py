@@ -1,0 +1,136 @@
+"""A walk that begins before there is a scan: in a process of its own, while a command imports what a scan takes.
+
+with walking_ahead(root):
+    ...                                       # half a second of imports, on one core
+    for files in walk_or_take(root, b"", report):
+        ...                                   # most of a hundred thousand files are there already
+"""
+
+from __future__ import annotations
+
+import marshal
+import os
+import signal
+import struct
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
+from typing import Any, NoReturn
+
+from mus.errors import TemporaryError
+from mus.library.walk import FoundFiles, WalkReport, walk
+
+#: What was listed longer ago is not what a scan that begins now would find.
+FRESH_SECONDS = 5.0
+#: What the child keeps while nobody takes it; then it waits. 100,000 files are 14 MB.
+_MOST_WAITING_BYTES = 64 * 1024**2
+_LENGTH = struct.Struct(">I")
+
+
+class _WalkAhead:
+    """The child, and the pipe through which it tells what it found: of each folder the paths and the versions, at
+    the end the report. All in the form of `marshal`, from this same program."""
+
+    def __init__(self, root: bytes) -> None:
+        self._root = root
+        self._began = time.monotonic()
+        self._is_taken = False
+        self._pipe, writing = os.pipe()
+        self._child = os.fork()
+        if not self._child:
+            os.close(self._pipe)
+            _walk_into(writing, root)
+        os.close(writing)
+
+    def end(self) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)
+        # Not waited for: on a disk that hangs it cannot end.
+        os.waitpid(self._child, os.WNOHANG)
+        if not self._is_taken:
+            os.close(self._pipe)
+
+    def take(self, root: bytes, report: WalkReport, stopped: Callable[[], bool]) -> Iterator[FoundFiles] | None:
+        """What it found, once; None for another root, and when it began too long ago."""
+        if self._is_taken or root != self._root or time.monotonic() - self._began > FRESH_SECONDS:
+            return None
+        self._is_taken = True
+        return self._taken(report, stopped)
+
+    def _taken(self, report: WalkReport, stopped: Callable[[], bool]) -> Iterator[FoundFiles]:
+        with os.fdopen(self._pipe, "rb") as pipe:
+            while not stopped():
+                header = pipe.read(_LENGTH.size)
+                body = pipe.read(_LENGTH.unpack(header)[0]) if len(header) == _LENGTH.size else b""
+                try:
+                    found = marshal.loads(body)  # noqa: S302 - of a fork of this process
+                except EOFError:
+                    raise TemporaryError("The process that lists the music folder ended too early") from None
+                if len(found) == 2:
+                    yield FoundFiles(*found)
+                    continue
+                skipped, unlisted, folder_devices = found
+                report.skipped.update(skipped)
+                report.unlisted.update(unlisted)
+                report.folder_devices.update(folder_devices)
+                return
+
+
+_ahead: _WalkAhead | None = None
+
+
+@contextmanager
+def walking_ahead(root: bytes) -> Iterator[None]:
+    """Let a child walk there meanwhile. For a process that has one thread, as it forks."""
+    global _ahead
+    _ahead = _WalkAhead(root)
+    try:
+        yield
+    finally:
+        _ahead.end()
+        _ahead = None
+
+
+def walk_or_take(
+    root: bytes, start: bytes, report: WalkReport, *, stopped: Callable[[], bool] = lambda: False
+) -> Iterator[FoundFiles]:
+    """As `walk`; where a child walks the whole root already, what that finds.
+
+    Raises TemporaryError when the child dies: another try walks by itself.
+    """
+    taken = _ahead.take(root, report, stopped) if _ahead is not None and not start else None
+    return walk(root, start, report, stopped=stopped) if taken is None else taken
+
+
+def _walk_into(pipe: int, root: bytes) -> NoReturn:
+    try:
+        # A terminal's Ctrl-C goes to the whole group; the parent decides when its child ends.
+        signal.signal(signal.SIGINT, signal.SIG_IGN)
+        os.set_blocking(pipe, False)
+        report, waiting = WalkReport(), bytearray()
+        for files in walk(root, b"", report):
+            _add(waiting, (files.paths, files.versions))
+            _write(pipe, waiting, down_to=_MOST_WAITING_BYTES)
+        _add(waiting, (dict(report.skipped), report.unlisted, report.folder_devices))
+        _write(pipe, waiting, down_to=0)
+    finally:
+        # Not the end of the command that was forked; and what went wrong shows as an end that is missing.
+        os._exit(0)
+
+
+def _add(waiting: bytearray, found: tuple[Any, ...]) -> None:
+    body = marshal.dumps(found)
+    waiting += _LENGTH.pack(len(body)) + body
+
+
+def _write(pipe: int, waiting: bytearray, *, down_to: int) -> None:
+    """Write what the pipe takes at once, and wait while more than that is left."""
+    while waiting:
+        try:
+            del waiting[: os.write(pipe, waiting)]
+        except BlockingIOError:
+            if len(waiting) <= down_to:
+                return
+            os.set_blocking(pipe, True)
+            del waiting[: os.write(pipe, waiting[:65536])]
+            os.set_blocking(pipe, False)
