@@ -40,14 +40,18 @@ async def freeze(process: subprocess.Popen[bytes], database: Database) -> None:
     while True:
         process.send_signal(signal.SIGSTOP)
         await until(lambda: has_stopped(process), what="the process to stand still")
-        if database.is_sqlite:
-            is_free = await asyncio.to_thread(can_be_written, database)
-        else:
-            is_free = await _transactions_end(database.url)
-        if is_free:
+        if await _is_free(database):
             return
         process.send_signal(signal.SIGCONT)
-        await asyncio.to_thread(can_be_written, database)
+        # It gets on before it is stopped again: on a busy machine it stood in the same transaction for ever.
+        await until(lambda: _is_free(database), what="the end of its transaction")
+
+
+async def _is_free(database: Database) -> bool:
+    """Whether nobody is in a transaction that writes, now or within two seconds."""
+    if database.is_sqlite:
+        return await asyncio.to_thread(can_be_written, database)
+    return await _transactions_end(database.url)
 
 
 async def has_stopped(process: subprocess.Popen[bytes]) -> bool:

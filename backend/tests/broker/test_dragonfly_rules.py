@@ -2,8 +2,9 @@
 
 Each test first shows that the judge is strict: what streaQ ships, or what a careless change would make of it, fails
 there as it would on DragonflyDB. Rows that need a running worker are elsewhere: all of streaQ's features in
-`scripts/test_plain_streaq.py`, on this judge too; a broker that forgets its scripts, its memory, or all after a snapshot,
-in `ledger/test_faults.py`; commands that are not there, and keys in one hash slot, in `test_recorded_commands.py`.
+`scripts/test_plain_streaq.py`, on this judge too; a broker that forgets its scripts, its memory, or all after a
+snapshot, in `ledger/test_faults.py`; commands that are not there, and keys in one hash slot, in
+`test_recorded_commands.py`.
 """
 
 from __future__ import annotations

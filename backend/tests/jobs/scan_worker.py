@@ -31,7 +31,7 @@ _committed = threading.Semaphore(0)
 
 
 def step_by_step(*, kill_after: int | None, task: str) -> None:
-    effect, walk = Ledger.effect, scan_walk.walk
+    effect, walk = Ledger.effect, scan_walk.walk_or_take
     effects = 0
 
     @asynccontextmanager
@@ -54,7 +54,7 @@ def step_by_step(*, kill_after: int | None, task: str) -> None:
 
     Ledger.effect = counted_effect  # type: ignore[method-assign]
     if task == "scan_library":
-        scan_walk.walk = waiting_walk
+        scan_walk.walk_or_take = waiting_walk
 
 
 if __name__ == "__main__":
