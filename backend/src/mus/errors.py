@@ -10,6 +10,7 @@
       AdminRequiredError            someone who runs the machine must act
         ConfigurationError          a setting, address or folder that cannot work
         LibraryOfflineError         a root is empty, gone, or lost half its tracks at once
+        StorageFullError            there is no room on a disk, or in a quota
       TemporaryError                worth another attempt by itself
         BrokerUnavailableError      the broker did not answer
 
@@ -19,6 +20,7 @@ HTTP statuses are chosen in `mus.api`, not here.
 
 from __future__ import annotations
 
+import errno
 from enum import StrEnum
 from typing import Any
 
@@ -88,6 +90,10 @@ class LibraryOfflineError(AdminRequiredError):
     pass
 
 
+class StorageFullError(AdminRequiredError):
+    pass
+
+
 class TemporaryError(MusError):
     category = ErrorCategory.TEMPORARY
 
@@ -110,3 +116,11 @@ class SupersededError(Exception):
 
     Raised by every fenced write. The job stops where it is and changes nothing more.
     """
+
+
+def not_written(name: str, error: OSError) -> AdminRequiredError:
+    """That a file could not be written, and why."""
+    if error.errno in {errno.ENOSPC, errno.EDQUOT}:
+        message = f"{name} could not be written: the disk, or a quota on it, is full"
+        return StorageFullError(message, recovery_actions=("Free some disk space",))
+    return AdminRequiredError(f"{name} could not be written: {error.strerror or error}")

@@ -14,7 +14,7 @@ from api.rows import add_library, add_tracks, calling, track
 from mus.broker.runtime import Runtime
 from mus.library.states import TrackState
 from mus.persistence.models import Library
-from read_only_folder import read_only
+from refusing_folders import read_only
 
 Client = httpx.AsyncClient
 STORED = "/srv/the-music-of-another-machine"

@@ -28,6 +28,7 @@ from mus.library.staged_uploads import (
     take_back,
 )
 from mus.persistence.models import Job
+from refusing_folders import full_disk
 from waiting import until
 
 BATCH = "0123abcd"
@@ -271,3 +272,18 @@ def test_batches_that_nobody_adds_to_are_swept_and_those_of_a_job_are_not(tmp_pa
     assert sweep_batches(bytes(tmp_path), older_than_seconds=3600, wanted={"job-batch"}) == 1
     left = [batch for batch in batches if staged_files(bytes(tmp_path), batch)]
     assert left == ["new-batch", "job-batch", "asked-for"]
+
+
+@pytest.mark.parametrize("where", ["/tracks/upload", f"/uploads/{BATCH}"])
+async def test_a_full_disk_takes_no_file_says_so_and_keeps_nothing_of_it(
+    served: httpx.AsyncClient, music: MusicLibrary, tmp_path: Path, where: str
+) -> None:
+    long = make_audio(tmp_path / "long.flac", seconds=3.0, tags={"title": "Sinnerman"}).read_bytes()
+    with full_disk(music.root):
+        answer = await served.post(where, params={"path": "New/01.flac"}, content=long)
+        assert (answer.status_code, answer.json()["category"]) == (507, "admin_required")
+        assert answer.json()["detail"] == "The file could not be written: the disk, or a quota on it, is full"
+        assert answer.json()["recovery_actions"] == ["Free some disk space"]
+        assert _files(music.root) == ["filler.bin"]
+        (music.root / "filler.bin").unlink()
+        assert (await served.post(where, params={"path": "New/01.flac"}, content=long)).status_code in {201, 202}

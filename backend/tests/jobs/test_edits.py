@@ -26,7 +26,7 @@ from mus.ledger import steering
 from mus.library.sound import hear
 from mus.persistence.edit_repository import keep_picture
 from mus.persistence.models import Edit, Job, Track
-from read_only_folder import read_only
+from refusing_folders import read_only
 from waiting import until
 from worker_processes import doomed_process
 

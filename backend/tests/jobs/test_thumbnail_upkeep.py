@@ -15,7 +15,7 @@ from api.rows import add_tracks, track
 from mus.library import thumbnail_sweep
 from mus.library.cover_thumbnails import THUMBNAIL_SIZES, thumbnail_path, write_thumbnails
 from mus.library.thumbnail_sweep import shards, sweep_shard
-from read_only_folder import read_only
+from refusing_folders import read_only
 
 ORPHAN, WANTED, YOUNG = "ab" + "0" * 30, "cd" + "1" * 30, "ef" + "2" * 30
 

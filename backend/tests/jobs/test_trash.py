@@ -22,7 +22,7 @@ from mus.broker.runtime import Runtime
 from mus.config import Settings
 from mus.jobs import scan_read, trash_files, watched_changes
 from mus.persistence.models import Job, Track, TrashEntry, utc_now
-from read_only_folder import read_only
+from refusing_folders import read_only
 from waiting import until
 from worker_processes import worker_process
 

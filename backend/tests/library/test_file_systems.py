@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from mus.library.file_systems import read_only_reason
-from read_only_folder import read_only
+from refusing_folders import read_only
 
 _TELL = """import os, sys
 from mus.library.file_systems import read_only_reason

@@ -14,7 +14,7 @@ from starlette.requests import ClientDisconnect
 from mus.api.problems import FieldError
 from mus.api.track_requests import inspectors
 from mus.broker.runtime import Runtime
-from mus.errors import AdminRequiredError, ConflictError, LibraryOfflineError, UserFixableError
+from mus.errors import ConflictError, LibraryOfflineError, UserFixableError, not_written
 from mus.jobs.mount_guard import check_root
 from mus.jobs.renames import NAMING_TAGS
 from mus.library.arrivals import Arrival, refuse_odd_name
@@ -93,11 +93,14 @@ async def arrived(
     """The request's body as a checked, hidden file, and where it goes: `place`, or by the pattern. It is gone after
     the block, if it was not moved.
 
-    Raises UserFixableError for what is not what its name says, or not whole, and AdminRequiredError when it cannot
-    be stored.
+    Raises UserFixableError for what is not what its name says, or not whole, and AdminRequiredError, which may be a
+    StorageFullError, when it cannot be written.
     """
     async with request.app.state.arrivals:
-        arrival = await anyio.to_thread.run_sync(Arrival.begun, root, place)
+        try:
+            arrival = await anyio.to_thread.run_sync(Arrival.begun, root, place)
+        except OSError as error:
+            raise not_written("The file", error) from error
         try:
             await _received(request, arrival)
             reading = await _checked(request, root, arrival)
@@ -115,7 +118,7 @@ async def _received(request: Request, arrival: Arrival) -> None:
             await anyio.to_thread.run_sync(arrival.write, piece)
         await anyio.to_thread.run_sync(arrival.complete)
     except OSError as error:
-        raise AdminRequiredError(f"The file could not be stored: {error.strerror}") from error
+        raise not_written("The file", error) from error
 
 
 async def _gathered(stream: AsyncIterator[bytes]) -> AsyncIterator[bytes]:

@@ -31,6 +31,7 @@ from mus.errors import (
     NotFoundError,
     TemporaryError,
     UserFixableError,
+    not_written,
 )
 from mus.jobs.scan_read import compare_again
 from mus.jobs.services import find_library, services
@@ -383,8 +384,9 @@ def not_placed(error: Exception, name: str) -> Exception:
         return BusyFileError(f"{name} was changed or taken away by another program meanwhile: its change stands")
     if isinstance(error, PermissionError) or (isinstance(error, OSError) and error.errno == errno.EROFS):
         return ConflictError(f"mus may not change {name}: its folder is read-only")
-    reason = error.strerror if isinstance(error, OSError) else error
-    return AdminRequiredError(f"{name} could not be written: {reason}")
+    if isinstance(error, OSError):
+        return not_written(name, error)
+    return AdminRequiredError(f"{name} could not be written: {error}")
 
 
 def is_there(root: bytes, path: bytes) -> FileStat | None:

@@ -18,7 +18,7 @@ from mus.api.problems import problems
 from mus.api.track_requests import accepted
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options
-from mus.errors import AdminRequiredError, ConflictError, NotFoundError
+from mus.errors import ConflictError, NotFoundError, not_written
 from mus.jobs.upload_batches import batches_to_place, refuse_taken_places, taken_message
 from mus.library.arrivals import Arrival
 from mus.library.beside import arrive, name_in_the_way
@@ -45,7 +45,7 @@ BatchId = Annotated[
 @router.post(
     "/{batch}",
     status_code=201,
-    responses=problems(400, 404, 409, 503),
+    responses=problems(400, 404, 409, 503, 507),
     openapi_extra=FILE_BODY,
     summary="Upload one of several files that belong together",
 )
@@ -79,7 +79,7 @@ async def stage_upload(
             if not await anyio.to_thread.run_sync(_is_there, arrival, target):
                 raise ConflictError(f"There is another file for {shown(place)} in this batch already") from None
         except OSError as error:
-            raise AdminRequiredError(f"The file could not be stored: {error.strerror}") from error
+            raise not_written("The file", error) from error
         taken = await anyio.to_thread.run_sync(places_taken, root, [place])
     return StagedUpload(path=shown(place), size=size, problem=taken_message(place) if taken else None)
 

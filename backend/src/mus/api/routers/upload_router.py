@@ -27,7 +27,7 @@ router = APIRouter(prefix="/tracks", tags=["tracks"])
 @router.post(
     "/upload",
     status_code=202,
-    responses=problems(400, 404, 409, 503),
+    responses=problems(400, 404, 409, 503, 507),
     openapi_extra=FILE_BODY,
     summary="Upload a file into a library",
 )
