@@ -1,9 +1,11 @@
 """A walk that begins before there is a scan: in a process of its own, while a command imports what a scan takes.
 
-with walking_ahead(root):
-    ...                                       # half a second of imports, on one core
-    for files in walk_or_take(root, b"", report):
-        ...                                   # most of a hundred thousand files are there already
+    with walking_ahead(root):
+        ...                                       # half a second of imports, on one core
+        for files in walk_or_take(root, b"", report):
+            ...                                   # most of a hundred thousand files are there already
+
+What changes between the walk and the scan is a change that came after the request: the next scan's, or the watcher's.
 """
 
 from __future__ import annotations
@@ -20,8 +22,8 @@ from typing import Any, NoReturn
 from mus.errors import TemporaryError
 from mus.library.walk import FoundFiles, WalkReport, walk
 
-#: What was listed longer ago is not what a scan that begins now would find.
-FRESH_SECONDS = 5.0
+#: What was listed longer ago is not what a scan that begins now would find. A slow machine imports for some seconds.
+FRESH_SECONDS = 10.0
 #: What the child keeps while nobody takes it; then it waits. 100,000 files are 14 MB.
 _MOST_WAITING_BYTES = 64 * 1024**2
 _LENGTH = struct.Struct(">I")
