@@ -5,7 +5,7 @@
         for files in walk_or_take(root, b"", report):
             ...                                   # most of a hundred thousand files are there already
 
-What changes between the walk and the scan is a change that came after the request: the next scan's, or the watcher's.
+What changes between the walk and the scan has changed after the request: it is for the next scan, or the watcher.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from typing import Any, NoReturn
 from mus.errors import TemporaryError
 from mus.library.walk import FoundFiles, WalkReport, walk
 
-#: What was listed longer ago is not what a scan that begins now would find. A slow machine imports for some seconds.
+#: What was listed longer ago is not what a scan that begins now would find. Slow machines import for some seconds.
 FRESH_SECONDS = 10.0
 #: What the child keeps while nobody takes it; then it waits. 100,000 files are 14 MB.
 _MOST_WAITING_BYTES = 64 * 1024**2
