@@ -246,3 +246,22 @@ def test_what_is_shown_of_an_address_has_no_password() -> None:
     for text in (repr(settings), str(settings)):
         assert "SECRET" not in text
         assert quote(PASSWORD, safe="") not in text
+
+
+async def test_whoever_is_cancelled_while_it_asks_the_broker_goes_no_further(broker_url: str) -> None:
+    client = redis.asyncio.from_url(broker_url, **broker_address.CLIENT_OPTIONS)
+
+    async def ask_and_go_on() -> None:
+        await client.ping()
+        await asyncio.Event().wait()
+
+    try:
+        for turns in range(60):  # of the loop: from before the connection to after the answer
+            task = asyncio.create_task(ask_and_go_on())
+            for _ in range(turns):
+                await asyncio.sleep(0)
+            task.cancel()
+            await asyncio.wait({task}, timeout=5)
+            assert task.cancelled(), f"the cancel after {turns} turns was lost"
+    finally:
+        await client.aclose()

@@ -40,6 +40,8 @@ _JOB_EVERY_SECONDS = 0.4
 #: Between two messages of one kind about one library.
 _LIBRARY_EVERY_SECONDS = 1.0
 _CLOSE_SECONDS = 1.0
+#: A broker that takes longer hears nothing of what changed just now.
+_ANSWER_SECONDS = 5.0
 #: Jobs that are told of together.
 MOST_JOBS_AT_ONCE = 500
 _REMEMBERED_JOBS = 10_000
@@ -127,7 +129,8 @@ class EventFeed:
         if not (changed or library):
             return
         try:
-            heard = await self._heard(changed)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                heard = await self._heard(changed)
             if self._all not in heard:
                 # As a rule nobody watches: the rows of a thousand jobs a second need not be read for that.
                 changed, library = [job_id for job_id in changed if job_channel(job_id) in heard], []
@@ -135,7 +138,8 @@ class EventFeed:
             if changed:
                 async with self._database.reading() as session:
                     messages = await job_messages(session, changed)
-            await self._publish(self._due(messages, now), library, heard)
+            async with asyncio.timeout(_ANSWER_SECONDS):
+                await self._publish(self._due(messages, now), library, heard)
         except (RedisError, OSError, SQLAlchemyError) as error:
             logger.debug("events of %d jobs were not told: %r", len(changed), error)
 

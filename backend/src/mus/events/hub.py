@@ -28,6 +28,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
+from mus.broker_address import CLIENT_OPTIONS
 from mus.errors import NotFoundError
 from mus.events.messages import (
     JobMessage,
@@ -73,6 +74,9 @@ class EventHub:
         self._own = f"{self._all}:{new_id()}"
         #: While it is connected.
         self._redis: Redis | None = None
+        #: Held by who sends by it. One that is closed while a connection is still being opened knows nothing of it,
+        #: and nobody closes that.
+        self._sending = asyncio.Lock()
         self._broker_is_away = False
         #: Channels that the broker has confirmed.
         self._live: set[str] = set()
@@ -204,7 +208,7 @@ class EventHub:
             try:
                 # No second try inside the client: a connection that was lost has lost messages too.
                 async with (
-                    Redis.from_url(self._broker_url, decode_responses=True, retry=Retry(NoBackoff(), 0)) as redis,
+                    Redis.from_url(self._broker_url, **CLIENT_OPTIONS, retry=Retry(NoBackoff(), 0)) as redis,
                     redis.pubsub() as pubsub,
                 ):
                     await self._listen_on(redis, pubsub, anew=lost)
@@ -226,6 +230,8 @@ class EventHub:
             # Before it is closed: what is sent on a closed client opens a connection that nobody closes.
             self._redis = None
             self._live.clear()
+            async with self._sending:
+                pass
 
     async def _heard(self, pubsub: PubSub, message: dict[str, Any]) -> None:
         kind, channel = message["type"], message["channel"]
@@ -258,9 +264,11 @@ class EventHub:
                     await self._live_changed.wait()
 
     async def _wake_listener(self) -> None:
-        if self._redis is not None and self._own in self._live:
-            with suppress(RedisError, OSError):
-                await self._redis.publish(self._own, "channels")
+        async with self._sending:
+            if self._redis is not None and self._own in self._live:
+                with suppress(RedisError, OSError):
+                    async with asyncio.timeout(_SUBSCRIBE_SECONDS):
+                        await self._redis.publish(self._own, "channels")
 
     def _take(self, text: str) -> None:
         messages = decode_batch(text)
