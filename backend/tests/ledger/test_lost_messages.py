@@ -34,6 +34,7 @@ async def published(ledger: Ledger, count: int = 1, queue: Queue = Queue.LOW) ->
     for begin in range(0, count, 500):
         async with ledger.database.unit_of_work():
             ids += await ledger.add([NewJob(task="t", queue=queue) for _ in range(min(500, count - begin))])
+    await ledger.publish_rest()
     async with ledger.database.unit_of_work() as work:
         await work.session.execute(update(Job).values(published_at=utc_now() - A_WHILE))
     return ids
