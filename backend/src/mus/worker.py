@@ -36,6 +36,9 @@ from mus.rest import Rest
 
 logger = logging.getLogger(__name__)
 
+#: A broker that stands still takes connections and answers none.
+_CONNECT_SECONDS = 5.0
+
 
 def load_job_modules(modules: Sequence[str], queues: Sequence[Queue]) -> None:
     """Import the job modules (all by default; maintenance always).
@@ -187,7 +190,8 @@ class WorkerProcess:
         while True:
             try:
                 async with self._connection.redis.pubsub() as messages:
-                    await messages.subscribe(self._connection.control_channel)
+                    async with asyncio.timeout(_CONNECT_SECONDS):
+                        await messages.subscribe(self._connection.control_channel)
                     async for message in messages.listen():
                         if message["type"] == "message":
                             self._told(message["data"])

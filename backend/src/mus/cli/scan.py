@@ -6,7 +6,7 @@ import logging
 import os
 import sys
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Annotated
 
 import typer
@@ -111,7 +111,9 @@ def _listing_ahead(settings: Settings, request: ScanRequest) -> Iterator[None]:
         return
     from mus.library.walk_ahead import walking_ahead
 
-    with walking_ahead(settings.roots.here(os.fsencode(settings.music_dir))):
+    with ExitStack() as stack:
+        with suppress(OSError):  # no room for another process: the scan lists the folder itself
+            stack.enter_context(walking_ahead(settings.roots.here(os.fsencode(settings.music_dir))))
         yield
 
 

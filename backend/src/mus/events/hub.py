@@ -56,6 +56,8 @@ _LATELY = timedelta(minutes=1)
 _OVERLAP = timedelta(seconds=10)
 _REMEMBERED_JOBS = 10_000
 _PAUSE_SECONDS, _SUBSCRIBE_SECONDS, _CLOSE_SECONDS = 0.5, 1.0, 2.0
+#: A broker that stands still takes connections and answers none.
+_CONNECT_SECONDS = 5.0
 
 
 class EventHub:
@@ -220,7 +222,8 @@ class EventHub:
 
     async def _listen_on(self, redis: Redis, pubsub: PubSub, *, anew: bool) -> None:
         try:
-            await pubsub.subscribe(self._all, self._own, *self._wanted_channels())
+            async with asyncio.timeout(_CONNECT_SECONDS):
+                await pubsub.subscribe(self._all, self._own, *self._wanted_channels())
             self._redis, self._broker_is_away = redis, False
             if anew:
                 await self._show_all_again()
@@ -264,11 +267,11 @@ class EventHub:
                     await self._live_changed.wait()
 
     async def _wake_listener(self) -> None:
-        async with self._sending:
-            if self._redis is not None and self._own in self._live:
-                with suppress(RedisError, OSError):
-                    async with asyncio.timeout(_SUBSCRIBE_SECONDS):
-                        await self._redis.publish(self._own, "channels")
+        with suppress(RedisError, OSError):
+            # Its turn included: while the broker stands still, many who leave at once wait together.
+            async with asyncio.timeout(_SUBSCRIBE_SECONDS), self._sending:
+                if self._redis is not None and self._own in self._live:
+                    await self._redis.publish(self._own, "channels")
 
     def _take(self, text: str) -> None:
         messages = decode_batch(text)
