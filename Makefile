@@ -22,7 +22,7 @@ $(VENV)-uv/bin/uv:
 	$(PYTHON) -m venv $(VENV)-uv
 	$(VENV)-uv/bin/pip install --quiet uv
 
-$(VENV)/.ready: pyproject.toml uv.lock | $(filter $(VENV)-uv/bin/uv,$(UV))
+$(VENV)/.ready: pyproject.toml uv.lock $(wildcard backend/src/mus/library/*.c) | $(filter $(VENV)-uv/bin/uv,$(UV))
 	$(UV) sync --quiet --frozen --compile-bytecode --python $(PYTHON)
 	@touch $@
 
@@ -83,4 +83,4 @@ screenshots: setup browser
 	cd backend/tests && ../../$(BIN)/python -m web.screenshots ../../docs/screenshots
 
 clean:
-	rm -rf $(VENV) $(VENV)-uv .pytest_cache .mypy_cache .ruff_cache .hypothesis
+	rm -rf $(VENV) $(VENV)-uv build backend/src/*.egg-info backend/src/mus/library/*.so .pytest_cache .mypy_cache .ruff_cache .hypothesis

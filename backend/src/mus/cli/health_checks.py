@@ -30,6 +30,7 @@ from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.ledger.lease import WATCHER, lease_row
 from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import eventless_mount, file_system_type, is_remote, read_only_reason
+from mus.library.listing import listed, plainly_listed
 from mus.library.paths import shown
 from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema
 from mus.persistence.libraries import all_libraries, on_this_machine, refuse_overlap
@@ -70,7 +71,10 @@ async def all_checks(settings: Settings) -> list[Check]:
 
 def _python() -> Check:
     # An older one than pyproject asks for would not have come as far as here.
-    return Check("python", "ok", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}")
+    compiled = "plain" if listed is plainly_listed else "compiled"
+    return Check(
+        "python", "ok", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}, {compiled} walk of folders"
+    )
 
 
 def _data_folder(settings: Settings) -> Check:

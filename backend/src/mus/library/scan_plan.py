@@ -13,8 +13,9 @@ from itertools import repeat
 from typing import NamedTuple
 
 from mus.errors import ErrorCategory
+from mus.library.listing import Version
 from mus.library.states import LIVE_STATES, TrackState
-from mus.library.walk import FoundFile, FoundFiles, Version, WalkReport
+from mus.library.walk import FoundFile, FoundFiles, WalkReport
 
 _LIVE = frozenset(state.value for state in LIVE_STATES)
 

@@ -6,12 +6,11 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
-from functools import partial
-from operator import attrgetter
 from typing import NamedTuple, Self
 
 from mus.library.audio_formats import AUDIO_SUFFIXES
 from mus.library.file_reading import signed_64
+from mus.library.listing import Kind, Version, listed
 
 #: A longer path does not fit into an index row of PostgreSQL (2,704 bytes); Linux itself ends at 4,096.
 MAX_PATH_BYTES = 2600
@@ -36,13 +35,9 @@ _PARTIAL_SUFFIXES = (
 )
 
 
-_DOT = ord(".")
-#: Size, mtime_ns, ctime_ns, inode and device of a file.
-Version = tuple[int, int, int, int, int]
-_version: Callable[[os.stat_result], Version] = attrgetter(
-    "st_size", "st_mtime_ns", "st_ctime_ns", "st_ino", "st_dev"
-)
-_lstat: Callable[[os.DirEntry[bytes]], os.stat_result] = partial(os.DirEntry.stat, follow_symlinks=False)
+#: Folders of one listing: enough that what it costs to begin one does not show, few enough to stop soon.
+_AT_ONCE = 64
+_SUFFIXES = tuple(AUDIO_SUFFIXES)
 
 
 class FoundFile(NamedTuple):
@@ -117,90 +112,40 @@ def walk(
     """
     pending = [start]
     while pending and not stopped():
-        folder = pending.pop()
-        place = os.path.join(root, folder)
-        try:
-            with os.scandir(place) as entries:
-                listed = list(entries)
-            report.folder_devices[folder] = signed_64(os.stat(place).st_dev)
-        except OSError as error:
-            report.unlisted[folder] = error.strerror or str(error)
-            continue
-        prefix = folder + b"/" if folder else b""
-        room = MAX_PATH_BYTES - len(prefix)
-        unreadable: dict[os.DirEntry[bytes], OSError] = {}
-        try:
-            music, versions = _music(listed, room)
-        except OSError:
-            music, versions = _music_one_by_one(listed, room, unreadable)
-        if len(music) < len(listed):
-            told = {*music, *unreadable}
-            others = [entry for entry in listed if entry not in told]
-            if any(entry.name == NO_MEDIA for entry in others):
+        folders, pending = pending[-_AT_ONCE:], pending[:-_AT_ONCE]
+        prefixes = [folder + b"/" if folder else b"" for folder in folders]
+        listings = listed(root, prefixes, _SUFFIXES, MAX_PATH_BYTES)
+        for folder, prefix, listing in zip(folders, prefixes, listings, strict=True):
+            if isinstance(listing, int):
+                report.unlisted[folder] = os.strerror(listing)
+                continue
+            device, music, versions, others, unreadable = listing
+            report.folder_devices[folder] = signed_64(device)
+            if others and any(path == prefix + NO_MEDIA for path, _ in others):
                 report.skipped[".nomedia folder"] += 1
                 continue
-            for entry in others:
-                try:
-                    _sort(entry, prefix, pending, report)
-                except OSError as error:
-                    unreadable[entry] = error
-            for entry, trouble in unreadable.items():
+            for path, kind in others:
+                _sort(path, kind, prefix, pending, report)
+            for path, error in unreadable:
                 # Gone since the listing, or on a failing disk: nothing is concluded from it.
-                report.skipped[f"unreadable: {trouble.strerror}"] += 1
-                report.unlisted[prefix + entry.name] = trouble.strerror or str(trouble)
-        if music:
-            yield FoundFiles([prefix + entry.name for entry in music], versions)
+                report.skipped[f"unreadable: {os.strerror(error)}"] += 1
+                report.unlisted[path] = os.strerror(error)
+            if music:
+                yield FoundFiles(music, versions)
 
 
-def _music(entries: Iterable[os.DirEntry[bytes]], room: int) -> tuple[list[os.DirEntry[bytes]], list[Version]]:
-    """What of a folder is audio files whose names are no longer than `room`, and their versions.
-
-    Nearly every entry is music, and half of a scan without changes is spent here: one pass of Python for all
-    entries, the rest in the interpreter's own loops. What ends as audio files do is no partial download.
-    """
-    music = [
-        entry
-        for entry in entries
-        if (name := entry.name)[name.rfind(b".") :].lower() in AUDIO_SUFFIXES
-        and name[0] != _DOT
-        and len(name) <= room
-        and entry.is_file(follow_symlinks=False)
-    ]
-    return music, list(map(_version, map(_lstat, music)))
-
-
-def _music_one_by_one(
-    entries: Iterable[os.DirEntry[bytes]], room: int, unreadable: dict[os.DirEntry[bytes], OSError]
-) -> tuple[list[os.DirEntry[bytes]], list[Version]]:
-    """As `_music`, for a folder in which not all can be told: what cannot is `unreadable` then, with the reason."""
-    music: list[os.DirEntry[bytes]] = []
-    versions: list[Version] = []
-    for entry in entries:
-        try:
-            one, its_version = _music([entry], room)
-        except OSError as error:
-            unreadable[entry] = error
-        else:
-            music += one
-            versions += its_version
-    return music, versions
-
-
-def _sort(entry: os.DirEntry[bytes], prefix: bytes, folders: list[bytes], report: WalkReport) -> None:
+def _sort(path: bytes, kind: Kind, prefix: bytes, folders: list[bytes], report: WalkReport) -> None:
     """What is no audio file: a folder to be walked, or something to be passed over."""
-    name = entry.name
-    if name == TRASH_FOLDER and not prefix:
+    if path == TRASH_FOLDER:
         return  # our own: nothing that somebody put there was passed over
-    is_dir = entry.is_dir(follow_symlinks=False)
-    is_link = entry.is_symlink()
-    reason = skip_reason(name, is_dir=is_dir or is_link)
+    reason = skip_reason(path[len(prefix) :], is_dir=kind in {"d", "l"})
     if reason is not None:
         report.skipped[reason] += 1
-    elif is_link:
+    elif kind == "l":
         report.skipped["link"] += 1
-    elif is_dir:
-        folders.append(prefix + name)
-    elif not entry.is_file(follow_symlinks=False):
+    elif kind == "d":
+        folders.append(path)
+    elif kind != "f":
         report.skipped["not a regular file"] += 1
     else:
         report.skipped["path too long"] += 1
