@@ -8,6 +8,7 @@ import signal
 import sqlite3
 import subprocess
 import sys
+import tempfile
 from contextlib import closing
 from pathlib import Path
 
@@ -19,23 +20,18 @@ from sqlalchemy import create_engine
 
 from mus.errors import AdminRequiredError
 from mus.persistence import database as database_module
-from mus.persistence.database import SCHEMA_REVISION, Database
+from mus.persistence.database import SCHEMA_REVISION, STATEMENT_END, Database
 from mus.persistence.sqlite_copies import contents_of
 
 _MIGRATIONS = Path(database_module.__file__).parent / "migrations"
+_NEW_SQLITE = Path(database_module.__file__).parent / "new_sqlite.sql"
 
 
 def old_database(folder: Path, revision: str = "0001") -> Path:
     """As a mus of that schema left it, with a job that waits."""
     folder.mkdir()
     file = folder / "mus.db"
-    engine = create_engine(f"sqlite:///{file}")
-    with engine.begin() as connection:
-        config = Config()
-        config.set_main_option("script_location", str(_MIGRATIONS))
-        config.attributes["connection"] = connection
-        command.upgrade(config, revision)
-    engine.dispose()
+    migrated(file, revision)
     with closing(sqlite3.connect(file)) as raw, raw:
         raw.execute(
             "INSERT INTO jobs (id, task, queue, arguments, state, attempt, delivery, progress, units_done, "
@@ -43,6 +39,17 @@ def old_database(folder: Path, revision: str = "0001") -> Path:
             "0, 0, 0)"
         )
     return file
+
+
+def migrated(file: Path, revision: str) -> None:
+    """Make it by the migrations, up to this one."""
+    engine = create_engine(f"sqlite:///{file}")
+    with engine.begin() as connection:
+        config = Config()
+        config.set_main_option("script_location", str(_MIGRATIONS))
+        config.attributes["connection"] = connection
+        command.upgrade(config, revision)
+    engine.dispose()
 
 
 async def migrate(file: Path) -> None:
@@ -146,6 +153,38 @@ async def test_a_database_of_a_newer_mus_is_not_touched(tmp_path: Path) -> None:
     ):
         await migrate(file)
     assert not (tmp_path / "data" / "backups").exists()
+
+
+async def test_a_new_sqlite_database_is_what_the_migrations_come_to(tmp_path: Path) -> None:
+    """What differs is written beside: `new_sqlite.sql` is made by no hand."""
+    migrated(tmp_path / "migrated.db", "head")
+    wanted = statements(tmp_path / "migrated.db")
+    if _NEW_SQLITE.read_text(encoding="utf-8").split(STATEMENT_END) != wanted:
+        made = Path(tempfile.gettempdir()) / "new_sqlite.sql"
+        made.write_text(STATEMENT_END.join(wanted), encoding="utf-8")
+        pytest.fail(f"the migrations come to something else now: put {made} in the place of {_NEW_SQLITE}")
+    await migrate(tmp_path / "new.db")
+    assert statements(tmp_path / "new.db") == wanted
+    assert contents_of(tmp_path / "new.db").schema == SCHEMA_REVISION
+
+
+def statements(file: Path) -> list[str]:
+    """What makes an empty database like this one. Fails where it has rows."""
+    with closing(sqlite3.connect(file)) as connection:
+        named = connection.execute("SELECT type, name, sql FROM sqlite_schema WHERE sql IS NOT NULL").fetchall()
+        # SQLite makes these by itself, of the others.
+        own = {name for _, name, _ in named if name.startswith(("sqlite_", "tracks_fts_"))} - {
+            name for kind, name, _ in named if kind == "trigger"
+        }
+        for kind, name, _ in named:
+            if kind == "table" and name not in own | {"alembic_version"}:
+                assert connection.execute(f"SELECT count(*) FROM {name}").fetchone() == (0,), name
+        (revision,) = connection.execute("SELECT version_num FROM alembic_version").fetchone()
+    # Triggers last: they name the table of words, which is made after them.
+    made = sorted(
+        (kind == "trigger", order, sql) for order, (kind, name, sql) in enumerate(named) if name not in own
+    )
+    return [*(sql for *_, sql in made), f"INSERT INTO alembic_version VALUES ('{revision}')"]
 
 
 def test_no_migration_goes_backwards() -> None:

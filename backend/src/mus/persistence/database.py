@@ -40,6 +40,8 @@ logger = logging.getLogger(__name__)
 T = TypeVar("T")
 
 _MIGRATIONS = Path(__file__).parent / "migrations"
+_NEW_SQLITE = Path(__file__).parent / "new_sqlite.sql"
+STATEMENT_END = ";\n\n"
 #: The newest revision in `migrations/versions`; a test compares the two. It spares a process that finds its
 #: schema up to date the import of Alembic, a tenth of a second at each start.
 SCHEMA_REVISION = "0012"
@@ -324,6 +326,21 @@ def is_known_schema(revision: str) -> bool:
 
 
 def _upgrade(connection: Connection) -> None:
+    if connection.dialect.name == "sqlite" and _is_empty(connection):
+        # What the migrations come to. To import Alembic and to go through them all takes 125 ms, this 12.
+        for statement in _NEW_SQLITE.read_text(encoding="utf-8").split(STATEMENT_END):
+            connection.exec_driver_sql(statement)
+    else:
+        connection.rollback()  # each migration has a transaction of its own
+        _run_migrations(connection)
+    connection.commit()
+
+
+def _is_empty(connection: Connection) -> bool:
+    return connection.exec_driver_sql("SELECT 1 FROM sqlite_schema LIMIT 1").first() is None
+
+
+def _run_migrations(connection: Connection) -> None:
     # Mako, which Alembic imports, would import Pygments to colour its errors: a fifth of this.
     sys.modules.setdefault("mako.ext.pygmentplugin", None)  # type: ignore[arg-type]
     from alembic import command
@@ -333,7 +350,6 @@ def _upgrade(connection: Connection) -> None:
     config.set_main_option("script_location", str(_MIGRATIONS))
     config.attributes["connection"] = connection
     command.upgrade(config, "head")
-    connection.commit()
 
 
 @contextlib.contextmanager
