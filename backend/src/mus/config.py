@@ -10,12 +10,22 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 from urllib.parse import urlsplit
 
 from pydantic import Field, SecretStr, ValidationError, field_validator, model_validator
-from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from mus import broker_address
 from mus.data_folder import absolute, default_data_dir
 from mus.errors import ConfigurationError
+from mus.put_off import put_off
 from mus.root_map import RootMap, parsed_root_map
+
+# Settings from a command line, which mus reads itself: half a MiB.
+put_off("argparse", "Namespace")
+put_off(
+    "pydantic_settings.sources.providers.cli",
+    *("CLI_SUPPRESS", "CliDualFlag", "CliExplicitFlag", "CliImplicitFlag", "CliMutuallyExclusiveGroup"),
+    *("CliPositionalArg", "CliSettingsSource", "CliSubCommand", "CliSuppress", "CliToggleFlag"),
+    *("CliUnknownArgs", "CliVariadicArg", "get_subcommand"),
+)
+from pydantic_settings import BaseSettings, SettingsConfigDict  # noqa: E402
 
 if TYPE_CHECKING:
     from sqlalchemy import URL

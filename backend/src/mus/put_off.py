@@ -84,6 +84,18 @@ class _Later:
         # Nothing is one of a class that nobody has imported.
         return not isinstance(sys.modules.get(self._module), _StandIn) and isinstance(instance, self._it())
 
+    def __subclasscheck__(self, kind: type) -> bool:
+        return not isinstance(sys.modules.get(self._module), _StandIn) and issubclass(kind, self._it())
+
+    def __getitem__(self, item: Any) -> Any:
+        return self._it()[item]
+
+    def __or__(self, other: Any) -> Any:
+        return self._it() | other
+
+    def __ror__(self, other: Any) -> Any:
+        return other | self._it()
+
 
 def _real(module: str) -> ModuleType:
     if isinstance(sys.modules.get(module), _StandIn):

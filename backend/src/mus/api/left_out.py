@@ -1,4 +1,4 @@
-"""What FastAPI and uvicorn import and mus has no use for: 4 MiB of all that a process has."""
+"""What FastAPI and uvicorn import and mus has no use for: 7 MiB of all that a process has."""
 
 from __future__ import annotations
 
@@ -10,6 +10,16 @@ from typing import Any
 
 from mus.put_off import put_off
 
+#: Of `fastapi.openapi.models`, by those who import it before somebody asks for the API's document.
+_OPENAPI_MODELS = (
+    *("APIKey", "APIKeyIn", "Example", "HTTPBase", "HTTPBearer", "OAuth2", "OAuthFlows", "OpenAPI"),
+    *("OpenIdConnect", "SecurityBase"),
+)
+_OAUTH2 = (
+    *("OAuth2", "OAuth2AuthorizationCodeBearer", "OAuth2PasswordBearer", "OAuth2PasswordRequestForm"),
+    *("OAuth2PasswordRequestFormStrict", "SecurityScopes"),
+)
+
 
 def leave_out() -> None:
     """Let it not be imported, unless it is already."""
@@ -17,6 +27,12 @@ def leave_out() -> None:
     sys.modules.setdefault("pydantic.v1", None)  # type: ignore[arg-type]
     # For the page that shows an error to who debugs: the names of 2,000 characters, of 1.2 MiB.
     put_off("html", "escape", "unescape")
+    # The API's document as 40 models of pydantic, of 2.4 MiB; made for the first who asks for it. OAuth2 makes one.
+    put_off("fastapi.openapi.models", *_OPENAPI_MODELS)
+    put_off("fastapi.security.oauth2", *_OAUTH2)
+    # For logs that uvicorn is to set up.
+    put_off("logging.config", "dictConfig", "fileConfig")
+    put_off("configparser", "RawConfigParser")
     # Its command line, with click, multiprocessing and what reloads code.
     sys.modules.setdefault("uvicorn.main", _NoCommandLine("uvicorn.main"))
 
