@@ -17,6 +17,9 @@ from mus.persistence.database import Database
 from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library
 
+#: The process that stores what they read is what a scan waits for where cores are few: a twentieth of a first scan.
+_READERS_NICENESS = 5
+
 
 @dataclass(frozen=True, slots=True)
 class JobServices:
@@ -47,7 +50,7 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
     settings = runtime.settings
     size, rules = settings.reader_processes, ReadingRules.of(settings.tag_separators, settings.sort_articles)
     async with (
-        ReaderPool(size, rules=rules) as readers,
+        ReaderPool(size, rules=rules, nice=_READERS_NICENESS) as readers,
         ReaderPool(size, rules=rules, nice=POLICIES[Queue.LOW].niceness) as patient_readers,
     ):
         _services = JobServices(settings, runtime.database, readers, patient_readers, asyncio.Lock())

@@ -27,7 +27,7 @@ from mus.library.cover_thumbnails import UsablePicture
 from mus.library.edit_order import EditedCopy, EditOrder
 from mus.library.file_reading import FileReading, failed_reading
 from mus.library.listening import Aspect, Listening
-from mus.library.reader_process import BATCH_SECONDS, decode_frame, encode_frame
+from mus.library.reader_process import BATCH_BYTES, BATCH_SECONDS, decode_frame, encode_frame
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.sound import HeardSound
 from mus.library.transcoding import Transcoded, TranscodeOrder
@@ -361,6 +361,7 @@ class ReaderPool:
                 stdin=PIPE,
                 stdout=PIPE,
                 stderr=DEVNULL,
+                limit=BATCH_BYTES,
                 env={
                     **os.environ,
                     "MALLOC_ARENA_MAX": "1",
@@ -417,7 +418,7 @@ async def _reap(process: Process) -> None:
     await process.wait()
 
 
-def _result(operation: Operation, path: bytes, values: dict[str, Any]) -> Result:
+def _result(operation: Operation, path: bytes, values: Any) -> Result:
     if operation == "read":
         return FileReading.from_json(path, values)
     if operation == "hear":
