@@ -6,7 +6,7 @@ import asyncio
 import time
 from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
@@ -56,7 +56,7 @@ def _with_stats(root: bytes, readings: Sequence[FileReading]) -> list[FileReadin
         if reading.stat is None and not reading.vanished:
             with suppress(OSError):
                 found = look.at(reading.path)
-                reading = replace(reading, stat=FileStat(*found[1:]) if found else None, vanished=found is None)
+                reading = reading._replace(stat=FileStat(*found[1:]) if found else None, vanished=found is None)
         completed.append(reading)
     return completed
 

@@ -6,15 +6,16 @@ write transaction stays short (DESIGN §4).
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from functools import cache
 from itertools import chain
+from operator import itemgetter
 from typing import Any, cast
 
 import orjson
-from sqlalchemy import ColumnElement, Table, and_, bindparam, case, func, select, update
+from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, case, func, select, update
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mus.errors import LibraryGoneError
@@ -46,6 +47,10 @@ _PLAIN_COLUMNS = (
     "album_artist_sort", "album_sort", "title_key", "artist_key", "album_key",
 )  # fmt: skip
 _JSON_COLUMNS = ("artists", "album_artists", "genres", "musicbrainz", "replaygain")
+_plain_values: Callable[[FileReading], tuple[Any, ...]] = itemgetter(
+    *map(FileReading._fields.index, _PLAIN_COLUMNS)
+)
+_json_values: Callable[[FileReading], tuple[Any, ...]] = itemgetter(*map(FileReading._fields.index, _JSON_COLUMNS))
 #: In the order of KnownTrack.
 _TRACKS = cast("Table", Track.__table__)
 _NOW_STORED = UtcTime()
@@ -97,26 +102,38 @@ async def known_tracks(session: AsyncSession, library_id: int) -> list[KnownRow]
 
 async def tracks_at(session: AsyncSession, library_id: int, paths: Sequence[bytes]) -> list[KnownTrack]:
     """The known tracks at these paths."""
-    return await _known_where(session, library_id, Track.path, paths)
+    return await _known_where(session, library_id, _TRACKS.c.path, paths)
 
 
 async def tracks_with_inodes(session: AsyncSession, library_id: int, inodes: Sequence[int]) -> list[KnownTrack]:
     """The known tracks that had one of these inodes."""
-    return await _known_where(session, library_id, Track.inode, inodes)
+    return await _known_where(session, library_id, _TRACKS.c.inode, inodes)
 
 
 async def tracks_with_ids(session: AsyncSession, library_id: int, track_ids: Sequence[int]) -> list[KnownTrack]:
     """These tracks, unless they were trashed meanwhile."""
-    return await _known_where(session, library_id, Track.id, track_ids)
+    return await _known_where(session, library_id, _TRACKS.c.id, track_ids)
 
 
 async def _known_where(
-    session: AsyncSession, library_id: int, column: Any, values: Sequence[Any]
+    session: AsyncSession, library_id: int, column: ColumnElement[Any], values: Sequence[Any]
 ) -> list[KnownTrack]:
     found: list[KnownTrack] = []
+    connection = await session.connection()
     for start in range(0, len(values), LOOKUP_BATCH):
-        found += await _known(session, library_id, column.in_(values[start : start + LOOKUP_BATCH]))
+        asked = {"library": library_id, "values": values[start : start + LOOKUP_BATCH]}
+        found += map(KnownTrack._make, await connection.execute(_lookup(column), asked))
     return found
+
+
+@cache
+def _lookup(column: ColumnElement[Any]) -> Select[Any]:
+    """Made once: to make it with each of 500 values in it took as long as the database did."""
+    return select(*_KNOWN).where(
+        _TRACKS.c.library_id == bindparam("library"),
+        _NOT_TRASHED,
+        column.in_(bindparam("values", expanding=True)),
+    )
 
 
 async def _known(session: AsyncSession, library_id: int, condition: ColumnElement[bool]) -> list[KnownTrack]:
@@ -171,11 +188,9 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
     present = [reading for reading in readings if reading.stat is not None and not reading.vanished]
     if not present:
         return Stored()
-    at_paths = select(_TRACKS.c.id, _TRACKS.c.status).where(
-        _TRACKS.c.library_id == library_id, _TRACKS.c.path.in_([reading.path for reading in present])
-    )
+    asked = {"library": library_id, "paths": [reading.path for reading in present]}
     connection = await session.connection()
-    known = {row.id: row.status for row in await connection.execute(at_paths)}
+    known = {row.id: row.status for row in await connection.execute(_AT_PATHS, asked)}
     is_sqlite = connection.dialect.name == "sqlite"
     now = _NOW_STORED.process_bind_param(utc_now(), connection.dialect)
     for is_failure in (False, True):
@@ -189,7 +204,7 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
     returned = sum(status == TrackState.MISSING for status in known.values())
     if len(present) > MOST_IDS:
         return Stored(added=added, updated=updated, appeared=added + returned)
-    stored = set((await connection.execute(at_paths)).scalars())
+    stored = set((await connection.execute(_AT_PATHS, asked)).scalars())
     changed = {id_ for id_, status in known.items() if status != TrackState.MISSING}
     return Stored(
         added=added,
@@ -198,6 +213,11 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
         appeared_ids=sorted(stored - changed),
         changed_ids=sorted(changed),
     )
+
+
+_AT_PATHS = select(_TRACKS.c.id, _TRACKS.c.status).where(
+    _TRACKS.c.library_id == bindparam("library"), _TRACKS.c.path.in_(bindparam("paths", expanding=True))
+)
 
 
 async def _upsert(connection: AsyncConnection, rows: list[tuple[Any, ...]], *, is_failure: bool) -> None:
@@ -252,11 +272,8 @@ def _stored_row(library_id: int, reading: FileReading, now: Any, *, is_sqlite: b
     """The values of `_ROW_COLUMNS`, as the database's driver takes them."""
     assert reading.stat is not None
     return (
-        *[getattr(reading, name) for name in _PLAIN_COLUMNS],
-        *[
-            None if (value := getattr(reading, name)) is None else orjson.dumps(value).decode()
-            for name in _JSON_COLUMNS
-        ],
+        *_plain_values(reading),
+        *[None if value is None else orjson.dumps(value).decode() for value in _json_values(reading)],
         reading.words if is_sqlite else indexed(reading.words),
         *reading.stat.as_json(),
         library_id,
