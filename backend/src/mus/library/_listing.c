@@ -159,7 +159,11 @@ take(Folder *folder, int descriptor, const struct dirent *found, size_t room, co
     int may_be_music = length <= room && is_audio(name, length, suffixes, count);
     if (entry->kind == 0 || (entry->kind == REGULAR_FILE && may_be_music)) {
         struct stat stat;
-        if (fstatat(descriptor, name, &stat, AT_SYMLINK_NOFOLLOW) != 0) {
+        int failed;
+        do {
+            failed = fstatat(descriptor, name, &stat, AT_SYMLINK_NOFOLLOW);
+        } while (failed && errno == EINTR);
+        if (failed) {
             entry->error = errno;
             return 0;
         }
@@ -184,7 +188,11 @@ list(Folder *folder, const char *root, size_t most, const Suffix *suffixes, size
     memcpy(place, root, length);
     place[length] = '/';
     memcpy(place + length + 1, folder->prefix, prefix + 1);
-    int descriptor = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC), refused = errno;
+    int descriptor, refused;
+    do {
+        descriptor = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        refused = errno;
+    } while (descriptor < 0 && refused == EINTR);
     free(place);
     if (descriptor < 0)
         return refused;
