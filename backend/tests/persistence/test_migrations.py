@@ -144,6 +144,31 @@ async def test_a_process_killed_in_a_migration_leaves_the_schema_before_it_and_t
     assert "one" in tables(file)
 
 
+@pytest.mark.parametrize("statements", [1, 20, 46])
+async def test_a_process_killed_while_it_makes_a_new_database_leaves_an_empty_one_for_the_next(
+    tmp_path: Path, statements: int
+) -> None:
+    program = (
+        "import asyncio, os, signal, sys\n"
+        "import mus.persistence.database as module\n"
+        "execute, done = module.Connection.exec_driver_sql, []\n"
+        "def dies(self, statement, *more):\n"
+        "    result = execute(self, statement, *more)\n"
+        "    done.append(statement)\n"
+        f"    if len(done) > {statements}:  # the first asks whether it is empty\n"
+        "        os.kill(os.getpid(), signal.SIGKILL)\n"
+        "    return result\n"
+        "module.Connection.exec_driver_sql = dies\n"
+        "asyncio.run(module.Database('sqlite+aiosqlite:///' + sys.argv[1]).migrate())\n"
+    )
+    file = tmp_path / "mus.db"
+    killed = subprocess.run([sys.executable, "-c", program, str(file)], check=False)
+    assert killed.returncode == -signal.SIGKILL
+    assert tables(file) == set()
+    await migrate(file)
+    assert schema(file) == SCHEMA_REVISION
+
+
 async def test_a_database_of_a_newer_mus_is_not_touched(tmp_path: Path) -> None:
     file = old_database(tmp_path / "data", "head")
     with closing(sqlite3.connect(file)) as connection, connection:
