@@ -271,6 +271,7 @@ def test_times_far_from_today_are_told_to_the_nanosecond(
         (b"r\0", [b""], (b".mp3",), 9),
         ("r", [b""], (b".mp3",), 9),
         (b"r", ["A/"], (b".mp3",), 9),
+        (b"r", [b"A\0/"], (b".mp3",), 9),
         (b"r", 5, (b".mp3",), 9),
         (b"r", [b""], (b".far-too-long",), 9),
         (b"r", [b""], (7,), 9),

@@ -381,9 +381,12 @@ listed(PyObject *module, PyObject *arguments)
     if (folders == NULL)
         PyErr_NoMemory();
     for (Py_ssize_t i = 0; folders != NULL && i < count && !PyErr_Occurred(); i++) {
-        folders[i].prefix = PyBytes_AsString(PyTuple_GetItem(prefixes, i));
-        if (folders[i].prefix != NULL)
-            folders[i].prefix_length = (Py_ssize_t)strlen(folders[i].prefix);
+        char *prefix;
+        /* It too refuses a NUL where no length is asked for. */
+        if (PyBytes_AsStringAndSize(PyTuple_GetItem(prefixes, i), &prefix, NULL) == 0) {
+            folders[i].prefix = prefix;
+            folders[i].prefix_length = (Py_ssize_t)strlen(prefix);
+        }
     }
     if (!PyErr_Occurred()) {
         Py_BEGIN_ALLOW_THREADS
