@@ -16,6 +16,8 @@ from urllib.parse import parse_qs, unquote, urlsplit
 #: 3.11 swallows a cancel that comes when the command has just gone out: whoever was cancelled went on for ever. So
 #: each caller has a time-out around what it asks; and a command takes no task of its own.
 CLIENT_OPTIONS: dict[str, Any] = {"decode_responses": True, "socket_timeout": None}
+#: For that of who connects: a broker that stands still takes connections and answers none.
+CONNECT_SECONDS = 5.0
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 _DATABASE = re.compile(r"/?[0-9]*")
 

@@ -20,6 +20,7 @@ from mus.broker.lane import Lane
 from mus.broker.queues import POLICIES, Queue, consumer_name, queue_named
 from mus.broker.runtime import Runtime, opened
 from mus.broker.streaq_broker import Connection, broker
+from mus.broker_address import CONNECT_SECONDS
 from mus.config import Settings, load_settings
 from mus.errors import ConfigurationError, TemporaryError
 from mus.jobs import JOB_MODULES, TASK_QUEUES
@@ -35,9 +36,6 @@ from mus.persistence.database import START_SECONDS
 from mus.rest import Rest
 
 logger = logging.getLogger(__name__)
-
-#: A broker that stands still takes connections and answers none.
-_CONNECT_SECONDS = 5.0
 
 
 def load_job_modules(modules: Sequence[str], queues: Sequence[Queue]) -> None:
@@ -190,7 +188,7 @@ class WorkerProcess:
         while True:
             try:
                 async with self._connection.redis.pubsub() as messages:
-                    async with asyncio.timeout(_CONNECT_SECONDS):
+                    async with asyncio.timeout(CONNECT_SECONDS):
                         await messages.subscribe(self._connection.control_channel)
                     async for message in messages.listen():
                         if message["type"] == "message":

@@ -28,7 +28,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mus.broker_address import CLIENT_OPTIONS
+from mus.broker_address import CLIENT_OPTIONS, CONNECT_SECONDS
 from mus.errors import NotFoundError
 from mus.events.messages import (
     JobMessage,
@@ -56,8 +56,6 @@ _LATELY = timedelta(minutes=1)
 _OVERLAP = timedelta(seconds=10)
 _REMEMBERED_JOBS = 10_000
 _PAUSE_SECONDS, _SUBSCRIBE_SECONDS, _CLOSE_SECONDS = 0.5, 1.0, 2.0
-#: A broker that stands still takes connections and answers none.
-_CONNECT_SECONDS = 5.0
 
 
 class EventHub:
@@ -222,7 +220,7 @@ class EventHub:
 
     async def _listen_on(self, redis: Redis, pubsub: PubSub, *, anew: bool) -> None:
         try:
-            async with asyncio.timeout(_CONNECT_SECONDS):
+            async with asyncio.timeout(CONNECT_SECONDS):
                 await pubsub.subscribe(self._all, self._own, *self._wanted_channels())
             self._redis, self._broker_is_away = redis, False
             if anew:

@@ -78,7 +78,7 @@ async def walk_and_enqueue(
         await mark_offline(job, library_id, error)
         raise
     finally:
-        # The thread ends after the folder it lists; on a disk that hangs nobody waits for that.
+        # The thread ends after the few folders it lists; on a disk that hangs nobody waits for that.
         walker.stop()
     end = await asyncio.to_thread(plan.conclude, walker.report, start, any_device=confirm)
     for batch in range(0, len(end.adopted), ADOPTED_BATCH):
