@@ -3,10 +3,14 @@
 from __future__ import annotations
 
 import re
+import socket
 import sqlite3
+import subprocess
 from pathlib import Path
 
 import pytest
+from mus_commands import command as mus_command
+from mus_commands import environment
 from mus_commands import started_mus as mus
 
 import mus as package
@@ -14,6 +18,22 @@ import mus as package
 
 def test_the_version_is_the_packages(tmp_path: Path) -> None:
     assert mus(tmp_path, "--version").stdout == f"mus {package.__version__}\n"
+
+
+@pytest.mark.parametrize(("arguments", "said"), [(["--version"], "mus "), (["up", "--port", "70000"], "mus: ")])
+def test_a_line_is_written_in_one_piece_unbuffered_too(tmp_path: Path, arguments: list[str], said: str) -> None:
+    # Each datagram is what was written at once; several processes of `mus up` share a terminal.
+    ours, theirs = socket.socketpair(socket.AF_UNIX, socket.SOCK_DGRAM)
+    with ours, theirs:
+        variables = environment(tmp_path, PYTHONUNBUFFERED="1")
+        subprocess.run(
+            mus_command(*arguments), env=variables, stdout=theirs, stderr=theirs, cwd=tmp_path, check=False
+        )
+        piece = ours.recv(10_000, socket.MSG_DONTWAIT)
+        assert piece.decode().startswith(said)
+        assert piece.endswith(b"\n")
+        with pytest.raises(BlockingIOError):
+            ours.recv(10_000, socket.MSG_DONTWAIT)
 
 
 def test_without_a_command_the_help_is_shown(tmp_path: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import sys
 from collections.abc import Callable
@@ -14,6 +15,7 @@ from mus.errors import BadRequestError, MusError
 def status_of(command: Callable[[], object]) -> int:
     """Run it: what it returns where that is a number, else 0; 1 for what went wrong, 2 for wrong usage, 130 after
     Ctrl-C."""
+    _write_whole_lines()
     try:
         status = command()
     except (WrongUsageError, BadRequestError) as error:
@@ -27,6 +29,14 @@ def status_of(command: Callable[[], object]) -> int:
     except BrokenPipeError:
         return 1  # whoever read us has had enough (`mus jobs | head`)
     return status if isinstance(status, int) else 0
+
+
+def _write_whole_lines() -> None:
+    """Unbuffered (PYTHONUNBUFFERED, as in the container), `print` writes a line and its end in two pieces, and what
+    another process of mus says on the same terminal comes between them."""
+    for stream in (sys.stdout, sys.stderr):
+        if isinstance(stream, io.TextIOWrapper) and stream.write_through:
+            stream.reconfigure(line_buffering=True, write_through=False)
 
 
 def complain(message: str) -> None:
