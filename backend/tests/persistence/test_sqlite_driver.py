@@ -5,13 +5,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import sqlite3
+import threading
 from collections.abc import Callable
 from typing import Any
 
 import aiosqlite
 import pytest
-from sqlalchemy import func, select
+from sqlalchemy import func, select, text
 from sqlalchemy.exc import IntegrityError
+from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.pool import QueuePool
 
 from mus.persistence.database import Database
 from mus.persistence.models import Library
@@ -127,3 +130,67 @@ async def test_a_statement_whose_caller_was_cancelled_is_not_committed(
     async with database.unit_of_work() as work:
         add(work, "next")
     assert await count(database) == 1
+
+
+async def driver_of(session: AsyncSession) -> OneHopConnection:
+    """The connection of a session, in a transaction."""
+    await session.execute(text("SELECT 1"))
+    driver = (await (await session.connection()).get_raw_connection()).driver_connection
+    assert isinstance(driver, OneHopConnection)
+    return driver
+
+
+def in_use(database: Database) -> int:
+    pools = [engine.sync_engine.pool for engine in (database._writer, database._reader)]
+    return sum(pool.checkedout() for pool in pools if isinstance(pool, QueuePool))
+
+
+@pytest.mark.parametrize("kind", ["reading", "writing", "one hop"])
+async def test_however_often_a_caller_is_cancelled_its_connection_is_back_when_it_is_gone(
+    database: Database, kind: str
+) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def wait(_: Any) -> None:
+        begun.set()
+        gate.wait()
+
+    async def use() -> None:
+        if kind == "one hop":
+            await database.transact(wait)
+        elif kind == "reading":
+            async with database.reading() as session:
+                await (await driver_of(session)).run(wait)
+        else:
+            async with database.unit_of_work() as work:
+                await (await driver_of(work.session)).run(wait)
+
+    async def has_begun() -> bool:
+        return begun.is_set()
+
+    user = asyncio.create_task(use())
+    try:
+        await until(has_begun, what="the connection in use")
+        for _ in range(3):
+            user.cancel()
+            # Each is told of before the next.
+            for _ in range(3):
+                await asyncio.sleep(0)
+        assert (user.done(), in_use(database)) == (False, 1)
+    finally:
+        gate.set()
+    await asyncio.wait({user})
+    assert (user.cancelled(), in_use(database)) == (True, 0)
+
+
+async def test_a_rest_that_is_cancelled_closes_its_connections_first(database: Database) -> None:
+    async with database.reading() as one, database.reading() as other:
+        drivers = [await driver_of(session) for session in (one, other)]
+    old_pool = database._reader.sync_engine.pool
+    resting = asyncio.create_task(database.rest())
+    while database._reader.sync_engine.pool is old_pool:
+        await asyncio.sleep(0)
+    resting.cancel()
+    await asyncio.wait({resting})
+    assert resting.cancelled()
+    assert [driver._connection for driver in drivers] == [None, None]

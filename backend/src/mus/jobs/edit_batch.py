@@ -8,7 +8,7 @@ from typing import Any
 
 from mus.broker.job_runner import RunningJob
 from mus.errors import ConflictError, UserFixableError
-from mus.jobs.edits import BusyFileError, EditOutcome, WantedTags, done_by, edit_tags, pictures_of, to_the_end
+from mus.jobs.edits import BusyFileError, EditOutcome, WantedTags, done_by, edit_tags, pictures_of
 from mus.jobs.renames import NameTakenError, rename_track
 from mus.jobs.retention import give_way_to_shutdown
 from mus.jobs.services import services
@@ -19,6 +19,7 @@ from mus.persistence.edit_repository import edit_named, picture_data, refuse_und
 from mus.persistence.models import Edit, Track
 from mus.persistence.track_repository import track_named
 from mus.persistence.track_sounds import TrackLoudness, loudness_of
+from mus.to_the_end import to_the_end
 
 #: Failures that the result tells one by one; the rest is counted.
 _TOLD = 100

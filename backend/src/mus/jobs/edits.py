@@ -15,10 +15,10 @@ from __future__ import annotations
 import asyncio
 import errno
 import os
-from collections.abc import Coroutine, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any, TypeVar
+from typing import Any
 
 from sqlalchemy import select, update
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -56,8 +56,6 @@ from mus.persistence.edit_repository import (
 )
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Edit, Job, Track, TrashEntry
-
-T = TypeVar("T")
 
 #: A disk that copies and reads more slowly than this is not worth waiting for: bytes a second.
 _SLOWEST = 4_000_000
@@ -101,16 +99,6 @@ class EditOutcome:
     edit_id: int | None
     #: Other names of the file (hard links), which keep the old tags.
     other_names: int = 0
-
-
-async def to_the_end(work: Coroutine[Any, Any, T]) -> T:
-    """Do it whole even when the job is cancelled meanwhile: a job ends between two files, not within one."""
-    task = asyncio.ensure_future(work)
-    try:
-        return await asyncio.shield(task)
-    except asyncio.CancelledError:
-        await asyncio.wait({task})
-        raise
 
 
 async def edit_tags(job: RunningJob, track_id: int, wanted: WantedTags) -> EditOutcome:

@@ -19,7 +19,7 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ConflictError, MusError, NotFoundError
-from mus.jobs.edits import not_placed, to_the_end
+from mus.jobs.edits import not_placed
 from mus.jobs.mount_guard import check_root
 from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
@@ -37,6 +37,7 @@ from mus.library.staged_uploads import (
 from mus.persistence.batch_operations import live_count
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job
+from mus.to_the_end import to_the_end
 
 PLACE_TASK = "place_uploads"
 #: Paths that the result names.

@@ -35,6 +35,7 @@ from mus.persistence import sqlite_copies, sqlite_driver
 from mus.persistence.models import Base
 from mus.persistence.prepared import CoreTransaction, Inserts, SqliteTransaction, Transaction
 from mus.persistence.unit_of_work import UnitOfWork, entered
+from mus.to_the_end import to_the_end
 
 logger = logging.getLogger(__name__)
 T = TypeVar("T")
@@ -179,7 +180,7 @@ class Database:
             # before anybody can ask, and only then are the old one's connections closed, which takes a while.
             if pool.checkedout() == 0:
                 engine.dispose(close=False)
-                await greenlet_spawn(pool.dispose)
+                await to_the_end(greenlet_spawn(pool.dispose))
 
     async def close(self) -> None:
         await self._writer.dispose()
@@ -244,8 +245,8 @@ class Database:
                 assert isinstance(driver, sqlite_driver.OneHopConnection)
                 result = await driver.transact(lambda connection: write(SqliteTransaction(connection, inserts)))
             except BaseException as error:
-                # Whoever is cancelled twice: it is the only one that writes.
-                await asyncio.shield(asyncio.create_task(greenlet_spawn(pooled.close)))
+                # It is the only one that writes.
+                await to_the_end(greenlet_spawn(pooled.close))
                 if isinstance(error, sqlite3.Error):
                     raise DBAPIError.instance("", None, error, sqlite3.Error) from error
                 raise

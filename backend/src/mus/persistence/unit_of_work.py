@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
@@ -12,6 +11,7 @@ from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.persistence.prepared import CoreTransaction, Inserts, Prepared, Values
+from mus.to_the_end import to_the_end
 
 _current: ContextVar[UnitOfWork | None] = ContextVar("mus_unit_of_work", default=None)
 
@@ -73,7 +73,9 @@ class UnitOfWork:
     async def close(self) -> None:
         """Roll back what was not committed."""
         if self._session is not None:
-            await asyncio.shield(asyncio.create_task(self._session.close()))
+            # A connection whose way back to its pool outlived its caller came to a database that was closed by
+            # then, and stayed open.
+            await to_the_end(self._session.close())
 
     async def committed(self) -> None:
         for action in self._after_commit:
