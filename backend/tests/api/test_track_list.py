@@ -17,8 +17,8 @@ from mus.broker.runtime import Runtime
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.states import TrackState
 from mus.persistence import track_ids
-from mus.persistence.batch_operations import store_readings
 from mus.persistence.models import Library, Track
+from mus.persistence.stored_readings import store_readings
 from mus.persistence.track_filter import SORT_FIELDS, Order, TrackFilter
 from mus.persistence.track_list import track_page
 

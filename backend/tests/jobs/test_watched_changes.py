@@ -15,8 +15,10 @@ from sqlalchemy import update
 from audio_files import make_audio
 from mus.broker.queues import Queue
 from mus.library.file_reading import FileStat, failed_reading
-from mus.persistence.batch_operations import last_writes, mark_missing, unsettled
+from mus.persistence.batch_operations import mark_missing
+from mus.persistence.known_tracks import last_writes
 from mus.persistence.models import Job, Track, utc_now
+from mus.persistence.stored_readings import unsettled
 
 TASKS = ("process_file_created", "process_file_modified", "process_file_move", "process_file_deletion")
 

@@ -22,7 +22,7 @@ from mus.library.file_names import NamePattern, UnnamableError, safe_path
 from mus.library.file_reading import FileReading
 from mus.library.file_systems import read_only_reason
 from mus.library.reader_pool import ReaderPool
-from mus.persistence.batch_operations import live_count
+from mus.persistence.known_tracks import live_count
 from mus.persistence.libraries import all_libraries, library_named, on_this_machine
 from mus.persistence.models import Library
 

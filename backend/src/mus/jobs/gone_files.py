@@ -10,7 +10,7 @@ from mus.jobs.services import services
 from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
-from mus.persistence.batch_operations import other_tracks_on
+from mus.persistence.known_tracks import other_tracks_on
 from mus.persistence.libraries import LocalLibrary
 
 

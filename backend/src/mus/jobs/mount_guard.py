@@ -17,7 +17,7 @@ from mus.ledger.job_states import JobState
 from mus.library.file_reading import signed_64
 from mus.library.paths import shown
 from mus.library.walk import skip_reason
-from mus.persistence.batch_operations import live_count, missing_since_count
+from mus.persistence.known_tracks import live_count, missing_since_count
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job, Library, utc_now
 from mus.persistence.unit_of_work import UnitOfWork

@@ -12,7 +12,8 @@ from mus.jobs.telling import UPDATED, tell_tracks
 from mus.library.scan_plan import Move
 from mus.library.second_look import SecondLook
 from mus.library.walk import FoundFile
-from mus.persistence.batch_operations import hold_tracks, move_tracks, paths_of
+from mus.persistence.batch_operations import hold_tracks, move_tracks
+from mus.persistence.known_tracks import paths_of
 from mus.persistence.libraries import LocalLibrary
 
 #: Moves of one write transaction, unless more of them hang together.

@@ -21,8 +21,8 @@ from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.rename_plan import PlannedName, with_conflicts
 from mus.library.tag_changes import TagChanges
 from mus.library.tag_values import tag_fields
-from mus.persistence.batch_operations import LOOKUP_BATCH
 from mus.persistence.database import Database
+from mus.persistence.known_tracks import LOOKUP_BATCH
 from mus.persistence.libraries import all_libraries, on_this_machine
 from mus.persistence.models import Track
 from mus.root_map import RootMap

@@ -27,17 +27,11 @@ from mus.library.paths import escaped, is_parked, unescaped
 from mus.library.scan_plan import Changed, Move
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
-from mus.persistence.batch_operations import (
-    error_count,
-    hold_tracks,
-    last_writes,
-    mark_missing,
-    renumber_devices,
-    store_readings,
-    tracks_with_ids,
-)
+from mus.persistence.batch_operations import hold_tracks, mark_missing, renumber_devices
+from mus.persistence.known_tracks import error_count, last_writes, tracks_with_ids
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job
+from mus.persistence.stored_readings import store_readings
 from mus.persistence.track_identity import newest_id
 from mus.persistence.unit_of_work import UnitOfWork
 

@@ -25,9 +25,11 @@ from mus.library.paths import escaped, is_parked
 from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import TrackState
-from mus.persistence.batch_operations import hold_tracks, store_readings, tracks_at, tracks_with_inodes, unsettled
+from mus.persistence.batch_operations import hold_tracks
+from mus.persistence.known_tracks import tracks_at, tracks_with_inodes
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import utc_now
+from mus.persistence.stored_readings import store_readings, unsettled
 
 #: A file that could not be read and is younger than this may still be written; it is looked at again later.
 YOUNG_SECONDS = 30.0

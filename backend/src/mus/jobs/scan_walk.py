@@ -27,7 +27,8 @@ from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, WalkReport
 from mus.library.walk_ahead import walk_or_take
-from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks, known_tracks
+from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks
+from mus.persistence.known_tracks import known_tracks
 from mus.persistence.models import Job
 from mus.persistence.track_identity import newest_id
 

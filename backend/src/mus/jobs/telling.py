@@ -6,7 +6,7 @@ from collections.abc import Iterable
 
 from mus.broker.streaq_broker import broker
 from mus.events.messages import LibraryMessageType
-from mus.persistence.batch_operations import Stored
+from mus.persistence.stored_readings import Stored
 from mus.persistence.unit_of_work import UnitOfWork
 
 ADDED = LibraryMessageType.TRACK_ADDED

@@ -31,8 +31,9 @@ from mus.jobs.trash_files import free_name, move_back, move_into_trash, place_in
 from mus.library.file_reading import FileStat
 from mus.library.paths import escaped, parked, shown
 from mus.library.states import LIVE_STATES, TrackState
-from mus.persistence.batch_operations import hold_tracks, live_count
+from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.edit_repository import open_edits
+from mus.persistence.known_tracks import live_count
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Track, TrashEntry, utc_now
 from mus.persistence.track_identity import newest_id

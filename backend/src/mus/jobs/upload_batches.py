@@ -34,7 +34,7 @@ from mus.library.staged_uploads import (
     staged_files,
     take_back,
 )
-from mus.persistence.batch_operations import live_count
+from mus.persistence.known_tracks import live_count
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job
 from mus.to_the_end import to_the_end

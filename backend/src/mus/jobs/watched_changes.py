@@ -25,17 +25,10 @@ from mus.library.scan_plan import Conclusion, KnownTrack, Move, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, FoundFiles, WalkReport, walk
-from mus.persistence.batch_operations import (
-    hold_tracks,
-    last_writes,
-    live_count,
-    mark_missing,
-    store_readings,
-    tracks_at,
-    tracks_below,
-    tracks_with_inodes,
-)
+from mus.persistence.batch_operations import hold_tracks, mark_missing
+from mus.persistence.known_tracks import last_writes, live_count, tracks_at, tracks_below, tracks_with_inodes
 from mus.persistence.libraries import LocalLibrary
+from mus.persistence.stored_readings import store_readings
 from mus.persistence.track_identity import newest_id
 
 #: Analysis waits this long after a change, so that a burst becomes one job.

@@ -18,8 +18,9 @@ from mus.library.edit_order import Picture, picture_digest
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.paths import shown
 from mus.library.walk import FoundFile
-from mus.persistence.batch_operations import LOOKUP_BATCH, tags_of
+from mus.persistence.known_tracks import LOOKUP_BATCH
 from mus.persistence.models import Edit, EditPicture, EditPictureUse, Track, utc_now
+from mus.persistence.stored_readings import tags_of
 
 DONE = "done"
 #: How long after a rename of mus's own the vanishing of the old name is known for its doing.

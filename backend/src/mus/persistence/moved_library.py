@@ -22,8 +22,9 @@ from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile
-from mus.persistence.batch_operations import hold_tracks, known_tracks
+from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.database import Database
+from mus.persistence.known_tracks import known_tracks
 from mus.persistence.libraries import LocalLibrary, all_libraries, on_this_machine
 from mus.persistence.models import Library, Track, TrashEntry
 from mus.persistence.unit_of_work import UnitOfWork

@@ -16,7 +16,7 @@ from sqlalchemy.orm import aliased
 
 from mus.library.recognition import Sketch, is_copy
 from mus.library.states import LIVE_STATES, TrackState
-from mus.persistence.batch_operations import LOOKUP_BATCH
+from mus.persistence.known_tracks import LOOKUP_BATCH
 from mus.persistence.models import Edit, Track, TrashEntry, utc_now
 
 _TRACKS = cast("Table", Track.__table__)

@@ -18,9 +18,9 @@ from mus.library.scan_plan import KnownTrack
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.walk import FoundFile, skip_reason
 from mus.metrics import WATCHER_CHANGES, count
-from mus.persistence.batch_operations import tracks_at, tracks_below
 from mus.persistence.database import Database
 from mus.persistence.edit_repository import own_writes
+from mus.persistence.known_tracks import tracks_at, tracks_below
 from mus.watcher.settle import Settled
 
 logger = logging.getLogger(__name__)

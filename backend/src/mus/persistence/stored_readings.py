@@ -1,0 +1,191 @@
+"""What was read of files goes into the tracks table.
+
+As in `batch_operations`, every function works in the session of a unit of work and never commits.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from functools import cache
+from itertools import chain
+from operator import itemgetter
+from typing import Any, cast
+
+import orjson
+from sqlalchemy import Table, bindparam, select
+from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
+
+from mus.library.file_reading import FileReading
+from mus.library.states import TrackState
+from mus.persistence.models import Track, UtcTime, utc_now
+from mus.persistence.search import indexed
+
+#: Past so many readings at once it is not looked up which tracks they are: nobody could use so many ids.
+MOST_IDS = 100
+
+#: Columns that come from a reading under the same name, as it has them, and as JSON.
+_PLAIN_COLUMNS = (
+    "title", "artist", "album_artist", "album", "track_number", "track_total", "disc_number", "disc_total", "date",
+    "year", "genre", "composer", "comment", "compilation", "lyrics", "duration_seconds", "bitrate_kbps",
+    "sample_rate_hz", "channels", "format", "error_category", "error_message", "title_sort", "artist_sort",
+    "album_artist_sort", "album_sort", "title_key", "artist_key", "album_key",
+)  # fmt: skip
+_JSON_COLUMNS = ("artists", "album_artists", "genres", "musicbrainz", "replaygain")
+_plain_values: Callable[[FileReading], tuple[Any, ...]] = itemgetter(
+    *map(FileReading._fields.index, _PLAIN_COLUMNS)
+)
+_json_values: Callable[[FileReading], tuple[Any, ...]] = itemgetter(*map(FileReading._fields.index, _JSON_COLUMNS))
+#: What a new reading leaves as it is. Of the sound it tells nothing: its hash is that of the version before, until
+#: it is heard again, and tells then whether only tags changed.
+_KEPT_COLUMNS = frozenset({"library_id", "path", "added_at", "audio_hash"})
+#: What a reading that failed changes of a known track: its tags stay as they were last seen.
+_FAILURE_COLUMNS = (
+    "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",
+    "analysis_version", "analysis_attempts", "updated_at",
+)  # fmt: skip
+#: Every column that a reading sets, in the order of `_stored_row`.
+_ROW_COLUMNS = (
+    *_PLAIN_COLUMNS, *_JSON_COLUMNS, "words", "size", "mtime_ns", "ctime_ns", "inode", "device", "library_id",
+    "path", "status", "analysis_version", "analysis_attempts", "audio_hash", "added_at", "updated_at",
+)  # fmt: skip
+#: Rows of one statement on SQLite.
+_BLOCK = 50
+_TRACKS = cast("Table", Track.__table__)
+_NOW_STORED = UtcTime()
+
+
+@dataclass(frozen=True, slots=True)
+class Stored:
+    """What `store_readings` did: how many rows were new, how many were known."""
+
+    added: int = 0
+    updated: int = 0
+    #: New tracks, and those that were missing until now.
+    appeared: int = 0
+    #: Which ones appeared, and which others changed; None when many were stored at once.
+    appeared_ids: list[int] | None = None
+    changed_ids: list[int] | None = None
+
+
+async def store_readings(session: AsyncSession, library_id: int, readings: Sequence[FileReading]) -> Stored:
+    """Insert or update the tracks that were read, at most 500 at a time."""
+    present = [reading for reading in readings if reading.stat is not None and not reading.vanished]
+    if not present:
+        return Stored()
+    asked = {"library": library_id, "paths": [reading.path for reading in present]}
+    connection = await session.connection()
+    known = {row.id: row.status for row in await connection.execute(_AT_PATHS, asked)}
+    is_sqlite = connection.dialect.name == "sqlite"
+    now = _NOW_STORED.process_bind_param(utc_now(), connection.dialect)
+    for is_failure in (False, True):
+        rows = [
+            _stored_row(library_id, reading, now, is_sqlite=is_sqlite)
+            for reading in present
+            if (reading.error_message is not None) is is_failure
+        ]
+        await _upsert(connection, rows, is_failure=is_failure)
+    added, updated = len(present) - len(known), len(known)
+    returned = sum(status == TrackState.MISSING for status in known.values())
+    if len(present) > MOST_IDS:
+        return Stored(added=added, updated=updated, appeared=added + returned)
+    stored = set((await connection.execute(_AT_PATHS, asked)).scalars())
+    changed = {id_ for id_, status in known.items() if status != TrackState.MISSING}
+    return Stored(
+        added=added,
+        updated=updated,
+        appeared=added + returned,
+        appeared_ids=sorted(stored - changed),
+        changed_ids=sorted(changed),
+    )
+
+
+_AT_PATHS = select(_TRACKS.c.id, _TRACKS.c.status).where(
+    _TRACKS.c.library_id == bindparam("library"), _TRACKS.c.path.in_(bindparam("paths", expanding=True))
+)
+
+
+async def _upsert(connection: AsyncConnection, rows: list[tuple[Any, ...]], *, is_failure: bool) -> None:
+    """Insert rows (`_ROW_COLUMNS`) or update their tracks.
+
+    As plain tuples: SQLAlchemy's conversions of a row's values took as long as the database does, with the write
+    lock held.
+    """
+    is_sqlite = connection.dialect.name == "sqlite"
+    one, block = _upserts(is_sqlite=is_sqlite, is_failure=is_failure)
+    if is_sqlite:
+        # FTS5 writes what it holds to its tables before each statement that may fail halfway: 33 of the 42 us that
+        # a row took. And Python lets go of its lock at each, which other threads then keep for milliseconds.
+        while len(rows) >= _BLOCK:
+            await connection.exec_driver_sql(block, tuple(chain.from_iterable(rows[:_BLOCK])))
+            rows = rows[_BLOCK:]
+    if rows:
+        await connection.exec_driver_sql(one, rows)
+
+
+@cache
+def _upserts(*, is_sqlite: bool, is_failure: bool) -> tuple[str, str]:
+    """The statement that inserts a row or updates its track, and the one for `_BLOCK` rows at once on SQLite."""
+    columns = _FAILURE_COLUMNS if is_failure else _ROW_COLUMNS
+    changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in _KEPT_COLUMNS)
+    marks = ["?" if is_sqlite else f"${number}" for number in range(1, len(_ROW_COLUMNS) + 1)]
+    if not is_sqlite:
+        marks[_ROW_COLUMNS.index("words")] += "::text::tsvector"
+    values = f"({', '.join(marks)})"
+    one, block = (
+        f"INSERT INTO tracks ({', '.join(_ROW_COLUMNS)}) VALUES {', '.join([values] * count)}"  # noqa: S608 - names of ours
+        f" ON CONFLICT (library_id, path) DO UPDATE SET {changes}"
+        for count in (1, _BLOCK)
+    )
+    return one, block
+
+
+#: What of a reading is about the sound, which an edit of tags leaves as it is.
+_SOUND_COLUMNS = frozenset(
+    {"duration_seconds", "bitrate_kbps", "sample_rate_hz", "channels", "format", "error_category", "error_message"}
+)
+_TAG_COLUMNS = tuple(name for name in (*_PLAIN_COLUMNS, *_JSON_COLUMNS, "words") if name not in _SOUND_COLUMNS)
+
+
+def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
+    """The columns that a file's tags fill, and nothing of its sound or its numbers."""
+    tags = {name: getattr(reading, name) for name in _TAG_COLUMNS}
+    return tags if is_sqlite else tags | {"words": indexed(reading.words)}
+
+
+def _stored_row(library_id: int, reading: FileReading, now: Any, *, is_sqlite: bool) -> tuple[Any, ...]:
+    """The values of `_ROW_COLUMNS`, as the database's driver takes them."""
+    assert reading.stat is not None
+    return (
+        *_plain_values(reading),
+        *[None if value is None else orjson.dumps(value).decode() for value in _json_values(reading)],
+        reading.words if is_sqlite else indexed(reading.words),
+        *reading.stat.as_json(),
+        library_id,
+        reading.path,
+        TrackState.PENDING if reading.error_message is None else TrackState.ERROR,
+        0,
+        0,
+        None,
+        now,
+        now,
+    )
+
+
+def unsettled(readings: Iterable[FileReading], now_ns: int, *, settle_ns: int) -> list[FileReading]:
+    """Readings of files that may still be written: they changed under the reader, or could not be read and were
+    touched less than `settle_ns` ago. Their turn comes again.
+
+    The time of change (ctime) tells, which no program can set: a broken file that claims to be of tomorrow would
+    be young for ever.
+    """
+    return [
+        reading
+        for reading in readings
+        if reading.stat is not None
+        and not reading.vanished
+        and (
+            reading.changed_while_reading
+            or (reading.error_message is not None and abs(now_ns - reading.stat.ctime_ns) < settle_ns)
+        )
+    ]
