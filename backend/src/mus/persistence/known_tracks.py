@@ -124,7 +124,8 @@ async def paths_of(session: AsyncSession, track_ids: Sequence[int]) -> dict[int,
 
 
 async def last_writes(session: AsyncSession, track_ids: Sequence[int]) -> dict[int, datetime]:
-    """When these tracks were last written, to be read before the disk is looked at; see `mark_missing`."""
+    """When these tracks were last written, to be read before the disk is looked at; see
+    `batch_operations.mark_missing`."""
     writes: dict[int, datetime] = {}
     for start in range(0, len(track_ids), LOOKUP_BATCH):
         rows = await session.execute(
