@@ -45,11 +45,6 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     if not hasattr(config, "workerinput"):
         return
     items.sort(key=_allowed_seconds, reverse=True)
-    workers = config.workerinput["workercount"]
-    if len(items) >= 2 * workers:
-        # Each is handed two tests at first: a long one and a short one.
-        longest, others, shortest = items[:workers], items[workers:-workers], items[-workers:]
-        items[:] = [*(item for pair in zip(longest, shortest, strict=True) for item in pair), *others]
 
 
 def _allowed_seconds(item: pytest.Item) -> float:

@@ -40,17 +40,17 @@ async def freeze(process: subprocess.Popen[bytes], database: Database) -> None:
     while True:
         process.send_signal(signal.SIGSTOP)
         await until(lambda: has_stopped(process), what="the process to stand still")
-        if await _is_free(database):
+        if await is_free(database):
             return
         process.send_signal(signal.SIGCONT)
         # It gets on before it is stopped again: on a busy machine it stood in the same transaction for ever.
-        await until(lambda: _is_free(database), what="the end of its transaction")
+        await until(lambda: is_free(database), what="the end of its transaction")
 
 
-async def _is_free(database: Database) -> bool:
-    """Whether nobody is in a transaction that writes, now or within two seconds."""
+async def is_free(database: Database) -> bool:
+    """Whether nobody is in a transaction now, or is out of it within two seconds; on SQLite, in one that writes."""
     if database.is_sqlite:
-        return await asyncio.to_thread(can_be_written, database)
+        return await asyncio.to_thread(_can_be_written, database)
     return await _transactions_end(database.url)
 
 
@@ -59,10 +59,8 @@ async def has_stopped(process: subprocess.Popen[bytes]) -> bool:
     return os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)[0] == process.pid
 
 
-def can_be_written(database: Database) -> bool:
+def _can_be_written(database: Database) -> bool:
     """Whether nobody holds SQLite's one lock for writing for good."""
-    if not database.is_sqlite:
-        return True
     with closing(sqlite3.connect(str(database.url.database), timeout=2.0, isolation_level=None)) as connection:
         try:
             connection.execute("BEGIN IMMEDIATE")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import asyncio
 import os
 import signal
 import subprocess
@@ -15,7 +14,7 @@ from music_library import MusicLibrary, result_of, worker_of
 from mus.config import Settings
 from mus.library.staged_uploads import staged_files, staged_path
 from waiting import until
-from worker_processes import can_be_written, doomed_process, has_stopped
+from worker_processes import doomed_process, has_stopped, is_free
 
 pytestmark = pytest.mark.slow
 
@@ -43,10 +42,10 @@ def seen(root: Path) -> dict[str, bytes]:
 
 
 async def frozen(process: subprocess.Popen[bytes], music: MusicLibrary) -> bool:
-    """Whether it stands still, and not with SQLite's one lock for writing, which its heartbeat may hold."""
+    """Whether it stands still, and not in a transaction, its heartbeat's perhaps."""
     if not await has_stopped(process):
         return False
-    if await asyncio.to_thread(can_be_written, music.runtime.database):
+    if await is_free(music.runtime.database):
         return True
     process.send_signal(signal.SIGCONT)
     return False

@@ -24,7 +24,7 @@ from mus.ledger.job_states import TERMINAL_STATES
 from mus.persistence.database import Database
 from mus.persistence.models import Job, WorkerRow
 from waiting import until
-from worker_processes import can_be_written, worker_process
+from worker_processes import is_free, worker_process
 
 CHILDREN = 6
 
@@ -85,10 +85,10 @@ async def test_a_worker_frozen_past_its_time_and_woken_changes_nothing_any_more(
         await until(lambda: alive_workers(ledgered.database, 1), what="the first worker")
         await enqueue_family(ledgered.database)
         await until(lambda: is_stopped(frozen.pid), what=f"the stop at {point!r}")
-        locked = point == "row written" or not await asyncio.to_thread(can_be_written, ledgered.database)
+        locked = point == "row written" or not await is_free(ledgered.database)
         with worker_process(settings):
             if locked:
-                # It sleeps inside a write transaction, its heartbeat's perhaps: the others wait until it wakes.
+                # It sleeps in a transaction, its heartbeat's perhaps: the others wait until it wakes.
                 os.kill(frozen.pid, signal.SIGCONT)
             else:
                 await until(lambda: declared_dead(ledgered.database), what="the frozen worker's death")

@@ -16,6 +16,14 @@ from web.browsing import CHROMIUM_VARIABLE, WIDE, Faults, chromium, started_brow
 expect.set_options(timeout=15_000)
 
 
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """A module's tests go to one worker: each that had some of them started a browser and a mus of its own."""
+    for item in items:
+        if item.path.parent == Path(__file__).parent:
+            item.add_marker(pytest.mark.xdist_group(item.path.stem))
+
+
 # Its driver's event loop runs in this thread while it lives: no test with a loop of its own may come between.
 @pytest.fixture(scope="module")
 def browser() -> Iterator[Browser]:

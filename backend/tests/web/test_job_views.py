@@ -115,7 +115,7 @@ def test_a_connection_that_drops_is_told_and_taken_up_again_without_a_reload(
     page: Page, up: Up, address: str
 ) -> None:
     page.goto("/jobs")
-    expect(page.get_by_role("link", name="Nothing to do")).to_be_visible()
+    expect(page.get_by_role("article", name="Low priority")).to_be_visible()
     page.evaluate("window.here = true")
     server = up.part("serve-and-watch")
     os.kill(server, signal.SIGKILL)
