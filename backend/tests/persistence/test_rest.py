@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
+
 import pytest
 from sqlalchemy import text
 from sqlalchemy.pool import QueuePool
 
 from mus import rest
 from mus.persistence.database import Database
+from mus.persistence.prepared import Transaction
 from mus.rest import Rest
 from waiting import until
 
@@ -47,3 +51,35 @@ async def test_connections_are_closed_when_work_ended_a_while_ago_and_not_before
         assert looks == 5
         async with database.reading() as session:
             assert await session.scalar(text("SELECT 1")) == 1
+
+
+async def test_who_is_about_to_get_a_connection_gets_it_though_others_are_closed(database: Database) -> None:
+    begun, gate = threading.Event(), threading.Event()
+
+    def hold(_: Transaction) -> None:
+        begun.set()
+        gate.wait()
+
+    async def write_and_rest() -> None:
+        await database.transact(hold)
+        # The connection is in its pool, and who waits for it has been told, but has not come yet.
+        await database.rest()
+
+    async def write() -> None:
+        async with database.unit_of_work() as work:
+            await work.session.execute(text("SELECT 1"))
+
+    async def is_held() -> bool:
+        return begun.is_set()
+
+    first = asyncio.create_task(write_and_rest())
+    try:
+        await until(is_held, what="the first transaction")
+        second = asyncio.create_task(write())
+        await asyncio.sleep(0)
+    finally:
+        gate.set()
+    done, _ = await asyncio.wait({first, second}, timeout=10)
+    for task in (first, second):
+        task.cancel()
+    assert done == {first, second}

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -60,6 +60,8 @@ class Database:
         self.url = make_url(url)
         self.is_sqlite = self.url.get_backend_name() == "sqlite"
         self._busy_timeout_seconds = busy_timeout_seconds
+        #: Who has a connection, or waits for one.
+        self._users = 0
         self._writer = self._engine(writes=True)
         self._reader = (
             self._engine(writes=False)
@@ -169,15 +171,16 @@ class Database:
     async def rest(self) -> None:
         """Give back the memory that idle connections of SQLite keep, up to 32 MB of pages in all.
 
-        They are opened again when they are needed, which takes a millisecond each.
+        They are opened again when they are needed, which takes a millisecond each. Nothing happens while somebody
+        uses one, or is about to: it would come back to a pool that is no more, or be waited for there.
         """
-        if not self.is_sqlite:
+        if not self.is_sqlite or self._users:
             return
         for engine in (self._writer.sync_engine, self._reader.sync_engine):
             pool = engine.pool
             assert isinstance(pool, QueuePool)
-            # One in use would come back to a pool that is no more, and never be closed. So the new pool is there
-            # before anybody can ask, and only then are the old one's connections closed, which takes a while.
+            # The new pool is there before anybody can ask, and only then are the old one's connections closed,
+            # which takes a while.
             if pool.checkedout() == 0:
                 engine.dispose(close=False)
                 await to_the_end(greenlet_spawn(pool.dispose))
@@ -202,8 +205,9 @@ class Database:
     @asynccontextmanager
     async def reading(self) -> AsyncIterator[AsyncSession]:
         """A session for queries: one consistent snapshot, nothing is written."""
-        async with self._read_session() as session:
-            yield session
+        with self._used():
+            async with self._read_session() as session:
+                yield session
 
     @asynccontextmanager
     async def unit_of_work(self) -> AsyncIterator[UnitOfWork]:
@@ -215,12 +219,13 @@ class Database:
         """
         work = UnitOfWork(self._write_session)
         try:
-            try:
-                with entered(work):
-                    yield work
-                await work.commit(self._insert)
-            finally:
-                await work.close()
+            with self._used():
+                try:
+                    with entered(work):
+                        yield work
+                    await work.commit(self._insert)
+                finally:
+                    await work.close()
         except (DBAPIError, PoolTimeoutError) as error:
             raise as_temporary(error) from error
         await work.committed()
@@ -232,7 +237,16 @@ class Database:
         """`write` in a transaction of its own, on SQLite in one hop to the driver's thread. Never awaited inside a
         unit of work, whose transaction it would wait for. Raises as `unit_of_work` does.
         """
-        return await self._transact(lambda transaction: _with_inserts(transaction, write))
+        with self._used():
+            return await self._transact(lambda transaction: _with_inserts(transaction, write))
+
+    @contextlib.contextmanager
+    def _used(self) -> Iterator[None]:
+        self._users += 1
+        try:
+            yield
+        finally:
+            self._users -= 1
 
     async def _transact(self, write: Callable[[Transaction], T], inserts: Inserts | None = None) -> T:
         try:
