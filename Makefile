@@ -22,8 +22,12 @@ $(VENV)-uv/bin/uv:
 	$(PYTHON) -m venv $(VENV)-uv
 	$(VENV)-uv/bin/pip install --quiet uv
 
-$(VENV)/.ready: pyproject.toml uv.lock $(wildcard backend/src/mus/library/*.c) | $(filter $(VENV)-uv/bin/uv,$(UV))
+# What mus is built from, and what compiles libraries.
+BUILT_FROM := $(wildcard backend/src/mus/library/*.c) backend/src/mus/cli/bare_libraries.py
+
+$(VENV)/.ready: pyproject.toml uv.lock $(BUILT_FROM) | $(filter $(VENV)-uv/bin/uv,$(UV))
 	$(UV) sync --quiet --frozen --compile-bytecode --python $(PYTHON)
+	$(BIN)/python -P -m mus.cli.bare_libraries
 	@touch $@
 
 run: setup

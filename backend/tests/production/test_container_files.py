@@ -117,6 +117,13 @@ def test_the_documented_time_to_stop_is_enough_for_all_programs(programs: dict[s
     )
 
 
+def test_the_image_and_make_compile_the_largest_libraries_without_docstrings() -> None:
+    for built in (DOCKERFILE, (ROOT / "Makefile").read_text(encoding="utf-8")):
+        assert re.search(
+            r"uv sync [^\n]*\\?\n[^\n]*python -P -m mus\.cli\.bare_libraries\n", built.replace("$(UV)", "uv")
+        )
+
+
 def test_containers_are_given_settings_that_exist() -> None:
     given = {name for service in COMPOSE["services"].values() for name in service.get("environment", {})}
     given |= set(re.findall(r"^(?:ENV)?\s+(MUS_\w+)=", DOCKERFILE, flags=re.MULTILINE))
