@@ -25,8 +25,11 @@ _DESCRIBED = (ast.Module, ast.ClassDef, ast.FunctionDef, ast.AsyncFunctionDef)
 
 
 def main() -> None:
-    for source in _sources(sys.argv[1:] or LIBRARIES):
-        _compile(source)
+    try:
+        for source in _sources(sys.argv[1:] or LIBRARIES):
+            _compile(source)
+    except OSError as error:
+        sys.exit(f"mus: the libraries cannot be compiled: {error}")
 
 
 def _sources(libraries: Sequence[str]) -> Iterator[Path]:
