@@ -45,7 +45,7 @@ _NEW_SQLITE = Path(__file__).parent / "new_sqlite.sql"
 STATEMENT_END = ";\n\n"
 #: The newest revision in `migrations/versions`; a test compares the two. It spares a process that finds its
 #: schema up to date the import of Alembic, a tenth of a second at each start.
-SCHEMA_REVISION = "0012"
+SCHEMA_REVISION = "0013"
 #: How long a statement waits for another process's write transaction before it gives up as `temporary`.
 BUSY_TIMEOUT_SECONDS = 30.0
 #: How long a PostgreSQL that was started together with mus may take to answer.

@@ -120,6 +120,7 @@ class Track(Base):
         Index("ix_tracks_added", "added_at", "id"),
         Index("ix_tracks_updated", "updated_at", "id"),
         Index("ix_tracks_year", "year", "id"),
+        Index("ix_tracks_duration", "duration_seconds", "id"),
         Index(
             "ix_tracks_audio_hash",
             "audio_hash",

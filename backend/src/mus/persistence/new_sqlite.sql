@@ -279,10 +279,12 @@ CREATE INDEX ix_tracks_updated ON tracks (updated_at, id);
 
 CREATE INDEX ix_tracks_year ON tracks (year, id);
 
+CREATE INDEX ix_tracks_duration ON tracks (duration_seconds, id);
+
 CREATE TRIGGER tracks_fts_insert AFTER INSERT ON tracks BEGIN INSERT INTO tracks_fts (rowid, words) SELECT new.id, new.words WHERE new.words IS NOT NULL; END;
 
 CREATE TRIGGER tracks_fts_delete AFTER DELETE ON tracks BEGIN INSERT INTO tracks_fts (tracks_fts, rowid, words) SELECT 'delete', old.id, old.words WHERE old.words IS NOT NULL; END;
 
 CREATE TRIGGER tracks_fts_update AFTER UPDATE OF words ON tracks WHEN old.words IS NOT new.words BEGIN INSERT INTO tracks_fts (tracks_fts, rowid, words) SELECT 'delete', old.id, old.words WHERE old.words IS NOT NULL; INSERT INTO tracks_fts (rowid, words) SELECT new.id, new.words WHERE new.words IS NOT NULL; END;
 
-INSERT INTO alembic_version VALUES ('0012')
+INSERT INTO alembic_version VALUES ('0013')

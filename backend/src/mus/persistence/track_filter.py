@@ -82,7 +82,7 @@ SORT_FIELDS: dict[str, SortField] = {
         ),
         SortField("track_number", int, _TRACK_ORDER, _track_order),
         _by("year", int, Track.year, nullable=True, has_index=True),
-        _by("duration", float, Track.duration_seconds, nullable=True),
+        _by("duration", float, Track.duration_seconds, nullable=True, has_index=True),
         _by("size", int, Track.size),
         _by("path", bytes, Track.path, has_index=True),
         _by("added_at", datetime, Track.added_at, has_index=True),
