@@ -61,7 +61,9 @@ class Rest:
         return time.monotonic() - self._worked_at
 
     async def _take(self) -> None:
-        await self._database.rest()
+        if not await self._database.rest():
+            self.worked()  # so that it is tried again
+            return
         gc.collect()
         await asyncio.to_thread(trim_heap)
 

@@ -53,6 +53,35 @@ async def test_connections_are_closed_when_work_ended_a_while_ago_and_not_before
             assert await session.scalar(text("SELECT 1")) == 1
 
 
+async def test_a_rest_that_somebody_was_in_the_way_of_is_taken_later(
+    database: Database, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rest, "AFTER_SECONDS", 0.02)
+    answers: list[bool] = []
+    take = database.rest
+
+    async def noted() -> bool:
+        answers.append(await take())
+        return answers[-1]
+
+    async def is_in_the_way() -> bool:
+        return answers[:2] == [False, False]
+
+    async def has_rested() -> bool:
+        return answers[-1]
+
+    monkeypatch.setattr(database, "rest", noted)
+    resting = Rest(database)
+    async with resting.kept():
+        async with database.reading() as session:
+            await session.execute(text("SELECT 1"))
+            resting.worked()
+            await until(is_in_the_way, what="two tries")
+            assert await idle_connections(database) == 0
+        await until(has_rested, what="a rest")
+        assert await idle_connections(database) == 0
+
+
 async def test_who_is_about_to_get_a_connection_gets_it_though_others_are_closed(database: Database) -> None:
     begun, gate = threading.Event(), threading.Event()
 

@@ -56,7 +56,7 @@ def _compile(source: Path) -> None:
     numbers = (_CHECKED_BY_TIME, int(stat.st_mtime) & 0xFFFFFFFF, stat.st_size & 0xFFFFFFFF)
     header = MAGIC_NUMBER + b"".join(number.to_bytes(4, "little") for number in numbers)
     compiled = Path(cache_from_source(str(source), optimization=""))
-    compiled.parent.mkdir(exist_ok=True)
+    compiled.parent.mkdir(parents=True, exist_ok=True)
     # Another process may import it now.
     part = compiled.with_suffix(f".{os.getpid()}")
     part.write_bytes(header + marshal.dumps(code))

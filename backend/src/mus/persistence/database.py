@@ -168,22 +168,22 @@ class Database:
                 return None
             raise
 
-    async def rest(self) -> None:
+    async def rest(self) -> bool:
         """Give back the memory that idle connections of SQLite keep, up to 32 MB of pages in all.
 
-        They are opened again when they are needed, which takes a millisecond each. Nothing happens while somebody
-        uses one, or is about to: it would come back to a pool that is no more, or be waited for there.
+        They are opened again when they are needed, which takes a millisecond each. False when somebody uses one, or
+        is about to: it would come back to a pool that is no more, or be waited for there.
         """
-        if not self.is_sqlite or self._users:
-            return
-        for engine in (self._writer.sync_engine, self._reader.sync_engine):
+        for engine in (self._writer.sync_engine, self._reader.sync_engine) if self.is_sqlite else ():
             pool = engine.pool
             assert isinstance(pool, QueuePool)
+            if self._users or pool.checkedout():
+                return False
             # The new pool is there before anybody can ask, and only then are the old one's connections closed,
             # which takes a while.
-            if pool.checkedout() == 0:
-                engine.dispose(close=False)
-                await to_the_end(greenlet_spawn(pool.dispose))
+            engine.dispose(close=False)
+            await to_the_end(greenlet_spawn(pool.dispose))
+        return True
 
     async def close(self) -> None:
         await self._writer.dispose()
