@@ -8,14 +8,17 @@ from __future__ import annotations
 from collections.abc import Collection, Sequence
 from datetime import datetime
 from functools import cache
-from typing import Any, cast
+from typing import Any, TypeVar, cast
 
 from sqlalchemy import ColumnElement, Select, Table, and_, bindparam, func, select
 from sqlalchemy.ext.asyncio import AsyncSession
+from sqlalchemy.orm import InstrumentedAttribute
 
 from mus.library.scan_plan import KnownRow, KnownTrack
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.models import Track
+
+T = TypeVar("T")
 
 #: Most variables in one statement: SQLite allows 32,766, but its query planner likes shorter lists.
 LOOKUP_BATCH = 500
@@ -114,25 +117,24 @@ async def other_tracks_on(
 
 async def paths_of(session: AsyncSession, track_ids: Sequence[int]) -> dict[int, bytes]:
     """Where these tracks are by the database; a parked one (`paths.parked`) by its parked path."""
-    paths: dict[int, bytes] = {}
-    for start in range(0, len(track_ids), LOOKUP_BATCH):
-        rows = await session.execute(
-            select(Track.id, Track.path).where(Track.id.in_(track_ids[start : start + LOOKUP_BATCH]))
-        )
-        paths.update({row.id: row.path for row in rows})
-    return paths
+    return await _values_of(session, track_ids, Track.path)
 
 
 async def last_writes(session: AsyncSession, track_ids: Sequence[int]) -> dict[int, datetime]:
     """When these tracks were last written, to be read before the disk is looked at; see
     `batch_operations.mark_missing`."""
-    writes: dict[int, datetime] = {}
+    return await _values_of(session, track_ids, Track.updated_at)
+
+
+async def _values_of(
+    session: AsyncSession, track_ids: Sequence[int], column: InstrumentedAttribute[T]
+) -> dict[int, T]:
+    values: dict[int, T] = {}
     for start in range(0, len(track_ids), LOOKUP_BATCH):
-        rows = await session.execute(
-            select(Track.id, Track.updated_at).where(Track.id.in_(track_ids[start : start + LOOKUP_BATCH]))
-        )
-        writes.update({row.id: row.updated_at for row in rows})
-    return writes
+        batch = track_ids[start : start + LOOKUP_BATCH]
+        rows = await session.execute(select(Track.id, column).where(Track.id.in_(batch)))
+        values.update((track_id, value) for track_id, value in rows)
+    return values
 
 
 async def live_count(session: AsyncSession, library_id: int) -> int:
