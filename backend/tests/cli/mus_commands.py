@@ -97,6 +97,9 @@ class Up:
 
     @property
     def output(self) -> str:
+        if self.process.poll() is not None:
+            # Its last words may still be in the pipe; who holds that open longer is not waited for.
+            self._reader.join(5)
         return "".join(self._lines)
 
     def address(self) -> str:
