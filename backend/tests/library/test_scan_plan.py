@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from mus.errors import ErrorCategory
 from mus.library.paths import parked
-from mus.library.scan_plan import Conclusion, KnownTrack, ScanPlan
+from mus.library.scan_plan import NOTHING_SETTLED, Conclusion, KnownTrack, ScanPlan, Settled
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, FoundFiles, WalkReport
 
@@ -51,7 +51,8 @@ def compare(
     start: bytes = b"",
     any_device: bool = False,
 ) -> Outcome:
-    plan = ScanPlan(known, full=full, stable_inodes=stable)
+    settled = NOTHING_SETTLED if full else Settled.of(known)
+    plan = ScanPlan(settled, lambda: known, full=full, stable_inodes=stable)
     read = plan.consider(FoundFiles.of(found))
     if report is None:
         report = WalkReport()
@@ -67,15 +68,38 @@ def test_a_file_as_it_was_is_unchanged() -> None:
 
 
 def test_a_file_whose_numbers_are_stored_as_negative_ones_is_unchanged() -> None:
-    known = [track(1, b"a.mp3", inode=-1, device=-2), track(2, b"b.mp3")]
-    plan = ScanPlan(known, full=False, stable_inodes=True)
-    # As the system tells them: unsigned.
-    found = FoundFiles(
-        [b"a.mp3", b"b.mp3"], [(100, 1000, 2000, 2**64 - 1, 2**64 - 2), (100, 1000, 2000, 2, DEVICE)]
-    )
-    assert plan.consider(found) == []
-    assert (plan.found, plan.unchanged) == (2, 2)
+    known = [track(1, b"a.mp3", inode=-1, device=-2, mtime_ns=-5), track(2, b"b.mp3")]
+    found = [file(b"a.mp3", -1, device=-2, mtime_ns=-5), file(b"b.mp3", 2)]
+    assert compare(known, found).plan.unchanged == 2
+    assert list(FoundFiles.of(found)) == found
+
+
+def test_the_tracks_are_asked_for_once_and_only_where_something_is_not_as_it_was() -> None:
+    known = [track(1, b"a.mp3"), track(2, b"b.mp3"), track(3, b"c.mp3", status="MISSING")]
+    asked: list[int] = []
+
+    def rows() -> list[KnownTrack]:
+        asked.append(1)
+        return known
+
+    plan = ScanPlan(Settled.of(known), rows, full=False, stable_inodes=True)
+    assert plan.consider(FoundFiles.of([file(b"a.mp3", 1), file(b"b.mp3", 2)])) == []
     assert plan.conclude(WalkReport(), b"").missing == []
+    assert (plan.found, plan.unchanged, asked) == (2, 2, [])
+    plan = ScanPlan(Settled.of(known), rows, full=False, stable_inodes=True)
+    assert plan.consider(FoundFiles.of([file(b"a.mp3", 1)])) == []
+    assert plan.conclude(WalkReport(folder_devices={b"": DEVICE}), b"").missing == [2]
+    assert asked == [1]
+
+
+def test_what_others_stored_since_the_versions_were_taken_is_not_missing_and_not_read_again() -> None:
+    before = [track(1, b"a.mp3"), track(2, b"b.mp3")]
+    # Meanwhile 1 was moved, 2 read anew, and 3 and 4 came.
+    now = [track(1, b"moved.mp3"), track(2, b"b.mp3", size=101), track(3, b"c.mp3"), track(4, b"d.mp3")]
+    plan = ScanPlan(Settled.of(before), lambda: now, full=False, stable_inodes=True)
+    assert plan.consider(FoundFiles.of([file(b"b.mp3", 2, size=101), file(b"c.mp3", 3)])) == []
+    end = plan.conclude(WalkReport(folder_devices={b"": DEVICE}), b"")
+    assert (end.moves, end.missing, end.changed, end.to_read) == ([], [], [], [])
 
 
 @pytest.mark.parametrize("change", [{"size": 101}, {"mtime_ns": 1001}, {"ctime_ns": 2001}, {"inode": 9}])
@@ -220,7 +244,7 @@ def test_what_is_known_of_devices_beforehand_tells_what_is_missing_in_a_folder()
     known = [track(1, b"x/a.mp3", device=40)]
     report = WalkReport(folder_devices={b"x": DEVICE})
     assert compare(known, [], start=b"x", report=report).end.missing == []
-    plan = ScanPlan(known, full=False, stable_inodes=True, same_devices=[(40, DEVICE)])
+    plan = ScanPlan(Settled.of(known), lambda: known, full=False, stable_inodes=True, same_devices=[(40, DEVICE)])
     assert plan.conclude(report, b"x").missing == [1]
 
 

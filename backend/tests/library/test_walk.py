@@ -16,7 +16,8 @@ import pytest
 
 from mus.library import walk as walk_module
 from mus.library.audio_formats import AUDIO_SUFFIXES
-from mus.library.listing import Listing, listed, plainly_listed
+from mus.library.file_reading import FileStat
+from mus.library.listing import Listing, listed, plainly_listed, version_numbers, version_of
 from mus.library.second_look import SecondLook
 from mus.library.walk import WalkReport, skip_reason, walk
 
@@ -226,7 +227,8 @@ def test_a_listing_tells_kinds_and_the_versions_of_music(
     assert device == tmp_path.stat().st_dev
     for path, version in music:
         stat = os.stat(os.path.join(os.fsencode(tmp_path), path))
-        assert version == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+        assert version_numbers(version) == FileStat.of(stat)
+        assert version_of(FileStat.of(stat)) == version
     assert [path for path, _ in music] == [b"A/1.mp3", b"A/2.FlAc", b"A/" + b"n" * 251 + b".mp3", b"A/\xff\n.ogg"]
     assert others == [
         (b"A/.3.mp3", "f"), (b"A/4.mp3.part", "f"), (b"A/B", "d"), (b"A/cover.jpg", "f"), (b"A/folder.mp3", "d"),
@@ -262,7 +264,7 @@ def test_times_far_from_today_are_told_to_the_nanosecond(
     os.utime(tmp_path / "1.mp3", ns=(0, seconds * 10**9 + 123_456_789))
     told = (tmp_path / "1.mp3").stat().st_mtime_ns  # a file system may keep less
     (((_, version),),) = [each[1] for each in listed_by(listing, tmp_path, b"")]
-    assert version[1] == told
+    assert version_numbers(version).mtime_ns == told
 
 
 @pytest.mark.parametrize(

@@ -5,8 +5,10 @@ from __future__ import annotations
 import asyncio
 import threading
 from collections.abc import Callable, Iterable
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
+from itertools import chain
 from operator import attrgetter
 from typing import Any
 
@@ -22,13 +24,12 @@ from mus.jobs.slow_phase import needs_renewed_looks
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.file_systems import has_stable_inodes
 from mus.library.paths import escaped, shown
-from mus.library.scan_plan import KnownRow, ScanPlan
+from mus.library.scan_plan import NOTHING_SETTLED, KnownRow, ScanPlan
 from mus.library.second_look import SecondLook
-from mus.library.states import LIVE_STATES
-from mus.library.walk import FoundFile, WalkReport
+from mus.library.walk import FoundFile, FoundFiles, WalkReport
 from mus.library.walk_ahead import walk_or_take
 from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks
-from mus.persistence.known_tracks import known_tracks
+from mus.persistence.known_tracks import known_tracks, settled_tracks
 from mus.persistence.models import Job
 from mus.persistence.track_identity import newest_id
 
@@ -51,27 +52,37 @@ async def walk_and_enqueue(
     if "found" in left:
         return None  # an earlier attempt finished the walk; its chunks are enqueued
     library = await find_library(library_id)
+    known = _Known(library_id)
     walker = _Walker(library.root)
     try:
-        # Not while the walk goes on: each row and each file is a turn for the interpreter's lock, and with two
-        # threads that hand it to each other both took half as long again.
+        start = await asyncio.to_thread(_start_of_walk, library.root, path, await known.rows()) if path else b""
+        walker.begin(start)
         async with services().database.reading() as session:
-            known = await known_tracks(session, library_id)
-            # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
-            newest = left["newest"] if "newest" in left else await newest_id(session)
-        has_live = any(status in LIVE_STATES for *_, status, _ in known)
+            highest = await newest_id(session)
+            settled, most_looks = await settled_tracks(session, library_id, highest)
+            # What is given up meanwhile, the next scan renews.
+            renews = await needs_renewed_looks(session, most_looks)
+        # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
+        newest = left.get("newest", highest)
+        has_live = settled.live > 0
         await asyncio.to_thread(check_root, library, has_live_tracks=has_live, confirmed=confirm)
-        start = await asyncio.to_thread(_start_of_walk, library.root, path, known) if path else b""
         stable = await asyncio.to_thread(has_stable_inodes, library.root)
         # A scan of one folder may find nothing there; the others tell what this machine calls its file systems.
-        same = await asyncio.to_thread(SecondLook(library.root).same_devices, reversed(known)) if start else ()
-        walker.begin(start, lambda: ScanPlan(known, full=mode == "full", stable_inodes=stable, same_devices=same))
+        look = SecondLook(library.root)
+        same = await asyncio.to_thread(look.same_devices, reversed(await known.rows())) if start else ()
+        full = mode == "full"
+        walker.compare(
+            lambda: ScanPlan(
+                NOTHING_SETTLED if full else settled,
+                known.rows_in_thread,
+                full=full,
+                stable_inodes=stable,
+                same_devices=same,
+            )
+        )
         chunks = await _Chunks.begun(job, library_id, full=mode == "full")
         async with job.effect(stage="walking") as work:
             await job.keep(work, {"newest": newest})
-        async with services().database.reading() as session:
-            # Beside the walk: at the end everybody waits for it. What is given up meanwhile, the next scan renews.
-            renews = await needs_renewed_looks(session, library_id)
         plan = await walker.walked(chunks)
         if has_live and not start and not confirm and not plan.met_known:
             await asyncio.to_thread(check_file_system, library)
@@ -133,6 +144,28 @@ def _has_file(look: SecondLook, path: bytes) -> bool:
         return False
 
 
+class _Known:
+    """The library's tracks, one by one: asked for once, when something is not as it was."""
+
+    def __init__(self, library_id: int) -> None:
+        self._library_id = library_id
+        self._loop = asyncio.get_running_loop()
+        self._asking: asyncio.Task[list[KnownRow]] | None = None
+
+    async def rows(self) -> list[KnownRow]:
+        if self._asking is None:
+            self._asking = asyncio.create_task(self._ask())
+        return await self._asking
+
+    def rows_in_thread(self) -> list[KnownRow]:
+        """As `rows`, for a thread that waits for them."""
+        return asyncio.run_coroutine_threadsafe(self.rows(), self._loop).result()
+
+    async def _ask(self) -> list[KnownRow]:
+        async with services().database.reading() as session:
+            return await known_tracks(session, self._library_id)
+
+
 @dataclass
 class _Walker:
     """The walk and the comparison, in a thread; what is to be read crosses to the event loop in batches."""
@@ -144,13 +177,18 @@ class _Walker:
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _to_read: list[FoundFile] = field(default_factory=list)
+    _plan: Future[Callable[[], ScanPlan]] = field(default_factory=Future)
 
-    def begin(self, start: bytes, plan: Callable[[], ScanPlan]) -> None:
-        """Walk from there and compare with `plan`, made in the thread: with many tracks it takes its time."""
+    def begin(self, start: bytes) -> None:
+        """Walk from there. What is found waits until `compare` is called."""
         loop = asyncio.get_running_loop()
         wake = partial(loop.call_soon_threadsafe, self._arrived.set)
-        self._walking = asyncio.create_task(asyncio.to_thread(self._run, start, plan, wake))
+        self._walking = asyncio.create_task(asyncio.to_thread(self._run, start, wake))
         self._walking.add_done_callback(lambda _: self._arrived.set())
+
+    def compare(self, plan: Callable[[], ScanPlan]) -> None:
+        """Compare with that plan, made in the thread: with many tracks it takes its time."""
+        self._plan.set_result(plan)
 
     async def walked(self, chunks: _Chunks) -> ScanPlan:
         """The plan, when the walk is over and what it found to be read is in `chunks`."""
@@ -165,12 +203,20 @@ class _Walker:
 
     def stop(self) -> None:
         self._stopped.set()
+        self._plan.cancel()
         if self._walking is not None:
             self._walking.cancel()
 
-    def _run(self, start: bytes, make_plan: Callable[[], ScanPlan], wake: Callable[[], Any]) -> ScanPlan:
-        plan = make_plan()
-        for files in walk_or_take(self.root, start, self.report, stopped=self._stopped.is_set):
+    def _run(self, start: bytes, wake: Callable[[], Any]) -> ScanPlan:
+        found = walk_or_take(self.root, start, self.report, stopped=self._stopped.is_set)
+        # The listing takes the interpreter's lock for moments only, and the database's text is made without it.
+        early: list[FoundFiles] = []
+        for files in found:
+            early.append(files)
+            if self._plan.done():
+                break
+        plan = self._plan.result()()
+        for files in chain(early, found):
             to_read = plan.consider(files)
             if to_read and not self._stopped.is_set():
                 with self._lock:

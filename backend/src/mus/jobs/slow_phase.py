@@ -76,21 +76,17 @@ def _has_work(part: int, *, with_outdated: bool) -> ColumnElement[bool]:
 async def renew_looks(session: AsyncSession, library_id: int) -> None:
     """Tracks that could not be analysed in `MAX_LOOKS` looks get as many again: whatever was wrong may be over."""
     await renew_attempts(session, library_id)
-    await session.execute(update(Track).where(*_is_given_up(library_id)).values(analysis_attempts=0))
-
-
-async def needs_renewed_looks(session: AsyncSession, library_id: int) -> bool:
-    """Whether `renew_looks` may have anything to do. Takes its time where many tracks wait for their analysis."""
-    given_up = select(Track.id).where(*_is_given_up(library_id)).limit(1)
-    return await session.scalar(given_up) is not None or await has_attempts(session)
-
-
-def _is_given_up(library_id: int) -> tuple[ColumnElement[bool], ...]:
-    return (
+    given_up = (
         Track.library_id == library_id,
         Track.status == TrackState.PENDING,
         Track.analysis_attempts >= MAX_LOOKS,
     )
+    await session.execute(update(Track).where(*given_up).values(analysis_attempts=0))
+
+
+async def needs_renewed_looks(session: AsyncSession, most_looks: int) -> bool:
+    """Whether `renew_looks` may have anything to do in a library of whose tracks none was looked at more often."""
+    return most_looks >= MAX_LOOKS or await has_attempts(session)
 
 
 def _key(part: int) -> str:

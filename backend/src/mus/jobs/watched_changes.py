@@ -21,7 +21,7 @@ from mus.jobs.slow_phase import request_analysis
 from mus.jobs.telling import DELETED, tell_stored, tell_tracks
 from mus.library.file_reading import FileReading
 from mus.library.file_systems import has_stable_inodes
-from mus.library.scan_plan import Conclusion, KnownTrack, Move, ScanPlan
+from mus.library.scan_plan import NOTHING_SETTLED, Conclusion, KnownTrack, Move, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, FoundFiles, WalkReport, walk
@@ -93,7 +93,7 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
     named, elsewhere = await _known(library.id, disk)
     stable = await asyncio.to_thread(has_stable_inodes, library.root)
     # Full: whoever names a file wants it read, as a person does who retries an error.
-    plan = ScanPlan([*(named | elsewhere).values()], full=True, stable_inodes=stable)
+    plan = ScanPlan(NOTHING_SETTLED, lambda: [*(named | elsewhere).values()], full=True, stable_inodes=stable)
     to_read = plan.consider(FoundFiles.of(disk.files.values()))
     end = plan.conclude(WalkReport(), b"")
     moves = end.moves + await _recognised_moves(library, named, disk, end)

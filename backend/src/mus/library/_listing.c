@@ -3,6 +3,7 @@
  * `listing.py` has the contract, and the same in Python for an installation that was built without a C compiler.
  */
 
+#define _GNU_SOURCE
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
@@ -13,6 +14,10 @@
 #include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
+#ifdef __linux__
+#include <stdint.h>
+#include <sys/syscall.h>
+#endif
 
 #ifdef __APPLE__
 #define MTIME st_mtimespec
@@ -24,21 +29,19 @@
 
 /* No suffix of an audio file is longer. */
 #define MOST_SUFFIX 8
-/* Past this many seconds from 1970 a time in nanoseconds leaves 64 bits. */
-#define MOST_SECONDS 9000000000LL
+/* Five numbers, the longest of 30 signs, and what parts them. */
+#define MOST_VERSION 192
+#define NANOSECONDS 1000000000LL
+#define LISTING_BYTES 32768
 
 enum { FOLDER = 'd', LINK = 'l', REGULAR_FILE = 'f', OTHER = 'o' };
 
 typedef struct {
-    size_t name; /* where it begins in the names */
-    unsigned short length;
+    size_t name; /* where it begins in the names; behind it comes the version of what is music */
+    unsigned short length, version_length;
     char kind;
-    char is_music; /* what follows is set then */
-    int error;     /* errno of the look at it, or 0 */
-    off_t size;
-    struct timespec mtime, ctime;
-    ino_t inode;
-    dev_t device;
+    char is_music;
+    int error; /* errno of the look at it, or 0 */
 } Entry;
 
 typedef struct {
@@ -46,54 +49,123 @@ typedef struct {
     Py_ssize_t prefix_length;
     int error; /* errno of the listing, or 0 */
     dev_t device;
+    size_t first, count; /* which entries are its own */
+} Folder;
+
+/* What was found in all folders of a call. In a few large blocks: the C library has one lock for all memory where a
+ * process is kept small, and threads that asked for some at each file waited for each other (two took twice as long
+ * side by side). */
+typedef struct {
     Entry *entries;
     size_t count, room;
-    char *names;
-    size_t used, names_room;
-} Folder;
+    char *text; /* names, and versions */
+    size_t used, text_room;
+    char *place;
+    size_t place_room;
+    char *listing; /* LISTING_BYTES */
+} Found;
 
 typedef struct {
     size_t length;
     char text[MOST_SUFFIX];
 } Suffix;
 
-static void
-forget(Folder *folder)
+static int
+make_room(char **block, size_t *room, size_t length)
 {
-    free(folder->entries);
-    free(folder->names);
-    folder->entries = NULL;
-    folder->names = NULL;
-    folder->count = folder->room = folder->used = folder->names_room = 0;
+    if (length <= *room)
+        return 0;
+    char *more = realloc(*block, 2 * length);
+    if (more == NULL)
+        return ENOMEM;
+    *block = more;
+    *room = 2 * length;
+    return 0;
 }
 
 static Entry *
-add(Folder *folder, const char *name, size_t length)
+add(Found *all, const char *name, size_t length)
 {
-    if (folder->count == folder->room) {
-        size_t room = folder->room ? 2 * folder->room : 64;
-        Entry *more = realloc(folder->entries, room * sizeof(Entry));
+    if (all->count == all->room) {
+        size_t room = all->room ? 2 * all->room : 1024;
+        Entry *more = realloc(all->entries, room * sizeof(Entry));
         if (more == NULL)
             return NULL;
-        folder->entries = more;
-        folder->room = room;
+        all->entries = more;
+        all->room = room;
     }
-    if (folder->used + length > folder->names_room) {
-        size_t room = 2 * folder->names_room + length + 1024;
-        char *more = realloc(folder->names, room);
-        if (more == NULL)
-            return NULL;
-        folder->names = more;
-        folder->names_room = room;
-    }
-    Entry *entry = &folder->entries[folder->count++];
-    entry->name = folder->used;
+    if (make_room(&all->text, &all->text_room, all->used + length) != 0)
+        return NULL;
+    Entry *entry = &all->entries[all->count++];
+    entry->name = all->used;
     entry->length = (unsigned short)length;
+    entry->version_length = 0;
     entry->error = 0;
     entry->is_music = 0;
-    memcpy(folder->names + folder->used, name, length);
-    folder->used += length;
+    memcpy(all->text + all->used, name, length);
+    all->used += length;
     return entry;
+}
+
+/* Write a number in decimal, of at least so many digits; returns its end. */
+static char *
+decimal(char *at, unsigned long long number, int digits)
+{
+    char reversed[32];
+    int count = 0;
+    do {
+        reversed[count++] = (char)('0' + number % 10);
+        number /= 10;
+    } while (number != 0 || count < digits);
+    while (count > 0)
+        *at++ = reversed[--count];
+    return at;
+}
+
+static char *
+whole_number(char *at, long long number)
+{
+    if (number < 0)
+        *at++ = '-';
+    return decimal(at, number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number, 1);
+}
+
+/* In nanoseconds from 1970, which may take more than 64 bits: the seconds, and behind them nine digits. */
+static char *
+nanoseconds(char *at, struct timespec time)
+{
+    long long seconds = (long long)time.tv_sec, rest = time.tv_nsec;
+    if (seconds < 0) {
+        *at++ = '-';
+        if (rest > 0) {
+            seconds++;
+            rest = NANOSECONDS - rest;
+        }
+    }
+    unsigned long long amount = seconds < 0 ? 0ULL - (unsigned long long)seconds : (unsigned long long)seconds;
+    if (amount == 0)
+        return decimal(at, (unsigned long long)rest, 1);
+    return decimal(decimal(at, amount, 1), (unsigned long long)rest, 9);
+}
+
+/* Write down what version of a file this is, behind its name. */
+static int
+note_version(Found *all, Entry *entry, const struct stat *stat)
+{
+    if (make_room(&all->text, &all->text_room, all->used + MOST_VERSION) != 0)
+        return ENOMEM;
+    char *begin = all->text + all->used, *at = whole_number(begin, (long long)stat->st_size);
+    *at++ = ',';
+    at = nanoseconds(at, stat->MTIME);
+    *at++ = ',';
+    at = nanoseconds(at, stat->CTIME);
+    *at++ = ',';
+    at = whole_number(at, (long long)stat->st_ino);
+    *at++ = ',';
+    at = whole_number(at, (long long)stat->st_dev);
+    entry->version_length = (unsigned short)(at - begin);
+    all->used += entry->version_length;
+    return 0;
 }
 
 static char
@@ -130,16 +202,16 @@ is_audio(const char *name, size_t length, const Suffix *suffixes, size_t count)
 }
 
 static int
-take(Folder *folder, int descriptor, const struct dirent *found, size_t room, const Suffix *suffixes, size_t count)
+take(Found *all, int descriptor, const char *name, unsigned char type, size_t room, const Suffix *suffixes,
+     size_t count)
 {
-    const char *name = found->d_name;
     size_t length = strlen(name);
     if (name[0] == '.' && (length == 1 || (length == 2 && name[1] == '.')))
         return 0;
-    Entry *entry = add(folder, name, length);
+    Entry *entry = add(all, name, length);
     if (entry == NULL)
         return ENOMEM;
-    switch (found->d_type) {
+    switch (type) {
     case DT_REG:
         entry->kind = REGULAR_FILE;
         break;
@@ -169,78 +241,95 @@ take(Folder *folder, int descriptor, const struct dirent *found, size_t room, co
         }
         entry->kind = kind_of(stat.st_mode);
         entry->is_music = may_be_music && entry->kind == REGULAR_FILE;
-        entry->size = stat.st_size;
-        entry->mtime = stat.MTIME;
-        entry->ctime = stat.CTIME;
-        entry->inode = stat.st_ino;
-        entry->device = stat.st_dev;
+        if (entry->is_music)
+            return note_version(all, entry, &stat);
     }
     return 0;
 }
 
+#ifdef __linux__
+/* As the kernel writes it. The C library's `readdir` takes 32 KiB anew for each folder. */
+typedef struct {
+    uint64_t inode;
+    int64_t offset;
+    uint16_t length;
+    uint8_t type;
+    char name[];
+} Listed;
+
 static int
-list(Folder *folder, const char *root, size_t most, const Suffix *suffixes, size_t count)
+take_all(Found *all, int descriptor, size_t room, const Suffix *suffixes, size_t count)
 {
-    size_t length = strlen(root), prefix = (size_t)folder->prefix_length;
-    char *place = malloc(length + prefix + 2);
-    if (place == NULL)
+    if (all->listing == NULL && (all->listing = malloc(LISTING_BYTES)) == NULL)
         return ENOMEM;
-    memcpy(place, root, length);
-    place[length] = '/';
-    memcpy(place + length + 1, folder->prefix, prefix + 1);
-    int descriptor, refused;
-    do {
-        descriptor = open(place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-        refused = errno;
-    } while (descriptor < 0 && refused == EINTR);
-    free(place);
-    if (descriptor < 0)
-        return refused;
-    size_t room = most > prefix ? most - prefix : 0;
-    struct stat own;
-    DIR *stream = fstat(descriptor, &own) == 0 ? fdopendir(descriptor) : NULL;
+    for (;;) {
+        long filled = syscall(SYS_getdents64, descriptor, all->listing, (size_t)LISTING_BYTES);
+        if (filled < 0 && errno == EINTR)
+            continue;
+        if (filled <= 0)
+            return filled < 0 ? errno : 0;
+        for (long at = 0; at < filled;) {
+            const Listed *entry = (const Listed *)(all->listing + at);
+            int error = take(all, descriptor, entry->name, entry->type, room, suffixes, count);
+            if (error != 0)
+                return error;
+            at += entry->length;
+        }
+    }
+}
+#else
+static int
+take_all(Found *all, int descriptor, size_t room, const Suffix *suffixes, size_t count)
+{
+    int own = dup(descriptor), error = 0;
+    DIR *stream = own < 0 ? NULL : fdopendir(own);
     if (stream == NULL) {
-        int error = errno;
-        close(descriptor);
+        error = errno;
+        if (own >= 0)
+            close(own);
         return error;
     }
-    folder->device = own.st_dev;
-    int error = 0;
-    for (;;) {
+    while (error == 0) {
         errno = 0;
-        const struct dirent *found = readdir(stream);
-        if (found == NULL) {
+        const struct dirent *entry = readdir(stream);
+        if (entry == NULL) {
             error = errno;
             break;
         }
-        if ((error = take(folder, descriptor, found, room, suffixes, count)) != 0)
-            break;
+        error = take(all, descriptor, entry->d_name, entry->d_type, room, suffixes, count);
     }
     closedir(stream);
     return error;
 }
+#endif
 
-static PyObject *
-nanoseconds(struct timespec time)
-{
-    if (time.tv_sec < MOST_SECONDS && time.tv_sec > -MOST_SECONDS)
-        return PyLong_FromLongLong((long long)time.tv_sec * 1000000000LL + time.tv_nsec);
-    PyObject *seconds = PyLong_FromLongLong(time.tv_sec), *billion = PyLong_FromLongLong(1000000000LL);
-    PyObject *rest = PyLong_FromLong(time.tv_nsec), *whole = NULL, *sum = NULL;
-    if (seconds != NULL && billion != NULL && rest != NULL && (whole = PyNumber_Multiply(seconds, billion)) != NULL)
-        sum = PyNumber_Add(whole, rest);
-    Py_XDECREF(seconds);
-    Py_XDECREF(billion);
-    Py_XDECREF(rest);
-    Py_XDECREF(whole);
-    return sum;
-}
-
-/* Give `item`, which may be NULL, to the tuple's next place. */
 static int
-put(PyObject *tuple, Py_ssize_t place, PyObject *item)
+list(Folder *folder, Found *all, const char *root, size_t most, const Suffix *suffixes, size_t count)
 {
-    return item == NULL ? -1 : PyTuple_SetItem(tuple, place, item);
+    size_t length = strlen(root), prefix = (size_t)folder->prefix_length;
+    folder->first = all->count;
+    if (make_room(&all->place, &all->place_room, length + prefix + 2) != 0)
+        return ENOMEM;
+    memcpy(all->place, root, length);
+    all->place[length] = '/';
+    memcpy(all->place + length + 1, folder->prefix, prefix + 1);
+    int descriptor, error;
+    do {
+        descriptor = open(all->place, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+        error = errno;
+    } while (descriptor < 0 && error == EINTR);
+    if (descriptor < 0)
+        return error;
+    struct stat own;
+    if (fstat(descriptor, &own) != 0) {
+        error = errno;
+    } else {
+        folder->device = own.st_dev;
+        error = take_all(all, descriptor, most > prefix ? most - prefix : 0, suffixes, count);
+    }
+    close(descriptor);
+    folder->count = all->count - folder->first;
+    return error;
 }
 
 static int
@@ -254,21 +343,9 @@ append(PyObject *items, PyObject *item)
 }
 
 static PyObject *
-version(const Entry *file)
+version_of(const Found *all, const Entry *file)
 {
-    PyObject *numbers = PyTuple_New(5);
-    if (numbers == NULL)
-        return NULL;
-    if (put(numbers, 0, PyLong_FromLongLong(file->size)) < 0 || put(numbers, 1, nanoseconds(file->mtime)) < 0 ||
-        put(numbers, 2, nanoseconds(file->ctime)) < 0 ||
-        put(numbers, 3, PyLong_FromUnsignedLongLong(file->inode)) < 0 ||
-        put(numbers, 4, PyLong_FromLongLong((long long)file->device)) < 0) {
-        Py_DECREF(numbers);
-        return NULL;
-    }
-    /* Of numbers alone: the collector need not look at each of a hundred thousand. */
-    PyObject_GC_UnTrack(numbers);
-    return numbers;
+    return PyBytes_FromStringAndSize(all->text + file->name + file->length, file->version_length);
 }
 
 static PyObject *
@@ -288,19 +365,19 @@ pair(PyObject *name, PyObject *other)
 
 /* The path of an entry below the root; `folder` ends with a slash, unless it is empty. */
 static PyObject *
-path_of(const Folder *folder, const Entry *entry)
+path_of(const Found *all, const Folder *folder, const Entry *entry)
 {
     PyObject *path = PyBytes_FromStringAndSize(NULL, folder->prefix_length + entry->length);
     char *text = path == NULL ? NULL : PyBytes_AsString(path);
     if (text == NULL)
         return NULL;
     memcpy(text, folder->prefix, (size_t)folder->prefix_length);
-    memcpy(text + folder->prefix_length, folder->names + entry->name, entry->length);
+    memcpy(text + folder->prefix_length, all->text + entry->name, entry->length);
     return path;
 }
 
 static PyObject *
-told(const Folder *folder)
+told(const Found *all, const Folder *folder)
 {
     if (folder->error != 0)
         return PyLong_FromLong(folder->error);
@@ -308,12 +385,12 @@ told(const Folder *folder)
     PyObject *answer = PyTuple_New(5);
     int failed = music == NULL || versions == NULL || others == NULL || unreadable == NULL || answer == NULL;
     for (size_t i = 0; !failed && i < folder->count; i++) {
-        const Entry *entry = &folder->entries[i];
-        PyObject *path = path_of(folder, entry);
+        const Entry *entry = &all->entries[folder->first + i];
+        PyObject *path = path_of(all, folder, entry);
         if (entry->error != 0)
             failed = append(unreadable, pair(path, PyLong_FromLong(entry->error))) < 0;
         else if (entry->is_music)
-            failed = append(music, path) < 0 || append(versions, version(entry)) < 0;
+            failed = append(music, path) < 0 || append(versions, version_of(all, entry)) < 0;
         else
             failed = append(others, pair(path, PyUnicode_FromStringAndSize(&entry->kind, 1))) < 0;
     }
@@ -377,6 +454,7 @@ listed(PyObject *module, PyObject *arguments)
     /* Of its own: nobody changes it meanwhile, and it keeps the texts that are used. */
     PyObject *prefixes = PySequence_Tuple(given);
     Py_ssize_t count = prefixes == NULL ? 0 : PyTuple_Size(prefixes);
+    Found all = {0};
     Folder *folders = calloc((size_t)count + 1, sizeof(Folder));
     if (folders == NULL)
         PyErr_NoMemory();
@@ -391,19 +469,20 @@ listed(PyObject *module, PyObject *arguments)
     if (!PyErr_Occurred()) {
         Py_BEGIN_ALLOW_THREADS
         for (Py_ssize_t i = 0; i < count; i++)
-            folders[i].error = list(&folders[i], root, most < 0 ? 0 : (size_t)most, suffixes, suffix_count);
+            folders[i].error = list(&folders[i], &all, root, most < 0 ? 0 : (size_t)most, suffixes, suffix_count);
         Py_END_ALLOW_THREADS
         answers = PyList_New(0);
         for (Py_ssize_t i = 0; answers != NULL && i < count; i++) {
-            if (append(answers, told(&folders[i])) < 0) {
+            if (append(answers, told(&all, &folders[i])) < 0) {
                 Py_DECREF(answers);
                 answers = NULL;
             }
-            forget(&folders[i]);
         }
     }
-    for (Py_ssize_t i = 0; folders != NULL && i < count; i++)
-        forget(&folders[i]);
+    free(all.entries);
+    free(all.text);
+    free(all.place);
+    free(all.listing);
     free(folders);
     free(suffixes);
     Py_XDECREF(prefixes);

@@ -6,18 +6,17 @@ moved, which may be missing, and what else is to be read.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
-from functools import cached_property
 from itertools import repeat
-from typing import NamedTuple
+from typing import NamedTuple, Self
 
 from mus.errors import ErrorCategory
-from mus.library.listing import Version
+from mus.library.file_reading import FileStat
+from mus.library.listing import Version, version_of
+from mus.library.paths import is_parked
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.walk import FoundFile, FoundFiles, WalkReport
-
-_LIVE = frozenset(state.value for state in LIVE_STATES)
 
 
 class KnownTrack(NamedTuple):
@@ -36,6 +35,43 @@ class KnownTrack(NamedTuple):
 
 #: A KnownTrack as a plain tuple: with many rows, and few that differ, most are never made anything else.
 KnownRow = tuple[int, bytes, int, int, int, int, int, str, str | None]
+
+
+@dataclass(frozen=True, slots=True)
+class Settled:
+    """The versions of the tracks whose files need no reading unless they changed.
+
+    As one text that a database makes: to take twenty thousand rows out of it one by one took as long as to walk
+    their folders. Path and version in turns with `//` in between, which no path holds or begins or ends with.
+    """
+
+    texts: Sequence[bytes]
+    #: So many tracks are live; those among them that are not settled are read again.
+    live: int
+
+    @classmethod
+    def of(cls, known: Iterable[KnownRow]) -> Self:
+        live = [row for row in known if row[7] in LIVE_STATES]
+        settled = filter(is_settled, live)
+        return cls([b"//".join((row[1], version_of(FileStat(*row[2:7])))) for row in settled], len(live))
+
+    def versions(self) -> dict[bytes, Version | None]:
+        by_path: dict[bytes, Version | None] = {}
+        for text in self.texts:
+            parts = iter(text.split(b"//"))
+            by_path.update(zip(parts, parts, strict=True))
+        return by_path
+
+
+NOTHING_SETTLED = Settled((), 0)
+
+
+def is_settled(track: KnownRow) -> bool:
+    """Whether its file needs no reading unless it changed. A passing error may be over by now, and a parked track's
+    file is nowhere."""
+    _, path, *_, status, error_category = track
+    is_passing = status == TrackState.ERROR and error_category == ErrorCategory.TEMPORARY
+    return status in LIVE_STATES and not is_passing and not is_parked(path)
 
 
 class Move(NamedTuple):
@@ -85,25 +121,28 @@ class ScanPlan:
 
     def __init__(
         self,
-        known: Sequence[KnownRow],
+        settled: Settled,
+        known: Callable[[], Sequence[KnownRow]],
         *,
         full: bool,
         stable_inodes: bool,
         same_devices: Iterable[tuple[int, int]] = (),
     ) -> None:
-        """`full` reads every file again. Without `stable_inodes` (network file systems) a file's version is its
-        size and mtime alone, and inodes tell no moves. `same_devices` are pairs of numbers, a track's and this
-        machine's, that are known to mean the same file system."""
+        """`known` gives the tracks, and is asked once a file differs from `settled`; it may know of changes since.
+
+        `full` reads every file again, with `NOTHING_SETTLED`. Without `stable_inodes` (network file systems) a
+        file's version is its size and mtime alone, and inodes tell no moves. `same_devices` are pairs of numbers, a
+        track's and this machine's, that are known to mean the same file system.
+        """
         self._full = full
         self._stable_inodes = stable_inodes
-        self._known = known
-        settled = [
-            row for row in known if row[7] in _LIVE and (row[8] is None or self._is_settled(row)) and not full
-        ]
-        #: Of the tracks whose files need no reading unless they changed, those that were not met yet: the versions
-        #: by path. Nearly every file of nearly every scan is taken out of here, and costs no more.
-        self._unmet: dict[bytes, Version | None] = {row[1]: row[2:7] for row in settled}
-        self._are_all_settled = len(settled) == len(known)
+        self._ask_known = known
+        self._known: dict[bytes, KnownTrack] | None = None
+        self._inodes: dict[int, list[KnownTrack]] | None = None
+        #: Of the settled tracks those that were not met yet: the versions by path. Nearly every file of nearly
+        #: every scan is taken out of here, and costs no more.
+        self._unmet: dict[bytes, Version | None] = settled.versions()
+        self._are_all_settled = not full and len(self._unmet) == settled.live
         #: Files that may be moved ones, and files that are not as the track in their place was.
         self._set_aside: list[FoundFile] = []
         self._changed: list[tuple[FoundFile, KnownTrack]] = []
@@ -117,18 +156,22 @@ class ScanPlan:
         self.found = 0
         self.unchanged = 0
 
-    @cached_property
+    @property
     def _by_path(self) -> dict[bytes, KnownTrack]:
-        return {row[1]: KnownTrack._make(row) for row in self._known}
+        # No `cached_property`: Python 3.11 holds one lock meanwhile for all plans, and the event loop that one plan
+        # waits for in its thread may ask another.
+        if self._known is None:
+            self._known = {row[1]: KnownTrack._make(row) for row in self._ask_known()}
+        return self._known
 
-    @cached_property
+    @property
     def _by_inode(self) -> dict[int, list[KnownTrack]]:
         """More than one: hard links, and missing tracks whose inode was used again."""
-        tracks: dict[int, list[KnownTrack]] = {}
-        if self._stable_inodes:
-            for track in self._by_path.values():
-                tracks.setdefault(track.inode, []).append(track)
-        return tracks
+        if self._inodes is None:
+            self._inodes = {}
+            for track in self._by_path.values() if self._stable_inodes else ():
+                self._inodes.setdefault(track.inode, []).append(track)
+        return self._inodes
 
     @property
     def met_known(self) -> bool:
@@ -147,8 +190,8 @@ class ScanPlan:
             self.unchanged += len(known)
             return []
         others: list[FoundFile] = []
-        for file, version in zip(files, known, strict=True):
-            if file[1:] == version:
+        for file, version, found in zip(files, known, files.versions, strict=True):
+            if found == version:
                 self.unchanged += 1
                 continue
             if version is not None:
@@ -197,11 +240,7 @@ class ScanPlan:
         return not self._stable_inodes or track.ctime_ns == file.ctime_ns
 
     def _is_settled(self, track: KnownRow) -> bool:
-        """Whether its file needs no reading unless it changed. A passing error may be over by now."""
-        *_, status, error_category = track
-        if self._full or status not in _LIVE:
-            return False
-        return status != TrackState.ERROR or error_category != ErrorCategory.TEMPORARY
+        return not self._full and is_settled(track)
 
     def _note_numbers(self, track: KnownTrack, file: FoundFile) -> None:
         """An unchanged file on another device: mounted anew, copied to a new disk, or seen by another machine.

@@ -9,8 +9,8 @@ from dataclasses import dataclass, field
 from typing import NamedTuple, Self
 
 from mus.library.audio_formats import AUDIO_SUFFIXES
-from mus.library.file_reading import signed_64
-from mus.library.listing import Kind, Version, listed
+from mus.library.file_reading import FileStat, signed_64
+from mus.library.listing import Kind, Version, listed, version_numbers, version_of
 
 #: A longer path does not fit into an index row of PostgreSQL (2,704 bytes); Linux itself ends at 4,096.
 MAX_PATH_BYTES = 2600
@@ -53,27 +53,29 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """The audio files of a folder: side by side their paths, and their versions as the system tells them.
+    """The audio files of a folder: side by side their paths and their versions.
 
     With thousands of files, of which few differ from what is known, most are never made a FoundFile: that, and to
     compare it, takes longer than to compare the two lists with what is known.
     """
 
     paths: list[bytes]
-    #: Inode and device as unsigned numbers, unlike everywhere else.
     versions: list[Version]
 
     @classmethod
     def of(cls, files: Iterable[FoundFile]) -> Self:
         files = list(files)
-        return cls([file.path for file in files], [file[1:] for file in files])
+        return cls([file.path for file in files], [version_of(FileStat(*file[1:])) for file in files])
 
     def __len__(self) -> int:
         return len(self.paths)
 
     def __iter__(self) -> Iterator[FoundFile]:
-        for path, (size, mtime_ns, ctime_ns, inode, device) in zip(self.paths, self.versions, strict=True):
-            yield FoundFile(path, size, mtime_ns, ctime_ns, signed_64(inode), signed_64(device))
+        return map(_found, self.paths, self.versions)
+
+
+def _found(path: bytes, version: Version) -> FoundFile:
+    return FoundFile(path, *version_numbers(version))
 
 
 @dataclass(slots=True)
@@ -152,6 +154,4 @@ def _sort(path: bytes, kind: Kind, prefix: bytes, folders: list[bytes], report: 
 
 
 def found_file(path: bytes, stat: os.stat_result) -> FoundFile:
-    return FoundFile(
-        path, stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, signed_64(stat.st_ino), signed_64(stat.st_dev)
-    )
+    return FoundFile(path, *FileStat.of(stat))

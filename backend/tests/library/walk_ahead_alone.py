@@ -1,0 +1,124 @@
+"""`python walk_ahead_alone.py CHECK FOLDER`: one of these checks, in a process of one thread, as a command is.
+
+What runs the tests has threads, and what one of them holds when the child is forked stays held in it for ever.
+"""
+
+from __future__ import annotations
+
+import os
+import signal
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+from mus.errors import TemporaryError
+from mus.library import walk_ahead
+from mus.library.walk import WalkReport, walk
+from mus.library.walk_ahead import walk_or_take, walking_ahead
+
+NAMES = [b"1.mp3", b"A/2.flac", b"A/latin-\xe9.mp3", b"A/B/line\nbreak.opus", b"cover.jpg", b"Private/.nomedia"]
+changeable: Any = walk_ahead
+
+
+def add(root: bytes, name: bytes) -> None:
+    path = os.path.join(root, name)
+    os.makedirs(os.path.dirname(path), exist_ok=True)
+    with open(path, "wb") as file:
+        file.write(b"x")
+
+
+def paths_of(root: bytes, start: bytes = b"") -> set[bytes]:
+    return {file.path for files in walk_or_take(root, start, WalkReport()) for file in files}
+
+
+def it_finds_and_reports_what_a_walk_does(root: bytes) -> None:
+    mine, childs = WalkReport(), WalkReport()
+    with walking_ahead(root):
+        found = list(walk_or_take(root, b"", childs))
+    assert found == list(walk(root, b"", mine))
+    assert childs == mine
+    assert childs.skipped == {"not audio": 1, ".nomedia folder": 1}
+
+
+def a_folder_that_cannot_be_listed_is_reported(root: bytes) -> None:
+    report = WalkReport()
+    nowhere = root + b"/nowhere"
+    with walking_ahead(nowhere):
+        assert list(walk_or_take(nowhere, b"", report)) == []
+    assert list(report.unlisted) == [b""]
+
+
+def a_second_scan_walks_by_itself(root: bytes) -> None:
+    with walking_ahead(root):
+        paths_of(root)
+        add(root, b"new.mp3")
+        assert b"new.mp3" in paths_of(root)
+
+
+def another_root_or_folder_is_walked_by_itself(root: bytes) -> None:
+    other = root + b"/A"
+    with walking_ahead(root):
+        assert paths_of(other) == {b"2.flac", b"latin-\xe9.mp3", b"B/line\nbreak.opus"}
+        assert paths_of(root, b"A/B") == {b"A/B/line\nbreak.opus"}
+
+
+def what_was_found_too_long_ago_is_not_taken(root: bytes) -> None:
+    with walking_ahead(root):
+        changeable.FRESH_SECONDS = 0.0
+        add(root, b"new.mp3")
+        assert b"new.mp3" in paths_of(root)
+
+
+def a_child_that_dies_ends_the_walk_as_temporary_and_the_next_is_whole(root: bytes) -> None:
+    # It stands before its first word, as in a folder that the disk does not list.
+    changeable._walk_into = lambda *_: signal.pause()
+    with walking_ahead(root):
+        assert walk_ahead._ahead is not None
+        os.kill(walk_ahead._ahead._child, signal.SIGKILL)
+        try:
+            paths_of(root)
+        except TemporaryError:
+            assert b"1.mp3" in paths_of(root)
+        else:
+            raise AssertionError("a walk that ended too early was taken for whole")
+
+
+def more_than_a_pipe_holds_waits_in_the_child(root: bytes) -> None:
+    for number in range(40):
+        for file in range(30):
+            add(root, b"%02d/%s%02d.mp3" % (number, b"long" * 30, file))
+    changeable._MOST_WAITING_BYTES = 10_000
+    with walking_ahead(root):
+        assert len(paths_of(root)) == 4 + 1200
+
+
+def nothing_is_left_of_a_child_that_nobody_asked(root: bytes) -> None:
+    with walking_ahead(root):
+        assert walk_ahead._ahead is not None
+        child = walk_ahead._ahead._child
+    deadline = time.monotonic() + 10
+    while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
+        assert time.monotonic() < deadline
+    assert walk_ahead._ahead is None
+
+
+CHECKS = {
+    check.__name__: check
+    for check in (
+        it_finds_and_reports_what_a_walk_does,
+        a_folder_that_cannot_be_listed_is_reported,
+        a_second_scan_walks_by_itself,
+        another_root_or_folder_is_walked_by_itself,
+        what_was_found_too_long_ago_is_not_taken,
+        a_child_that_dies_ends_the_walk_as_temporary_and_the_next_is_whole,
+        more_than_a_pipe_holds_waits_in_the_child,
+        nothing_is_left_of_a_child_that_nobody_asked,
+    )
+}
+
+if __name__ == "__main__":
+    music = os.fsencode(sys.argv[2])
+    for name in NAMES:
+        add(music, name)
+    CHECKS[sys.argv[1]](music)

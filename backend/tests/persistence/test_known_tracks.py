@@ -1,0 +1,80 @@
+"""What a scan is told of the tracks that the database has, on both databases."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import pytest
+
+from api.rows import track
+from mus.errors import ErrorCategory
+from mus.library.paths import parked
+from mus.library.scan_plan import Settled
+from mus.library.states import LIVE_STATES, TrackState
+from mus.persistence import known_tracks
+from mus.persistence.database import Database
+from mus.persistence.models import Library
+
+ODD_PATHS = (
+    b"a.mp3", b"A/b.flac", b"\xff\xfe/not utf-8 \xc3.ogg", "日本/曲 ☃.opus".encode(), b"with,comma/and'quote.mp3",
+    b"%s/100%d.mp3", b"back\\slash/new\nline.mp3", b"x" * 2600,
+)  # fmt: skip
+EXTREMES: dict[str, Any] = {
+    "size": 0, "mtime_ns": -(2**63), "ctime_ns": 2**63 - 1, "inode": -1, "device": -(2**63),
+}  # fmt: skip
+
+
+@pytest.fixture
+async def library(database: Database) -> Library:
+    """Tracks of every state and with every kind of path, and another library with the same."""
+    libraries = [Library(name=name, root=name.encode(), device=7, online=True) for name in ("one", "two")]
+    async with database.unit_of_work() as work:
+        work.session.add_all(libraries)
+    for library in libraries:
+        rows = [
+            track(library, path, status=state) for path, state in zip(ODD_PATHS, 2 * [*TrackState], strict=False)
+        ]
+        rows.append(track(library, b"extreme.mp3", **EXTREMES))
+        rows.append(track(library, parked(b"a.mp3", 5)))
+        rows += [
+            track(library, f"{category}.mp3", status=TrackState.ERROR, error_category=category)
+            for category in (None, *ErrorCategory)
+        ]
+        async with database.unit_of_work() as work:
+            work.session.add_all(rows)
+    return libraries[0]
+
+
+@pytest.mark.parametrize("ids_of_a_text", [1 << 16, 7])
+async def test_the_settled_tracks_are_those_that_their_rows_say_are_settled(
+    database: Database, library: Library, monkeypatch: pytest.MonkeyPatch, ids_of_a_text: int
+) -> None:
+    monkeypatch.setattr(known_tracks, "_IDS_OF_A_TEXT", ids_of_a_text)
+    async with database.reading() as session:
+        rows = await known_tracks.known_tracks(session, library.id)
+        newest = max(row[0] for row in rows)
+        settled, _ = await known_tracks.settled_tracks(session, library.id, newest)
+        earlier, _ = await known_tracks.settled_tracks(session, library.id, newest - 3)
+    by_rows = Settled.of(rows)
+    assert settled.versions() == by_rows.versions()
+    assert settled.live == by_rows.live == sum(row[7] in LIVE_STATES for row in rows)
+    assert len(settled.versions()) == settled.live - 2, "all but the parked one and the passing error"
+    assert earlier.live == settled.live - 3
+
+
+async def test_of_an_empty_library_nothing_is_settled(database: Database) -> None:
+    async with database.reading() as session:
+        settled, most_looks = await known_tracks.settled_tracks(session, 1, 0)
+    assert (settled.versions(), settled.live, most_looks) == ({}, 0, 0)
+
+
+async def test_the_most_looks_are_those_of_a_track_that_waits_in_this_library(
+    database: Database, library: Library
+) -> None:
+    async with database.unit_of_work() as work:
+        work.session.add(track(library, b"waits.mp3", status=TrackState.PENDING, analysis_attempts=3))
+        work.session.add(track(library, b"failed.mp3", status=TrackState.ERROR, analysis_attempts=5))
+    async with database.reading() as session:
+        _, most_looks = await known_tracks.settled_tracks(session, library.id, 1000)
+        _, of_the_other = await known_tracks.settled_tracks(session, library.id + 1, 1000)
+    assert (most_looks, of_the_other) == (3, 0)
