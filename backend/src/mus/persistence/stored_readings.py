@@ -10,15 +10,15 @@ from dataclasses import dataclass
 from functools import cache
 from itertools import chain
 from operator import itemgetter
-from typing import Any, cast
+from typing import Any
 
 import orjson
-from sqlalchemy import Table, bindparam, select
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mus.library.file_reading import FileReading
 from mus.library.states import TrackState
-from mus.persistence.models import Track, UtcTime, utc_now
+from mus.persistence.known_tracks import lookup
+from mus.persistence.models import UtcTime, utc_now
 from mus.persistence.search import indexed
 
 #: Past so many readings at once it is not looked up which tracks they are: nobody could use so many ids.
@@ -49,9 +49,8 @@ _ROW_COLUMNS = (
     *_PLAIN_COLUMNS, *_JSON_COLUMNS, "words", "size", "mtime_ns", "ctime_ns", "inode", "device", "library_id",
     "path", "status", "analysis_version", "analysis_attempts", "audio_hash", "added_at", "updated_at",
 )  # fmt: skip
-#: Rows of one statement on SQLite.
-_BLOCK = 50
-_TRACKS = cast("Table", Track.__table__)
+#: Rows of one statement on SQLite, whose values are 32,766 at most.
+_BLOCKS = (500, 50)
 _NOW_STORED = UtcTime()
 
 
@@ -73,9 +72,10 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
     present = [reading for reading in readings if reading.stat is not None and not reading.vanished]
     if not present:
         return Stored()
-    asked = {"library": library_id, "paths": [reading.path for reading in present]}
     connection = await session.connection()
-    known = {row.id: row.status for row in await connection.execute(_AT_PATHS, asked)}
+    paths = [reading.path for reading in present]
+    at_paths = lookup(connection.dialect.name, ("id", "status"), library_id, "path", paths)
+    known: dict[int, str] = {row.id: row.status for row in await connection.exec_driver_sql(*at_paths)}
     is_sqlite = connection.dialect.name == "sqlite"
     now = _NOW_STORED.process_bind_param(utc_now(), connection.dialect)
     for is_failure in (False, True):
@@ -89,7 +89,7 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
     returned = sum(status == TrackState.MISSING for status in known.values())
     if len(present) > MOST_IDS:
         return Stored(added=added, updated=updated, appeared=added + returned)
-    stored = set((await connection.execute(_AT_PATHS, asked)).scalars())
+    stored = set((await connection.exec_driver_sql(*at_paths)).scalars())
     changed = {id_ for id_, status in known.items() if status != TrackState.MISSING}
     return Stored(
         added=added,
@@ -100,11 +100,6 @@ async def store_readings(session: AsyncSession, library_id: int, readings: Seque
     )
 
 
-_AT_PATHS = select(_TRACKS.c.id, _TRACKS.c.status).where(
-    _TRACKS.c.library_id == bindparam("library"), _TRACKS.c.path.in_(bindparam("paths", expanding=True))
-)
-
-
 async def _upsert(connection: AsyncConnection, rows: list[tuple[Any, ...]], *, is_failure: bool) -> None:
     """Insert rows (`_ROW_COLUMNS`) or update their tracks.
 
@@ -112,32 +107,31 @@ async def _upsert(connection: AsyncConnection, rows: list[tuple[Any, ...]], *, i
     lock held.
     """
     is_sqlite = connection.dialect.name == "sqlite"
-    one, block = _upserts(is_sqlite=is_sqlite, is_failure=is_failure)
     if is_sqlite:
         # FTS5 writes what it holds to its tables before each statement that may fail halfway: 33 of the 42 us that
         # a row took. And Python lets go of its lock at each, which other threads then keep for milliseconds.
-        while len(rows) >= _BLOCK:
-            await connection.exec_driver_sql(block, tuple(chain.from_iterable(rows[:_BLOCK])))
-            rows = rows[_BLOCK:]
+        for size in _BLOCKS:
+            while len(rows) >= size:
+                block = tuple(chain.from_iterable(rows[:size]))
+                await connection.exec_driver_sql(_upsert_of(size, is_sqlite=True, is_failure=is_failure), block)
+                rows = rows[size:]
     if rows:
-        await connection.exec_driver_sql(one, rows)
+        await connection.exec_driver_sql(_upsert_of(1, is_sqlite=is_sqlite, is_failure=is_failure), rows)
 
 
 @cache
-def _upserts(*, is_sqlite: bool, is_failure: bool) -> tuple[str, str]:
-    """The statement that inserts a row or updates its track, and the one for `_BLOCK` rows at once on SQLite."""
+def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool) -> str:
+    """The statement that inserts so many rows or updates their tracks."""
     columns = _FAILURE_COLUMNS if is_failure else _ROW_COLUMNS
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in _KEPT_COLUMNS)
     marks = ["?" if is_sqlite else f"${number}" for number in range(1, len(_ROW_COLUMNS) + 1)]
     if not is_sqlite:
         marks[_ROW_COLUMNS.index("words")] += "::text::tsvector"
-    values = f"({', '.join(marks)})"
-    one, block = (
-        f"INSERT INTO tracks ({', '.join(_ROW_COLUMNS)}) VALUES {', '.join([values] * count)}"  # noqa: S608 - names of ours
+    rows = ", ".join([f"({', '.join(marks)})"] * count)
+    return (
+        f"INSERT INTO tracks ({', '.join(_ROW_COLUMNS)}) VALUES {rows}"  # noqa: S608 - names of ours
         f" ON CONFLICT (library_id, path) DO UPDATE SET {changes}"
-        for count in (1, _BLOCK)
     )
-    return one, block
 
 
 #: What of a reading is about the sound, which an edit of tags leaves as it is.
