@@ -13,7 +13,6 @@ from __future__ import annotations
 
 import asyncio
 import inspect
-import json
 import logging
 import typing
 from collections.abc import AsyncIterator, Callable, Collection, Coroutine, Iterable, Iterator, Sequence
@@ -32,6 +31,7 @@ from mus.broker.publisher import GROUP, PUBLISH_ERRORS, Publisher
 from mus.broker.queues import DELAYED_LOOK_SECONDS, consumer_name, follow_up_queue, queue_named
 from mus.errors import BadRequestError, BrokerUnavailableError
 from mus.events.feed import EventFeed
+from mus.json_text import encoded
 from mus.ledger.deliveries import Delivery
 from mus.ledger.job_rows import MAX_ATTEMPTS, NewJob
 from mus.ledger.ledger import Alert, Ledger, backoff_seconds
@@ -80,7 +80,7 @@ class Task(Generic[P]):
         have written. Raises BadRequestError naming the first that does not fit."""
         try:
             # As JSON: strict, but a text still stands for a path or an instant.
-            arguments = self.arguments.model_validate_json(json.dumps(stored))
+            arguments = self.arguments.model_validate_json(encoded(stored))
         except ValidationError as invalid:
             raise self._unfit(invalid) from None
         return {name: getattr(arguments, name) for name in self.arguments.model_fields}

@@ -75,6 +75,9 @@ class Follower:
     ) -> None:
         self._runtime = runtime
         self._asked = asked
+        # Made once: each chunk of a scan is a reason to look.
+        columns = [getattr(Job, name) for name in ScanRow.__slots__]
+        self._query = select(Job.id, *columns).where(Job.id.in_([scan.job_id for scan in asked]))
         self._may_work = work
         self._works_here = False
         #: Why the scan does not begin, where its queue is paused.
@@ -90,11 +93,10 @@ class Follower:
         self._news.set()
 
     async def rows(self) -> list[ScanRow]:
-        columns = [getattr(Job, name) for name in ScanRow.__slots__]
-        job_ids = [scan.job_id for scan in self._asked]
         async with self._runtime.database.reading() as session:
-            found = (await session.execute(select(Job.id, *columns).where(Job.id.in_(job_ids)))).all()
+            found = (await session.execute(self._query)).all()
         by_id = {job_id: ScanRow(*values) for job_id, *values in found}
+        job_ids = [scan.job_id for scan in self._asked]
         for job_id in job_ids:
             if job_id not in by_id:
                 raise NotFoundError(f"The job {job_id} is gone")

@@ -13,7 +13,6 @@ stdin and stdout go frames: 4 bytes of length (big-endian), then JSON. Paths are
 from __future__ import annotations
 
 import ctypes
-import json
 import os
 import resource
 import signal
@@ -24,7 +23,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, BinaryIO
 
-import orjson
+from mus.json_text import decoded, encoded
 
 #: Results are sent when they take so many bytes, or so much time has passed, whichever is first. With 25 of a
 #: thousand bytes in each message a first scan took a twentieth longer.
@@ -45,26 +44,16 @@ def main() -> None:
 
 
 def encode_frame(message: dict[str, Any]) -> bytes:
-    return _frame(_encoded(message))
+    return _frame(encoded(message))
 
 
 def _frame(body: bytes) -> bytes:
     return struct.pack(">I", len(body)) + body
 
 
-def _encoded(value: Any) -> bytes:
-    try:
-        return orjson.dumps(value)
-    except TypeError:  # half a surrogate pair, as in the name of a file that is not UTF-8
-        return json.dumps(value, separators=(",", ":"), allow_nan=False).encode("ascii")
-
-
 def decode_frame(body: bytes) -> Any:
     """Raises ValueError."""
-    try:
-        return orjson.loads(body)
-    except orjson.JSONDecodeError:
-        return json.loads(body)
+    return decoded(body)
 
 
 def _settle_in(parent: int, nice: int, memory_limit_bytes: int) -> None:
@@ -120,7 +109,7 @@ def _serve(request: dict[str, Any], answers: BinaryIO) -> None:
     size, sent = 0, time.monotonic()
     orders = request.get("orders") or [None] * len(request["paths"])
     for path, order in zip(request["paths"], orders, strict=True):
-        results.append(_encoded(read(os.fsencode(path), order)))
+        results.append(encoded(read(os.fsencode(path), order)))
         size += len(results[-1])
         if size >= most or time.monotonic() - sent >= BATCH_SECONDS:
             _send_results(answers, results)

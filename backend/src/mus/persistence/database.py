@@ -31,6 +31,7 @@ from sqlalchemy.util import greenlet_spawn
 
 import mus
 from mus.errors import AdminRequiredError, TemporaryError
+from mus.json_text import decoded, encoded_text
 from mus.persistence import sqlite_copies, sqlite_driver
 from mus.persistence.models import Base
 from mus.persistence.prepared import CoreTransaction, Inserts, SqliteTransaction, Transaction
@@ -84,6 +85,8 @@ class Database:
             max_overflow=0,
             pool_timeout=120,
             connect_args={"timeout": self._busy_timeout_seconds, "async_creator_fn": sqlite_driver.connect},
+            json_serializer=encoded_text,
+            json_deserializer=decoded,
         )
         event.listen(engine.sync_engine, "connect", _set_pragmas if writes else _set_reader_pragmas)
         event.listen(engine.sync_engine, "begin", _begin_immediate if writes else _begin_deferred)

@@ -15,6 +15,8 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from mus.json_text import decoded, encoded_text
+
 #: Connections that a process keeps open, and those it may open beside them. A worker has one more, for its beats.
 POOL_SIZE = 5
 POOL_OVERFLOW = 5
@@ -36,6 +38,8 @@ def postgresql_engine(url: URL, *, lock_timeout_seconds: float) -> AsyncEngine:
         pool_size=POOL_SIZE,
         max_overflow=POOL_OVERFLOW,
         pool_timeout=POOL_TIMEOUT_SECONDS,
+        json_serializer=encoded_text,
+        json_deserializer=decoded,
         connect_args={
             "async_creator_fn": _connect,
             "timeout": CONNECT_TIMEOUT_SECONDS,
