@@ -32,5 +32,5 @@ def test_keys_that_are_numbers_become_text() -> None:
 def test_what_json_has_no_form_of_is_refused() -> None:
     with pytest.raises(TypeError):
         encoded({"a": object()})
-    with pytest.raises(ValueError, match="JSON|Expecting"):
+    with pytest.raises(ValueError, match=r"JSON|Expecting"):
         decoded(b"{")
