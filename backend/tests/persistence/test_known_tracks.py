@@ -78,3 +78,27 @@ async def test_the_most_looks_are_those_of_a_track_that_waits_in_this_library(
         _, most_looks = await known_tracks.settled_tracks(session, library.id, 1000)
         _, of_the_other = await known_tracks.settled_tracks(session, library.id + 1, 1000)
     assert (most_looks, of_the_other) == (3, 0)
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+@pytest.mark.parametrize(
+    ("column", "values", "plan"),
+    [
+        ("inode", range(500), "SEARCH tracks USING INDEX ix_tracks_inode (inode=?)"),
+        ("id", range(500), "SEARCH tracks USING INTEGER PRIMARY KEY (rowid=?)"),
+        (
+            "path",
+            [b"%d" % number for number in range(500)],
+            "SEARCH tracks USING INDEX sqlite_autoindex_tracks_1 (library_id=? AND path=?)",
+        ),
+    ],
+)
+async def test_many_tracks_are_looked_up_by_the_index_on_what_is_asked(
+    database: Database, column: str, values: Any, plan: str
+) -> None:
+    query, arguments = known_tracks.lookup("sqlite", ("id", "status"), 1, column, [*values])
+    async with database.reading() as session:
+        connection = await session.connection()
+        found = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", arguments)).all()
+    # Else each chunk of a scan goes through all tracks of the library: 43 s in place of 16 for 100,000.
+    assert [row.detail for row in found] == [plan]
