@@ -189,6 +189,8 @@ class ScanPlan:
         if known == files.versions:
             self.unchanged += len(known)
             return []
+        if not self._by_path:
+            return list(files)
         others: list[FoundFile] = []
         for file, version, found in zip(files, known, files.versions, strict=True):
             if found == version:
