@@ -12,6 +12,7 @@ from sqlalchemy import select
 
 from audio_files import SUFFIXES, make_audio
 from mus.broker.queues import Queue
+from mus.jobs import scan_walk
 from mus.jobs.scan_read import _with_stats
 from mus.jobs.scan_walk import CHUNK
 from mus.ledger import steering
@@ -112,6 +113,19 @@ async def test_a_second_scan_waits_for_the_first_and_both_succeed(library: Music
     assert events.index((later.id, "started")) > of_earlier[-1]
     assert counts_in(earlier.result) == counts(found=300, added=300)
     assert counts_in(later.result) == counts(found=300, unchanged=300)
+
+
+async def test_the_later_steps_of_a_large_scan_are_larger(
+    library: MusicLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name, value in (("CHUNK", 5), ("_LARGE_CHUNK", 12), ("_LARGE_LIBRARY", 10)):
+        monkeypatch.setattr(scan_walk, name, value)
+    library.write_many(43)
+    job = await library.ended(await library.enqueue_scan())
+    assert counts_in(job.result) == counts(found=43, added=43)
+    chunks = await library.jobs("read_files")
+    assert sorted(len(chunk.arguments["paths"]) for chunk in chunks) == [4, 5, 5, 5, 12, 12]
+    assert len({path for chunk in chunks for path in chunk.arguments["paths"]}) == 43
 
 
 async def test_the_steps_of_a_scan_are_jobs_of_a_few_hundred_files(library: MusicLibrary) -> None:

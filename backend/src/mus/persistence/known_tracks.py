@@ -122,7 +122,7 @@ async def _known_where(
 def lookup(
     dialect: str, columns: Sequence[str], library_id: int, column: str, values: Sequence[bytes] | Sequence[int]
 ) -> tuple[str, tuple[Any, ...]]:
-    """The query for a library's tracks with one of these values, `LOOKUP_BATCH` at most, in the driver's own form.
+    """The query for a library's tracks with one of these values, 1,000 at most, in the driver's own form.
 
     SQLAlchemy makes each list of values anew into text, which took as long as the database did.
     """

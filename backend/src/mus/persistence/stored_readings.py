@@ -68,7 +68,7 @@ class Stored:
 
 
 async def store_readings(session: AsyncSession, library_id: int, readings: Sequence[FileReading]) -> Stored:
-    """Insert or update the tracks that were read, at most 500 at a time."""
+    """Insert or update the tracks that were read, at most 1,000 at a time."""
     present = [reading for reading in readings if reading.stat is not None and not reading.vanished]
     if not present:
         return Stored()
