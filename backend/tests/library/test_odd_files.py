@@ -212,3 +212,21 @@ def test_a_flac_file_whose_tags_are_broken_still_plays(tmp_path: Path) -> None:
 
     assert (reading.error_message, reading.title, reading.format) == (None, "song", "flac")
     assert reading.duration_seconds == 1.0
+
+
+@pytest.mark.parametrize("suffix", [".mp3", ".m4a"])
+def test_a_tag_without_a_value_says_nothing(tmp_path: Path, suffix: str) -> None:
+    path = make_audio(tmp_path / f"song{suffix}", tags={"title": "T", "xompilation": ["1"]})
+    content = path.read_bytes()
+    if suffix == ".mp3":
+        custom = b"TXXX\0\0\0\x0c\0\0\3COMPILATION"
+        path.write_bytes(
+            b"ID3\4\0\0\0\0\0" + bytes((len(custom),)) + custom + content[content.index(b"\xff\xfb") :]
+        )
+    else:
+        value = content.index(b"data", content.index(b"XOMPILATION"))
+        path.write_bytes(content.replace(b"XOMPILATION", b"COMPILATION")[:value] + b"skip" + content[value + 4 :])
+
+    reading = read(path)
+
+    assert (reading.error_message, reading.compilation) == (None, False)

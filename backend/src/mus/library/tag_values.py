@@ -161,7 +161,7 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
         fields["date"] = date
         if year := _YEAR.search(date):
             fields["year"] = int(year[1])
-    if raw.get("compilation", ("",))[0].strip("\0 ").casefold() in {"1", "true", "yes"}:
+    if next(iter(raw.get("compilation", ())), "").strip("\0 ").casefold() in {"1", "true", "yes"}:
         fields["compilation"] = True
     if musicbrainz := _musicbrainz(raw):
         fields["musicbrainz"] = musicbrainz
