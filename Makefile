@@ -23,7 +23,7 @@ $(VENV)-uv/bin/uv:
 	$(VENV)-uv/bin/pip install --quiet uv
 
 # What mus is built from, and what compiles libraries.
-BUILT_FROM := $(wildcard backend/src/mus/library/*.c) backend/src/mus/cli/bare_libraries.py
+BUILT_FROM := $(wildcard backend/src/mus/library/*.c backend/src/mus/library/plain_tags/*) backend/src/mus/cli/bare_libraries.py
 
 $(VENV)/.ready: pyproject.toml uv.lock $(BUILT_FROM) | $(filter $(VENV)-uv/bin/uv,$(UV))
 	$(UV) sync --quiet --frozen --compile-bytecode --python $(PYTHON)

@@ -32,6 +32,7 @@ from mus.ledger.queries import paused_queues, workers
 from mus.library.file_systems import eventless_mount, file_system_type, is_remote, read_only_reason
 from mus.library.listing import listed, plainly_listed
 from mus.library.paths import shown
+from mus.library.tag_reader import nothing_is_plain, read_plain
 from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema
 from mus.persistence.libraries import all_libraries, on_this_machine, refuse_overlap
 from mus.persistence.models import Job, WorkerRow, utc_now
@@ -71,10 +72,10 @@ async def all_checks(settings: Settings) -> list[Check]:
 
 def _python() -> Check:
     # An older one than pyproject asks for would not have come as far as here.
-    compiled = "plain" if listed is plainly_listed else "compiled"
-    return Check(
-        "python", "ok", f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}, {compiled} walk of folders"
-    )
+    versions = f"{platform.python_version()}, SQLite {sqlite3.sqlite_version}"
+    walk = "plain" if listed is plainly_listed else "compiled"
+    reading = "plain" if read_plain is nothing_is_plain else "compiled"
+    return Check("python", "ok", f"{versions}, {walk} walk of folders, {reading} reading of tags")
 
 
 def _data_folder(settings: Settings) -> Check:

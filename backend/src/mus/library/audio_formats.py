@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from functools import lru_cache
-from typing import NamedTuple
 
 #: Lower-case suffixes, with the dot, of every file that a scan looks at. Bytes, as paths are.
 AUDIO_SUFFIXES: frozenset[bytes] = frozenset(
@@ -123,48 +122,27 @@ _V2_L1 = (0, 32, 48, 56, 64, 80, 96, 112, 128, 144, 160, 176, 192, 224, 256)
 _V2_L23 = (0, 8, 16, 24, 32, 40, 48, 56, 64, 80, 96, 112, 128, 144, 160)
 
 
-class MpegFrame(NamedTuple):
-    """What an MPEG audio frame's header says."""
-
-    #: Version and layer, as they stand there: the same in all frames of a stream.
-    kind: int
-    #: In bytes.
-    length: int
-    samples: int
-    bitrate_kbps: int
-    sample_rate_hz: int
-    channels: int
-
-
 def mpeg_frame_length(data: bytes, at: int) -> int:
     """Length in bytes of the MPEG audio frame whose header is at `at`; 0 if no valid header is there."""
-    frame = mpeg_frame(data, at)
-    return 0 if frame is None else frame.length
-
-
-def mpeg_frame(data: bytes, at: int) -> MpegFrame | None:
-    """The MPEG audio frame whose header is at `at`; None if no valid header is there."""
     if len(data) < at + 4 or data[at] != 0xFF:
-        return None
-    return _frame_of(data[at + 1], data[at + 2], data[at + 3] >> 6)
+        return 0
+    return _length_of(data[at + 1], data[at + 2])
 
 
 @lru_cache(maxsize=1024)  # of a few hundred that there are, a stream has a handful
-def _frame_of(second: int, third: int, mode: int) -> MpegFrame | None:
+def _length_of(second: int, third: int) -> int:
     if second & 0xE0 != 0xE0:
-        return None
+        return 0
     version, layer = second >> 3 & 3, 4 - (second >> 1 & 3)
     rate_index, bitrate_index, padding = third >> 2 & 3, third >> 4, third >> 1 & 1
     if version == 1 or layer == 4 or rate_index == 3 or bitrate_index in {0, 15}:
-        return None
+        return 0
     if version == 3:
         bitrate = (_V1_L1, _V1_L2, _V1_L3)[layer - 1][bitrate_index]
     else:
         bitrate = (_V2_L1, _V2_L23, _V2_L23)[layer - 1][bitrate_index]
     rate = _RATES[version][rate_index]
     if layer == 1:
-        length, samples = (12_000 * bitrate // rate + padding) * 4, 384
-    else:
-        samples = 1152 if layer == 2 or version == 3 else 576
-        length = samples * 125 * bitrate // rate + padding
-    return MpegFrame(second >> 1 & 0xF, length, samples, bitrate, rate, 1 if mode == 3 else 2)
+        return (12_000 * bitrate // rate + padding) * 4
+    samples = 1152 if layer == 2 or version == 3 else 576
+    return samples * 125 * bitrate // rate + padding

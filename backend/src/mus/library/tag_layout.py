@@ -7,7 +7,7 @@ tinytag is fast because it skips what it does not know; this finds the files who
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 
 from mus.library.audio_formats import mpeg_frame_length, sniff
 
@@ -21,8 +21,6 @@ _ONLY_MUTAGEN = frozenset({b"RVA2", b"XRVA", b"LINK", b"AENC"})
 #: Frames that hold text, beside those that begin with T.
 _TEXT_FRAMES = frozenset({b"COMM", b"USLT", b"SYLT", b"UFID"})
 _LONGEST_TEXT = 1024 * 1024
-#: STREAMINFO and the Vorbis comment.
-_FLAC_BLOCKS = frozenset({0, 4})
 
 
 @dataclass(slots=True)
@@ -41,14 +39,6 @@ class Layout:
     only_mutagen: bool = False
     has_cover: bool = False
     cut_short: bool = False
-    #: What `plain_tags` reads, as the look came by: ID3v2 frames, without pictures and the like,
-    frames: list[tuple[bytes, bytes]] = field(default_factory=list)
-    #: FLAC's first block of each kind that it wants, and where the last block of any kind ends,
-    blocks: dict[int, bytes] = field(default_factory=dict)
-    sound_start: int = 0
-    #: and the atoms in MP4's `moov` and `ilst`: name, start of the content, end.
-    moov: list[tuple[bytes, int, int]] = field(default_factory=list)
-    items: list[tuple[bytes, int, int]] = field(default_factory=list)
 
 
 class Window:
@@ -146,8 +136,6 @@ def _walk_id3v2(window: Window, layout: Layout) -> int:
         elif name[0] == 0x54 or name in _TEXT_FRAMES:  # T
             if length > _LONGEST_TEXT or (name == b"TCON" and _is_coded(window.at(position + 10, min(length, 16)))):
                 break
-            if length:
-                layout.frames.append((name, window.at(position + 10, length)))
         elif name in _ONLY_MUTAGEN:
             break
         position += 10 + length
@@ -193,17 +181,13 @@ def _walk_flac(window: Window, start: int, layout: Layout) -> None:
         if kind > 6:  # reserved: a wrong block size before it, which the libraries find their way around
             return
         layout.has_cover |= kind == 6
-        length = int.from_bytes(header[1:4], "big")
-        if kind in _FLAC_BLOCKS and length <= _LONGEST_TEXT:
-            layout.blocks.setdefault(kind, window.at(position + 4, length))
-        position += 4 + length
+        position += 4 + int.from_bytes(header[1:4], "big")
         if header[0] & 0x80:
             break
-    layout.sound_start = position
     layout.cut_short = position >= window.size
 
 
-def mp4_atoms(window: Window, position: int, end: int) -> list[tuple[bytes, int, int]]:
+def _mp4_atoms(window: Window, position: int, end: int) -> list[tuple[bytes, int, int]]:
     """Name, start of the content and end of each atom between two positions of an MP4 file."""
     atoms: list[tuple[bytes, int, int]] = []
     while position + 8 <= end and len(atoms) < _MAX_PARTS:
@@ -227,19 +211,16 @@ def _walk_mp4(window: Window, layout: Layout) -> None:
         layout.only_mutagen = True
     position, end = 0, window.size
     for name, skipped in ((b"moov", 0), (b"udta", 0), (b"meta", 4), (b"ilst", 0)):
-        atoms = mp4_atoms(window, position, end)
+        atoms = _mp4_atoms(window, position, end)
         if name == b"moov":
             layout.cut_short = any(stop > window.size for _, _, stop in atoms) or all(
                 atom != b"moov" for atom, _, _ in atoms
             )
-        elif name == b"udta":
-            layout.moov = atoms
         inner = next((atom for atom in atoms if atom[0] == name), None)
         if inner is None:
             return
         position, end = inner[1] + skipped, min(inner[2], window.size)
-    layout.items = mp4_atoms(window, position, end)
-    names = {name for name, _, _ in layout.items}
+    names = {name for name, _, _ in _mp4_atoms(window, position, end)}
     layout.has_cover = b"covr" in names
     layout.only_mutagen |= b"gnre" in names  # a genre by its number
 

@@ -22,7 +22,7 @@ DATE_TEXT = 64
 MAX_VALUES = 64
 MAX_NUMBER = 99_999
 
-#: ID3's frames of text, MP4's atoms, and their raw names; both are read by hand and by mutagen.
+#: ID3's frames of text, MP4's atoms, and their raw names; both are read by `plain_tags/` and by mutagen.
 ID3_FRAMES = {
     b"TIT2": "title",
     b"TPE1": "artist",
