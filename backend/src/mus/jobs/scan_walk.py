@@ -82,7 +82,7 @@ async def walk_and_enqueue(
                 same_devices=same,
             )
         )
-        chunks = await _Chunks.begun(job, library_id, full=mode == "full")
+        chunks = await _Chunks.begun(job, library_id, full=full)
         async with job.effect(stage="walking") as work:
             await job.keep(work, {"newest": newest})
         plan = await walker.walked(chunks)
@@ -284,7 +284,7 @@ class _Chunks:
             ready.append(self._waiting[taken : taken + size])
             taken += size
             self._total += size
-        self._waiting = self._waiting[taken:]
+        del self._waiting[:taken]
         return ready
 
     async def flush(self, checkpoint: dict[str, Any]) -> None:

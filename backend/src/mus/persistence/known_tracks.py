@@ -129,11 +129,11 @@ def lookup(
     # By the index on the column itself: SQLite takes that of library and path for the better one, and went through
     # all tracks for each 500 inodes of a scan.
     library = "library_id" if column == "path" else "library_id + 0"
-    select = f"SELECT {', '.join(columns)} FROM tracks WHERE {library}"  # noqa: S608 - names of ours
+    query = f"SELECT {', '.join(columns)} FROM tracks WHERE {library}"  # noqa: S608 - names of ours
     if dialect == "sqlite":
-        return f"{select} = ? AND {column} IN ({', '.join('?' * len(values))})", (library_id, *values)
+        return f"{query} = ? AND {column} IN ({', '.join('?' * len(values))})", (library_id, *values)
     kind = "bytea" if column == "path" else "bigint"
-    return f"{select} = $1 AND {column} = ANY($2::{kind}[])", (library_id, list(values))
+    return f"{query} = $1 AND {column} = ANY($2::{kind}[])", (library_id, list(values))
 
 
 async def _known(session: AsyncSession, library_id: int, condition: ColumnElement[bool]) -> list[KnownTrack]:
