@@ -73,19 +73,20 @@ async def walk_and_enqueue(
         look = SecondLook(library.root)
         same = await asyncio.to_thread(look.same_devices, reversed(await known.rows())) if start else ()
         full = mode == "full"
-        walker.compare(
-            lambda: ScanPlan(
-                NOTHING_SETTLED if full else settled,
-                known.rows_in_thread,
-                full=full,
-                stable_inodes=stable,
-                same_devices=same,
-            )
+        # In a thread of its own, beside the walk: with many tracks it takes its time.
+        plan = await asyncio.to_thread(
+            ScanPlan,
+            NOTHING_SETTLED if full else settled,
+            known.rows_in_thread,
+            full=full,
+            stable_inodes=stable,
+            same_devices=same,
         )
+        walker.compare(plan)
         chunks = await _Chunks.begun(job, library_id, full=full)
         async with job.effect(stage="walking") as work:
             await job.keep(work, {"newest": newest})
-        plan = await walker.walked(chunks)
+        await walker.walked(chunks)
         if has_live and not start and not confirm and not plan.met_known:
             await asyncio.to_thread(check_file_system, library)
     except LibraryOfflineError as error:
@@ -174,12 +175,12 @@ class _Walker:
 
     root: bytes
     report: WalkReport = field(default_factory=WalkReport)
-    _walking: asyncio.Task[ScanPlan] | None = None
+    _walking: asyncio.Task[None] | None = None
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _to_read: list[FoundFile] = field(default_factory=list)
-    _plan: Future[Callable[[], ScanPlan]] = field(default_factory=Future)
+    _plan: Future[ScanPlan] = field(default_factory=Future)
 
     def begin(self, start: bytes) -> None:
         """Walk from there. What is found waits until `compare` is called."""
@@ -188,20 +189,19 @@ class _Walker:
         self._walking = asyncio.create_task(asyncio.to_thread(self._run, start, wake))
         self._walking.add_done_callback(lambda _: self._arrived.set())
 
-    def compare(self, plan: Callable[[], ScanPlan]) -> None:
-        """Compare with that plan, made in the thread: with many tracks it takes its time."""
+    def compare(self, plan: ScanPlan) -> None:
+        """Compare what is found with that plan."""
         self._plan.set_result(plan)
 
-    async def walked(self, chunks: _Chunks) -> ScanPlan:
-        """The plan, when the walk is over and what it found to be read is in `chunks`."""
+    async def walked(self, chunks: _Chunks) -> None:
+        """Until the walk is over and what it found to be read is in `chunks`."""
         assert self._walking is not None
         while not self._walking.done():
             await self._arrived.wait()
             self._arrived.clear()
             await chunks.add(self._take())
-        plan = await self._walking
+        await self._walking
         await chunks.add(self._take())
-        return plan
 
     def stop(self) -> None:
         self._stopped.set()
@@ -209,7 +209,7 @@ class _Walker:
         if self._walking is not None:
             self._walking.cancel()
 
-    def _run(self, start: bytes, wake: Callable[[], Any]) -> ScanPlan:
+    def _run(self, start: bytes, wake: Callable[[], Any]) -> None:
         found = walk_or_take(self.root, start, self.report, stopped=self._stopped.is_set)
         # The listing takes the interpreter's lock for moments only, and the database's text is made without it.
         early: list[FoundFiles] = []
@@ -217,14 +217,13 @@ class _Walker:
             early.append(files)
             if self._plan.done():
                 break
-        plan = self._plan.result()()
+        plan = self._plan.result()
         for files in chain(early, found):
             to_read = plan.consider(files)
             if to_read and not self._stopped.is_set():
                 with self._lock:
                     self._to_read += to_read
                 wake()
-        return plan
 
     def _take(self) -> list[FoundFile]:
         with self._lock:
