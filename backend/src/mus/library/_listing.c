@@ -3,7 +3,6 @@
  * `listing.py` has the contract, and the same in Python for an installation that was built without a C compiler.
  */
 
-#define _GNU_SOURCE
 #define Py_LIMITED_API 0x030B0000
 #include <Python.h>
 
