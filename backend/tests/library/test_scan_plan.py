@@ -10,9 +10,10 @@ from hypothesis import strategies as st
 
 from mus.errors import ErrorCategory
 from mus.library.paths import parked
-from mus.library.scan_plan import NOTHING_SETTLED, Conclusion, KnownTrack, ScanPlan, Settled
+from mus.library.scan_plan import NOTHING_SETTLED, Conclusion, KnownTrack, ScanPlan
 from mus.library.states import LIVE_STATES
 from mus.library.walk import FoundFile, FoundFiles, WalkReport
+from settled_rows import settled_of
 
 DEVICE = 7
 
@@ -51,7 +52,7 @@ def compare(
     start: bytes = b"",
     any_device: bool = False,
 ) -> Outcome:
-    settled = NOTHING_SETTLED if full else Settled.of(known)
+    settled = NOTHING_SETTLED if full else settled_of(known)
     plan = ScanPlan(settled, lambda: known, full=full, stable_inodes=stable)
     read = plan.consider(FoundFiles.of(found))
     if report is None:
@@ -82,11 +83,11 @@ def test_the_tracks_are_asked_for_once_and_only_where_something_is_not_as_it_was
         asked.append(1)
         return known
 
-    plan = ScanPlan(Settled.of(known), rows, full=False, stable_inodes=True)
+    plan = ScanPlan(settled_of(known), rows, full=False, stable_inodes=True)
     assert plan.consider(FoundFiles.of([file(b"a.mp3", 1), file(b"b.mp3", 2)])) == []
     assert plan.conclude(WalkReport(), b"").missing == []
     assert (plan.found, plan.unchanged, asked) == (2, 2, [])
-    plan = ScanPlan(Settled.of(known), rows, full=False, stable_inodes=True)
+    plan = ScanPlan(settled_of(known), rows, full=False, stable_inodes=True)
     assert plan.consider(FoundFiles.of([file(b"a.mp3", 1)])) == []
     assert plan.conclude(WalkReport(folder_devices={b"": DEVICE}), b"").missing == [2]
     assert asked == [1]
@@ -96,7 +97,7 @@ def test_what_others_stored_since_the_versions_were_taken_is_not_missing_and_not
     before = [track(1, b"a.mp3"), track(2, b"b.mp3")]
     # Meanwhile 1 was moved, 2 read anew, and 3 and 4 came.
     now = [track(1, b"moved.mp3"), track(2, b"b.mp3", size=101), track(3, b"c.mp3"), track(4, b"d.mp3")]
-    plan = ScanPlan(Settled.of(before), lambda: now, full=False, stable_inodes=True)
+    plan = ScanPlan(settled_of(before), lambda: now, full=False, stable_inodes=True)
     assert plan.consider(FoundFiles.of([file(b"b.mp3", 2, size=101), file(b"c.mp3", 3)])) == []
     end = plan.conclude(WalkReport(folder_devices={b"": DEVICE}), b"")
     assert (end.moves, end.missing, end.changed, end.to_read) == ([], [], [], [])
@@ -244,7 +245,7 @@ def test_what_is_known_of_devices_beforehand_tells_what_is_missing_in_a_folder()
     known = [track(1, b"x/a.mp3", device=40)]
     report = WalkReport(folder_devices={b"x": DEVICE})
     assert compare(known, [], start=b"x", report=report).end.missing == []
-    plan = ScanPlan(Settled.of(known), lambda: known, full=False, stable_inodes=True, same_devices=[(40, DEVICE)])
+    plan = ScanPlan(settled_of(known), lambda: known, full=False, stable_inodes=True, same_devices=[(40, DEVICE)])
     assert plan.conclude(report, b"x").missing == [1]
 
 

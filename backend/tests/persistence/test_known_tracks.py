@@ -9,11 +9,11 @@ import pytest
 from api.rows import track
 from mus.errors import ErrorCategory
 from mus.library.paths import parked
-from mus.library.scan_plan import Settled
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence import known_tracks
 from mus.persistence.database import Database
 from mus.persistence.models import Library
+from settled_rows import settled_of
 
 ODD_PATHS = (
     b"a.mp3", b"A/b.flac", b"\xff\xfe/not utf-8 \xc3.ogg", "日本/曲 ☃.opus".encode(), b"with,comma/and'quote.mp3",
@@ -35,7 +35,7 @@ async def library(database: Database) -> Library:
             track(library, path, status=state) for path, state in zip(ODD_PATHS, 2 * [*TrackState], strict=False)
         ]
         rows.append(track(library, b"extreme.mp3", **EXTREMES))
-        rows.append(track(library, parked(b"a.mp3", 5)))
+        rows += [track(library, parked(b"a.mp3", 5)), track(library, b"A//no walk finds this.mp3")]
         rows += [
             track(library, f"{category}.mp3", status=TrackState.ERROR, error_category=category)
             for category in (None, *ErrorCategory)
@@ -55,10 +55,10 @@ async def test_the_settled_tracks_are_those_that_their_rows_say_are_settled(
         newest = max(row[0] for row in rows)
         settled, _ = await known_tracks.settled_tracks(session, library.id, newest)
         earlier, _ = await known_tracks.settled_tracks(session, library.id, newest - 3)
-    by_rows = Settled.of(rows)
+    by_rows = settled_of(rows)
     assert settled.versions() == by_rows.versions()
     assert settled.live == by_rows.live == sum(row[7] in LIVE_STATES for row in rows)
-    assert len(settled.versions()) == settled.live - 2, "all but the parked one and the passing error"
+    assert len(settled.versions()) == settled.live - 3, "all but the two that no walk finds and the passing error"
     assert earlier.live == settled.live - 3
 
 

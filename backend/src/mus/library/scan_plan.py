@@ -9,11 +9,10 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 from itertools import repeat
-from typing import NamedTuple, Self
+from typing import NamedTuple
 
 from mus.errors import ErrorCategory
-from mus.library.file_reading import FileStat
-from mus.library.listing import Version, version_of
+from mus.library.listing import Version
 from mus.library.paths import is_parked
 from mus.library.states import LIVE_STATES, TrackState
 from mus.library.walk import FoundFile, FoundFiles, WalkReport
@@ -42,18 +41,13 @@ class Settled:
     """The versions of the tracks whose files need no reading unless they changed.
 
     As one text that a database makes: to take twenty thousand rows out of it one by one took as long as to walk
-    their folders. Path and version in turns with `//` in between, which no path holds or begins or ends with.
+    their folders. Path and version in turns with `//` in between, which no path of a walk holds, begins or ends
+    with; see `is_settled` for others.
     """
 
     texts: Sequence[bytes]
     #: So many tracks are live; those among them that are not settled are read again.
     live: int
-
-    @classmethod
-    def of(cls, known: Iterable[KnownRow]) -> Self:
-        live = [row for row in known if row[7] in LIVE_STATES]
-        settled = filter(is_settled, live)
-        return cls([b"//".join((row[1], version_of(FileStat(*row[2:7])))) for row in settled], len(live))
 
     def versions(self) -> dict[bytes, Version | None]:
         by_path: dict[bytes, Version | None] = {}
@@ -67,11 +61,13 @@ NOTHING_SETTLED = Settled((), 0)
 
 
 def is_settled(track: KnownRow) -> bool:
-    """Whether its file needs no reading unless it changed. A passing error may be over by now, and a parked track's
-    file is nowhere."""
+    """Whether its file needs no reading unless it changed.
+
+    A passing error may be over by now. Parked paths, and those with an empty name in them, no walk finds.
+    """
     _, path, *_, status, error_category = track
     is_passing = status == TrackState.ERROR and error_category == ErrorCategory.TEMPORARY
-    return status in LIVE_STATES and not is_passing and not is_parked(path)
+    return status in LIVE_STATES and not is_passing and not is_parked(path) and b"//" not in path
 
 
 class Move(NamedTuple):

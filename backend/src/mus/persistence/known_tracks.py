@@ -64,13 +64,14 @@ _IS_SETTLED = f"""
 _SETTLED = {
     "sqlite": text(
         _OF_SETTLED.format(
-            f"""CAST(group_concat(CASE WHEN instr(path, x'00') = 0 AND {_IS_SETTLED} THEN
+            f"""CAST(group_concat(CASE WHEN instr(path, x'00') + instr(path, x'2f2f') = 0 AND {_IS_SETTLED} THEN
             printf('%s//%d,%d,%d,%d,%d', path, size, mtime_ns, ctime_ns, inode, device) END, '//') AS BLOB)"""
         )
     ),
     "postgresql": text(
         _OF_SETTLED.format(
-            f"""string_agg(CASE WHEN position('\\x00'::bytea IN path) = 0 AND {_IS_SETTLED} THEN
+            f"""string_agg(CASE WHEN position('\\x00'::bytea IN path) + position('//'::bytea IN path) = 0
+            AND {_IS_SETTLED} THEN
             path || convert_to(concat('//', concat_ws(',', size, mtime_ns, ctime_ns, inode, device)), 'UTF8') END,
             '//'::bytea)"""
         )
