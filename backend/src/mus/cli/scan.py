@@ -105,15 +105,18 @@ def first_scan(data: DataOption = None) -> None:
 
 @contextmanager
 def _listing_ahead(settings: Settings, request: ScanRequest) -> Iterator[None]:
-    """Let the music folder be listed while the imports take their time, where the scan is of one that is named."""
+    """Let the music folder be listed while the imports take their time, where the scan is of one that is named, and
+    files be read where all are to be: by --full, and where there is no database yet."""
     if settings.music_dir is None or request.library or request.path or not request.wait:
         yield
         return
-    from mus.library.walk_ahead import walking_ahead
+    from mus.library.walk_ahead import Reading, walking_ahead
 
+    is_new = settings.database_url is None and not (settings.data_dir / "mus.db").exists()
+    reading = Reading(settings.tag_separators, settings.sort_articles) if request.full or is_new else None
     with ExitStack() as stack:
         with suppress(OSError):  # no room for another process: the scan lists the folder itself
-            stack.enter_context(walking_ahead(settings.roots.here(os.fsencode(settings.music_dir))))
+            stack.enter_context(walking_ahead(settings.roots.here(os.fsencode(settings.music_dir)), reading))
         yield
 
 

@@ -25,6 +25,7 @@ from mus.library.paths import escaped, is_parked
 from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import TrackState
+from mus.library.walk_ahead import read_ahead
 from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.known_tracks import tracks_at, tracks_with_inodes
 from mus.persistence.libraries import LocalLibrary
@@ -37,14 +38,18 @@ LOOK_AGAIN_SECONDS = 5.0
 
 
 async def read(library: LocalLibrary, paths: Sequence[bytes]) -> list[FileReading]:
-    """Read files in a reader process, in order."""
-    readings = await services().readers.run(
-        "read",
-        library.root,
-        paths,
-        thumbnails_dir=None,
-        file_timeout_seconds=services().settings.file_timeout_seconds,
-    )
+    """Read files in a reader process, in order, but for those that have been read ahead."""
+    found = {reading.path: reading for reading in read_ahead(library.root, paths)}
+    if len(found) < len(paths):
+        readings = await services().readers.run(
+            "read",
+            library.root,
+            [path for path in paths if path not in found],
+            thumbnails_dir=None,
+            file_timeout_seconds=services().settings.file_timeout_seconds,
+        )
+        found |= {reading.path: reading for reading in readings}
+    readings = [found[path] for path in paths]
     if all(reading.stat is not None or reading.vanished for reading in readings):
         return readings
     return await asyncio.to_thread(_with_stats, library.root, readings)

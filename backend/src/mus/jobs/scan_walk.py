@@ -102,7 +102,7 @@ async def walk_and_enqueue(
             await adopt_numbers(work.session, end.adopted[batch : batch + ADOPTED_BATCH])
     doubtful = [change for change in end.changed if end.missing or change.is_suspect]
     sure = set(end.changed).difference(doubtful)
-    await chunks.add([*end.to_read, *(change.file for change in end.changed if change in sure)])
+    await chunks.add([[*end.to_read, *(change.file for change in end.changed if change in sure)]])
     checkpoint = {
         "newest": newest,
         "path": escaped(start),
@@ -179,7 +179,7 @@ class _Walker:
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _to_read: list[FoundFile] = field(default_factory=list)
+    _to_read: list[list[FoundFile]] = field(default_factory=list)
     _plan: Future[ScanPlan] = field(default_factory=Future)
 
     def begin(self, start: bytes) -> None:
@@ -222,10 +222,10 @@ class _Walker:
             to_read = plan.consider(files)
             if to_read and not self._stopped.is_set():
                 with self._lock:
-                    self._to_read += to_read
+                    self._to_read.append(to_read)
                 wake()
 
-    def _take(self) -> list[FoundFile]:
+    def _take(self) -> list[list[FoundFile]]:
         with self._lock:
             taken, self._to_read = self._to_read, []
         return taken
@@ -268,11 +268,13 @@ class _Chunks:
         """Whether no file is to be read, by an earlier delivery's chunks either."""
         return not self._total and not self._waiting
 
-    async def add(self, files: list[FoundFile]) -> None:
+    async def add(self, found: list[list[FoundFile]]) -> None:
         # By name, as people number what belongs together: new tracks get their ids so, and lists have tracks of one
-        # album, or of one day, in the order of their ids. A folder's own order is none.
-        ordered = sorted(files, key=attrgetter("path"))
-        self._waiting += [path for file in ordered if (path := escaped(file.path)) not in self._taken]
+        # album, or of one day, in the order of their ids. A folder's own order is none. Each part of the walk by
+        # itself: in this order they are read ahead.
+        for files in found:
+            ordered = sorted(files, key=attrgetter("path"))
+            self._waiting += [path for file in ordered if (path := escaped(file.path)) not in self._taken]
         if ready := self._whole():
             await self._enqueue(ready)
 

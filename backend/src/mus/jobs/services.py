@@ -12,13 +12,11 @@ from mus.broker.runtime import Runtime
 from mus.config import Settings
 from mus.errors import LibraryGoneError
 from mus.library.reader_pool import ReaderPool
+from mus.library.reader_process import NICENESS
 from mus.library.reading_rules import ReadingRules
 from mus.persistence.database import Database
 from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library
-
-#: The process that stores what they read is what a scan waits for where cores are few: a twentieth of a first scan.
-_READERS_NICENESS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,7 +48,7 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
     settings = runtime.settings
     size, rules = settings.reader_processes, ReadingRules.of(settings.tag_separators, settings.sort_articles)
     async with (
-        ReaderPool(size, rules=rules, nice=_READERS_NICENESS) as readers,
+        ReaderPool(size, rules=rules, nice=NICENESS) as readers,
         ReaderPool(size, rules=rules, nice=POLICIES[Queue.LOW].niceness) as patient_readers,
     ):
         _services = JobServices(settings, runtime.database, readers, patient_readers, asyncio.Lock())

@@ -27,7 +27,13 @@ from mus.library.cover_thumbnails import UsablePicture
 from mus.library.edit_order import EditedCopy, EditOrder
 from mus.library.file_reading import FileReading, failed_reading
 from mus.library.listening import Aspect, Listening
-from mus.library.reader_process import BATCH_BYTES, BATCH_SECONDS, decode_frame, encode_frame
+from mus.library.reader_process import (
+    BATCH_BYTES,
+    BATCH_SECONDS,
+    MEMORY_LIMIT_BYTES,
+    decode_frame,
+    encode_frame,
+)
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.sound import HeardSound
 from mus.library.transcoding import Transcoded, TranscodeOrder
@@ -35,7 +41,6 @@ from mus.library.transcoding import Transcoded, TranscodeOrder
 Operation = Literal["read", "hear", "analyse", "listen", "transcode", "write", "picture"]
 Result = FileReading | HeardSound | Analysis | Listening | Transcoded | EditedCopy | UsablePicture
 
-DEFAULT_MEMORY_LIMIT_BYTES = 2 * 1024**3
 #: Starting Python and importing libraries, on a machine that is busy with other things.
 START_SECONDS = 60.0
 #: A child nobody needed for this long is ended, for its memory.
@@ -94,7 +99,7 @@ class ReaderPool:
         *,
         rules: ReadingRules = DEFAULT_RULES,
         nice: int = 0,
-        memory_limit_bytes: int = DEFAULT_MEMORY_LIMIT_BYTES,
+        memory_limit_bytes: int = MEMORY_LIMIT_BYTES,
     ) -> None:
         self._free = asyncio.Semaphore(size)
         self._rules = {"separators": rules.separators, "articles": rules.articles}

@@ -32,12 +32,16 @@ BATCH_SECONDS = 0.1
 #: How often a reader that is busy with one file tells that it gets on.
 _TELL_SECONDS = 1.0
 
+MEMORY_LIMIT_BYTES = 2 * 1024**3
+#: The process that stores what they read is what a scan waits for where cores are few: a twentieth of a first scan.
+NICENESS = 5
+
 _PR_SET_PDEATHSIG = 1
 
 
 def main() -> None:
     parent, nice, memory_limit_bytes = (int(argument) for argument in sys.argv[1:4])
-    _settle_in(parent, nice, memory_limit_bytes)
+    settle_in(parent, nice=nice, memory_limit_bytes=memory_limit_bytes)
     requests, answers = sys.stdin.buffer, _private_stdout()
     while (request := _receive(requests)) is not None:
         _serve(request, answers)
@@ -56,7 +60,8 @@ def decode_frame(body: bytes) -> Any:
     return decoded(body)
 
 
-def _settle_in(parent: int, nice: int, memory_limit_bytes: int) -> None:
+def settle_in(parent: int, *, nice: int = NICENESS, memory_limit_bytes: int = MEMORY_LIMIT_BYTES) -> None:
+    """Make this process one that its parent can do without, that ends with it, and that takes no more memory."""
     # A terminal's Ctrl-C goes to the whole group; the parent decides when its readers end.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     if sys.platform == "linux":

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import math
 import re
+from collections.abc import Sequence
 from functools import lru_cache
 from typing import Any
 
@@ -98,11 +99,16 @@ _GAINS = {"track_gain": "replaygaintrackgain", "album_gain": "replaygainalbumgai
 _PEAKS = {"track_peak": "replaygaintrackpeak", "album_peak": "replaygainalbumpeak"}
 _R128 = {"track_gain": "r128trackgain", "album_gain": "r128albumgain"}
 
-_TEXTS = (
-    ("title", "title"), ("album", "album"), ("composer", "composer"), ("comment", "comment"),
-    ("title_sort", "titlesort"), ("artist_sort", "artistsort"), ("album_artist_sort", "albumartistsort"),
-    ("album_sort", "albumsort"),
-)  # fmt: skip
+_HAS_MUSICBRAINZ = frozenset({*_MUSICBRAINZ.values(), *_MUSICBRAINZ_LISTS.values()})
+_HAS_REPLAYGAIN = frozenset({*_GAINS.values(), *_PEAKS.values(), *_R128.values()})
+
+#: Fields of one text, by the name of the tag.
+_TEXTS = {
+    "title": "title", "album": "album", "composer": "composer", "comment": "comment", "titlesort": "title_sort",
+    "artistsort": "artist_sort", "albumartistsort": "album_artist_sort", "albumsort": "album_sort",
+}  # fmt: skip
+#: Fields of a name, those of several, and the tag.
+_NAMES = (("artist", "artists", "artist"), ("album_artist", "album_artists", "albumartist"))
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*(\d{1,9})(?:\s*/\s*(\d{1,9}))?")
@@ -136,36 +142,42 @@ def clean_text(value: str, limit: int = SHORT_TEXT) -> str:
 def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> dict[str, Any]:
     """A FileReading's tag fields, without those that no tag has, `title` among them."""
     raw = repaired(raw)
+    values = raw.get
     fields: dict[str, Any] = {}
-    for field, source in _TEXTS:
-        if text := _first(raw, source):
+    for source, text_of in raw.items():
+        if (field := _TEXTS.get(source)) and (text := _first_of(text_of)):
             fields[field] = text
-    for field, listed, source in (
-        ("artist", "artists", "artist"),
-        ("album_artist", "album_artists", "albumartist"),
-    ):
-        names = _many(raw, source)
-        if names:
-            fields[field] = names[0] if len(names) == 1 else clean_text("; ".join(names))
-        if names := _many(raw, f"{source}s") or _split(names, rules):
-            fields[listed] = names
-            fields.setdefault(field, clean_text("; ".join(names)))
-    if genres := _split(_many(raw, "genre"), rules):
-        fields["genre"], fields["genres"] = genres[0], genres
-    if lyrics := _first(raw, "lyrics", LYRICS_TEXT):
+    for field, listed, source in _NAMES:
+        one, several = values(source), values(f"{source}s")
+        if one or several:
+            text, names = _names(tuple(one or ()), tuple(several or ()), rules)
+            if text:
+                fields[field] = text
+            if names:
+                fields[listed] = list(names)
+    if "genre" in raw and (genres := _genres(tuple(raw["genre"]), rules)):
+        fields["genre"], fields["genres"] = genres[0], list(genres)
+    if "lyrics" in raw and (lyrics := _first(raw, "lyrics", LYRICS_TEXT)):
         fields["lyrics"] = lyrics
     for field in ("track", "disc"):
-        _number_and_total(raw, field, fields)
-    dates = (_first(raw, name, DATE_TEXT) for name in ("date", "year"))
-    if date := next((text for text in dates if text and _SAYS_A_DATE.search(text)), None):
-        fields["date"] = date
-        if year := _YEAR.search(date):
-            fields["year"] = int(year[1])
-    if next(iter(raw.get("compilation", ())), "").strip("\0 ").casefold() in {"1", "true", "yes"}:
+        number_of, total_of = values(f"{field}number", ()), values(f"{field}total", ())
+        if number_of or total_of:
+            number, total = _number_and_total(tuple(number_of), tuple(total_of))
+            if number is not None:
+                fields[f"{field}_number"] = number
+            if total is not None:
+                fields[f"{field}_total"] = total
+    if "date" in raw or "year" in raw:
+        date, year = _dated(tuple(values("date", ())), tuple(values("year", ())))
+        if date is not None:
+            fields["date"] = date
+        if year is not None:
+            fields["year"] = year
+    if next(iter(values("compilation", ())), "").strip("\0 ").casefold() in {"1", "true", "yes"}:
         fields["compilation"] = True
-    if musicbrainz := _musicbrainz(raw):
+    if not _HAS_MUSICBRAINZ.isdisjoint(raw) and (musicbrainz := _musicbrainz(raw)):
         fields["musicbrainz"] = musicbrainz
-    if replaygain := _replaygain(raw, is_opus=is_opus):
+    if not _HAS_REPLAYGAIN.isdisjoint(raw) and (replaygain := _replaygain(raw, is_opus=is_opus)):
         fields["replaygain"] = replaygain
     return fields
 
@@ -200,19 +212,38 @@ def sane_duration(seconds: float | None) -> float | None:
 
 
 def _first(raw: RawTags, name: str, limit: int = SHORT_TEXT) -> str | None:
-    for value in raw.get(name, ()):
+    return _first_of(raw.get(name, ()), limit)
+
+
+def _first_of(values: Sequence[str], limit: int = SHORT_TEXT) -> str | None:
+    for value in values:
         if text := clean_text(value, limit):
             return text
     return None
 
 
-def _many(raw: RawTags, name: str) -> list[str]:
-    values = raw.get(name)
-    if values is None:
-        return []
-    if len(values) == 1 and "\0" not in values[0]:
-        text = clean_text(values[0])
-        return [text] if text else []
+# What most tags say, all files of an album say: the same few values come again and again. Of few, as they may be long.
+
+
+@lru_cache(maxsize=64)
+def _names(one: tuple[str, ...], several: tuple[str, ...], rules: ReadingRules) -> tuple[str | None, tuple[str, ...]]:
+    """The text and the list of names that a tag, and the tag of that list, come to."""
+    names = _many(one)
+    text = None
+    if names:
+        text = names[0] if len(names) == 1 else clean_text("; ".join(names))
+    listed = _many(several) or _split(names, rules)
+    if listed and text is None:
+        text = clean_text("; ".join(listed))
+    return text, tuple(listed)
+
+
+@lru_cache(maxsize=64)
+def _genres(values: tuple[str, ...], rules: ReadingRules) -> tuple[str, ...]:
+    return tuple(_split(_many(values), rules))
+
+
+def _many(values: Sequence[str]) -> list[str]:
     found: dict[str, None] = {}
     for value in values[:MAX_VALUES]:
         for part in value[: SHORT_TEXT * 4].split("\0"):
@@ -227,16 +258,26 @@ def _split(names: list[str], rules: ReadingRules) -> list[str]:
     return list(found)[:MAX_VALUES]
 
 
-def _number_and_total(raw: RawTags, field: str, fields: dict[str, Any]) -> None:
+@lru_cache(maxsize=64)
+def _number_and_total(number_of: tuple[str, ...], total_of: tuple[str, ...]) -> tuple[int | None, int | None]:
+    number: int | None = None
     total: str | None = None
-    if (text := _first(raw, f"{field}number")) and (found := _NUMBER.match(text)):
-        if (number := int(found[1])) <= MAX_NUMBER:
-            fields[f"{field}_number"] = number
+    if (text := _first_of(number_of)) and (found := _NUMBER.match(text)):
+        if int(found[1]) <= MAX_NUMBER:
+            number = int(found[1])
         total = found[2]
-    if (text := _first(raw, f"{field}total")) and (found := _NUMBER.match(text)):
+    if (text := _first_of(total_of)) and (found := _NUMBER.match(text)):
         total = found[1]
-    if total and 0 < int(total) <= MAX_NUMBER:
-        fields[f"{field}_total"] = int(total)
+    return number, int(total) if total and 0 < int(total) <= MAX_NUMBER else None
+
+
+@lru_cache(maxsize=64)
+def _dated(date_of: tuple[str, ...], year_of: tuple[str, ...]) -> tuple[str | None, int | None]:
+    """A date as it is written, and its year."""
+    dates = (_first_of(values, DATE_TEXT) for values in (date_of, year_of))
+    date = next((text for text in dates if text and _SAYS_A_DATE.search(text)), None)
+    year = _YEAR.search(date) if date else None
+    return date, int(year[1]) if year else None
 
 
 def _musicbrainz(raw: RawTags) -> dict[str, Any]:

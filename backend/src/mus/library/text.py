@@ -4,7 +4,28 @@ from __future__ import annotations
 
 import re
 import unicodedata
+from collections.abc import Callable
 from functools import lru_cache
+
+
+
+class _SignTable(dict[int, str | None]):
+    """For `str.translate`: what becomes of each sign, found out once. A sign's name, category and class are asked of
+    Python one by one, which took longer than all the rest of a title."""
+
+    #: All that people write in. Whoever shows every sign there is has each looked up anew.
+    _MOST = 20_000
+
+    def __init__(self, of: Callable[[str], str | None]) -> None:
+        super().__init__()
+        self._of = of
+
+    def __missing__(self, code: int) -> str | None:
+        found = self._of(chr(code))
+        if len(self) < self._MOST:
+            self[code] = found
+        return found
+
 
 #: Letters that no normalisation takes apart, as the transform Latin-ASCII of Unicode CLDR has them; quotes, dashes.
 _PLAIN = str.maketrans(
@@ -26,6 +47,7 @@ _LONGEST_WORD = 500
 #: Scripts written without spaces: Thai to Myanmar, Khmer, kana to CJK ideographs, their compatibility forms, and
 #: the rest.
 _UNSPACED = ((0x0E00, 0x109F), (0x1780, 0x17FF), (0x3040, 0x9FFF), (0xF900, 0xFAFF), (0x20000, 0x3FFFF))
+_UNSPACED_SIGN = re.compile(f"[{''.join(f'{chr(low)}-{chr(high)}' for low, high in _UNSPACED)}]")
 
 
 @lru_cache(maxsize=4096)  # artists, albums and genres come again and again
@@ -41,14 +63,20 @@ def folded(text: str | None) -> str:
         return " ".join(text.lower().replace("`", "'").split())
     # Casefolding can give composed letters and NFKD upper-case ones ("℡"), hence one before and one after.
     plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
-    kept = "".join(char for char in plain if not _is_accent(unicodedata.combining(char)))
-    return " ".join(kept.translate(_PLAIN).split())
+    return " ".join(plain.translate(_FOLDED).split())
+
+
+def _folded_sign(char: str) -> str | None:
+    return None if _is_accent(unicodedata.combining(char)) else _PLAIN.get(ord(char), char)
 
 
 def _is_accent(combining_class: int) -> bool:
     """Accents above, below and through letters, Hebrew and Arabic points, the voicing of kana. Of the fixed classes
     between them, and of nuktas (7) and viramas (9), a reader of the script would miss each one."""
     return combining_class in {1, 8} or 10 <= combining_class <= 36 or combining_class >= 200
+
+
+_FOLDED = _SignTable(_folded_sign)
 
 
 def sort_key(text: str | None, articles: tuple[str, ...] = ()) -> str:
@@ -80,10 +108,15 @@ def words_of(text: str | None) -> tuple[str, ...]:
         plain = _APOSTROPHE.sub("", plain)
     if plain.isascii():
         return tuple(word[:_LONGEST_WORD] for word in _ASCII_WORD.findall(plain))
-    separated = "".join(char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in plain)
-    if any(_is_unspaced(char) for char in separated):
-        separated = _signs_apart(separated)
+    separated = plain.translate(_SEPARATED)
+    if _UNSPACED_SIGN.search(separated):
+        has_marks = not separated.replace(" ", "").isalnum()
+        separated = _signs_apart(separated) if has_marks else separated.translate(_APART)
     return tuple(word[:_LONGEST_WORD] for word in separated.split())
+
+
+_SEPARATED = _SignTable(lambda char: char if char.isalnum() or unicodedata.category(char)[0] == "M" else " ")
+_APART = _SignTable(lambda char: f" {char} " if _is_unspaced(char) else char)
 
 
 def _signs_apart(text: str) -> str:
@@ -101,7 +134,7 @@ def _signs_apart(text: str) -> str:
 
 
 def _is_unspaced(char: str) -> bool:
-    return char >= "\u0e00" and any(low <= ord(char) <= high for low, high in _UNSPACED)
+    return _UNSPACED_SIGN.match(char) is not None
 
 
 def joined_words_of(text: str | None) -> list[str]:

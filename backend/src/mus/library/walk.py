@@ -53,7 +53,7 @@ class FoundFile(NamedTuple):
 
 @dataclass(frozen=True, slots=True)
 class FoundFiles:
-    """The audio files of a folder: side by side their paths and their versions.
+    """The audio files of some folders: side by side their paths and their versions.
 
     With thousands of files, of which few differ from what is known, most are never made a FoundFile: that, and to
     compare it, takes longer than to compare the two lists with what is known.
@@ -107,7 +107,8 @@ def skip_reason(name: bytes, *, is_dir: bool) -> str | None:
 def walk(
     root: bytes, start: bytes, report: WalkReport, *, stopped: Callable[[], bool] = lambda: False
 ) -> Iterator[FoundFiles]:
-    """Yield the audio files below `root`/`start`, a folder at a time; `report` fills up meanwhile.
+    """Yield the audio files below `root`/`start`, those of some folders at a time, of the same ones each time;
+    `report` fills up meanwhile.
 
     Links are never followed: what they lead to inside the root is listed in its own place, and what lies outside
     is none of ours. So no loop can catch the walk. Ends early once `stopped()`.
@@ -117,6 +118,7 @@ def walk(
         folders, pending = pending[-_AT_ONCE:], pending[:-_AT_ONCE]
         prefixes = [folder + b"/" if folder else b"" for folder in folders]
         listings = listed(root, prefixes, _SUFFIXES, MAX_PATH_BYTES)
+        found = FoundFiles([], [])
         for folder, prefix, listing in zip(folders, prefixes, listings, strict=True):
             if isinstance(listing, int):
                 report.unlisted[folder] = os.strerror(listing)
@@ -132,8 +134,10 @@ def walk(
                 # Gone since the listing, or on a failing disk: nothing is concluded from it.
                 report.skipped[f"unreadable: {os.strerror(error)}"] += 1
                 report.unlisted[path] = os.strerror(error)
-            if music:
-                yield FoundFiles(music, versions)
+            found.paths.extend(music)
+            found.versions.extend(versions)
+        if found:
+            yield found
 
 
 def _sort(path: bytes, kind: Kind, prefix: bytes, folders: list[bytes], report: WalkReport) -> None:

@@ -1,9 +1,10 @@
 """A walk that begins before there is a scan: in a process of its own, while a command imports what a scan takes.
 
-    with walking_ahead(root):
+    with walking_ahead(root, reading):
         ...                                       # half a second of imports, on one core
         for files in walk_or_take(root, b"", report):
             ...                                   # most of a hundred thousand files are there already
+        readings = read_ahead(root, paths)        # and what their tags say, of the first thousands
 
 What changes between the walk and the scan has changed after the request: it is for the next scan, or the watcher.
 """
@@ -15,12 +16,17 @@ import os
 import signal
 import struct
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
-from typing import Any, NoReturn
+from functools import partial
+from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mus.errors import TemporaryError
 from mus.library.walk import FoundFiles, WalkReport, walk
+
+if TYPE_CHECKING:
+    from mus.library.file_reading import FileReading
+    from mus.library.read_ahead import ReadAhead
 
 #: What was listed longer ago is not what a scan that begins now would find. Slow machines import for some seconds.
 FRESH_SECONDS = 10.0
@@ -29,28 +35,42 @@ _MOST_WAITING_BYTES = 64 * 1024**2
 _LENGTH = struct.Struct(">I")
 
 
+class Reading(NamedTuple):
+    """How files are to be read once they are all found: the settings of those names."""
+
+    tag_separators: str | None = None
+    sort_articles: str | None = None
+
+
 class _WalkAhead:
-    """The child, and the pipe through which it tells what it found: of each folder the paths and the versions, at
+    """The child, and the pipe through which it tells what it found: of some folders the paths and the versions, at
     the end the report. All in the form of `marshal`, from this same program."""
 
-    def __init__(self, root: bytes) -> None:
+    def __init__(self, root: bytes, reading: Reading | None) -> None:
         self._root = root
         self._began = time.monotonic()
         self._is_taken = False
+        self._readings = _room_for_readings() if reading is not None else None
         self._pipe, writing = os.pipe()
+        parent = os.getpid()
         self._child = os.fork()
         if not self._child:
             os.close(self._pipe)
-            _walk_into(writing, root)
+            _walk_into(writing, root, parent, reading, self._readings)
         os.close(writing)
 
     def end(self) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._child, signal.SIGKILL)
+        self._signal(signal.SIGKILL)
         # Not waited for: on a disk that hangs it cannot end.
         os.waitpid(self._child, os.WNOHANG)
         if not self._is_taken:
             os.close(self._pipe)
+        if self._readings is not None:
+            self._readings.close()
+
+    def _signal(self, number: signal.Signals) -> None:
+        with suppress(ProcessLookupError):
+            os.kill(self._child, number)
 
     def take(self, root: bytes, report: WalkReport, stopped: Callable[[], bool]) -> Iterator[FoundFiles] | None:
         """What it found, once; None for another root, and when it began too long ago."""
@@ -77,15 +97,25 @@ class _WalkAhead:
                 report.folder_devices.update(folder_devices)
                 return
 
+    def read(self, root: bytes, paths: Sequence[bytes]) -> list[FileReading]:
+        """What it has read of these files; once that is not all, it reads no more."""
+        if self._readings is None or not self._is_taken or root != self._root:
+            return []
+        found = self._readings.take(paths)
+        if len(found) < len(paths):
+            self._signal(signal.SIGTERM)
+        return found
+
 
 _ahead: _WalkAhead | None = None
 
 
 @contextmanager
-def walking_ahead(root: bytes) -> Iterator[None]:
-    """Let a child walk there meanwhile. For a process that has one thread, as it forks."""
+def walking_ahead(root: bytes, reading: Reading | None = None) -> Iterator[None]:
+    """Let a child walk there meanwhile, and then read, where it is said how. For a process that has one thread, as
+    it forks."""
     global _ahead
-    _ahead = _WalkAhead(root)
+    _ahead = _WalkAhead(root, reading)
     try:
         yield
     finally:
@@ -104,20 +134,58 @@ def walk_or_take(
     return walk(root, start, report, stopped=stopped) if taken is None else taken
 
 
-def _walk_into(pipe: int, root: bytes) -> NoReturn:
+def read_ahead(root: bytes, paths: Sequence[bytes]) -> list[FileReading]:
+    """Of these files of the root whose walk was taken, those that the child has read, each once. The rest is left
+    to others: it may hang on one of them, and may be behind, as it is alone."""
+    return _ahead.read(root, paths) if _ahead is not None else []
+
+
+def _walk_into(
+    pipe: int, root: bytes, parent: int, reading: Reading | None, readings: ReadAhead | None
+) -> NoReturn:
     try:
         # A terminal's Ctrl-C goes to the whole group; the parent decides when its child ends.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
         os.set_blocking(pipe, False)
-        report, waiting = WalkReport(), bytearray()
+        report, waiting, paths = WalkReport(), bytearray(), list[bytes]()
         for files in walk(root, b"", report):
             _add(waiting, (files.paths, files.versions))
             _write(pipe, waiting, down_to=_MOST_WAITING_BYTES)
+            if reading is not None:
+                paths += sorted(files.paths)  # a scan asks for them in this order
         _add(waiting, (dict(report.skipped), report.unlisted, report.folder_devices))
+        if reading is not None and readings is not None:
+            from mus.library.reader_process import settle_in
+
+            settle_in(parent)
+            _read(root, paths, reading, readings, meanwhile=partial(_write, pipe, waiting, down_to=1 << 62))
         _write(pipe, waiting, down_to=0)
     finally:
         # Not the end of the command that was forked; and what went wrong shows as an end that is missing.
         os._exit(0)
+
+
+def _room_for_readings() -> ReadAhead:
+    from mus.library.read_ahead import ReadAhead
+
+    return ReadAhead()
+
+
+def _read(
+    root: bytes, paths: list[bytes], reading: Reading, readings: ReadAhead, *, meanwhile: Callable[[], None]
+) -> None:
+    """Read files in that order, until the parent sends SIGTERM."""
+    from mus.library.reading_rules import ReadingRules
+    from mus.library.tag_reader import read_tags
+
+    def goes_on() -> bool:
+        meanwhile()
+        return not told
+
+    told: list[int] = []
+    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
+    rules = ReadingRules.of(*reading)
+    readings.leave(paths, lambda path: read_tags(root, path, rules), goes_on=goes_on)
 
 
 def _add(waiting: bytearray, found: tuple[Any, ...]) -> None:

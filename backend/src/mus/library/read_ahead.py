@@ -1,0 +1,89 @@
+"""Readings that one process leaves and another takes, while the first goes on.
+
+In a file without a name: what was written stands there whatever becomes of the writer, which may hang on a file, or
+die of it, and nobody waits for it.
+"""
+
+# Paths are bytes here, which pathlib does not take.
+
+from __future__ import annotations
+
+import os
+import struct
+import sys
+from collections.abc import Callable, Iterable, Sequence
+
+from mus.json_text import decoded, encoded
+from mus.library.file_reading import FileReading
+
+#: The most that waits: readings of some 60,000 files.
+_MOST_BYTES = 64 * 1024**2
+#: A longer one is not left: no record is longer than what is read at once.
+_LONGEST_BYTES = 128 * 1024
+_PIECE_BYTES = 256 * 1024
+#: Files of one write.
+_AT_ONCE = 8
+_LENGTHS = struct.Struct(">II")
+
+
+class ReadAhead:
+    """The file. Each record is a path and the JSON of its reading, with their lengths before them."""
+
+    def __init__(self) -> None:
+        self._descriptor = _unnamed_file()
+        self._offset = 0
+        #: What was come upon while others were looked for.
+        self._passed: dict[bytes, bytes] = {}
+
+    def close(self) -> None:
+        os.close(self._descriptor)
+
+    def leave(
+        self, paths: Iterable[bytes], read: Callable[[bytes], FileReading], *, goes_on: Callable[[], bool]
+    ) -> None:
+        """Read files, and leave what they say, until `goes_on` denies it, asked every few files."""
+        waiting, left = bytearray(), 0
+        for number, path in enumerate(paths, 1):
+            body = encoded(read(path).as_json())
+            if len(path) + len(body) <= _LONGEST_BYTES:
+                waiting += _LENGTHS.pack(len(path), len(body)) + path + body
+            if number % _AT_ONCE == 0:
+                left += os.write(self._descriptor, waiting)
+                waiting.clear()
+                if left > _MOST_BYTES or not goes_on():
+                    return
+        os.write(self._descriptor, waiting)
+
+    def take(self, paths: Sequence[bytes]) -> list[FileReading]:
+        """Of these files, the readings that are there, each once."""
+        missing = [path for path in paths if path not in self._passed]
+        while missing and self._read_on():
+            missing = [path for path in missing if path not in self._passed]
+        there = [path for path in paths if path in self._passed]
+        values = decoded(b"[" + b",".join(map(self._passed.pop, there)) + b"]")
+        return list(map(FileReading.from_json, there, values))
+
+    def _read_on(self) -> bool:
+        """Go through the next records. False where there is none yet."""
+        piece = os.pread(self._descriptor, _PIECE_BYTES, self._offset)
+        begin, size = 0, len(piece)
+        while begin + _LENGTHS.size <= size:
+            path_length, body_length = _LENGTHS.unpack_from(piece, begin)
+            path_begin = begin + _LENGTHS.size
+            body_begin = path_begin + path_length
+            end = body_begin + body_length
+            if end > size:
+                break
+            self._passed[piece[path_begin:body_begin]] = piece[body_begin:end]
+            begin = end
+        self._offset += begin
+        return begin > 0
+
+
+def _unnamed_file() -> int:
+    if sys.platform == "linux":
+        return os.memfd_create("mus-readings")
+    import tempfile
+
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())
