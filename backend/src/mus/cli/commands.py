@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import Annotated, Any
 
 import typer
 
@@ -24,9 +23,6 @@ from mus.cli import (
     up,
 )
 from mus.cli.wrong_usage import WrongUsageError
-
-if TYPE_CHECKING:
-    from mus.cli.scan_terms import AskedScan
 
 #: What the parser of the command line raises: typer's public errors derive from it.
 _ParserError: Any = typer.BadParameter.__mro__[1]
@@ -90,10 +86,10 @@ app.command("broker", hidden=True)(parts.broker)
 app.command("supervisor-events", hidden=True)(supervisor_events.supervisor_events)
 
 
-def run(asked: Sequence[AskedScan] = ()) -> int:
-    """Run the command that was typed; `asked` is for `mus scan`. Returns its exit status, or raises as it does."""
+def run() -> int:
+    """Run the command that was typed. Returns its exit status, or raises as it does."""
     try:
-        status = app(prog_name="mus", standalone_mode=False, obj=asked)
+        status = app(prog_name="mus", standalone_mode=False)
     except _ParserError as error:
         raise WrongUsageError(error.format_message()) from None
     except typer.Abort:

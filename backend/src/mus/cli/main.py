@@ -18,13 +18,17 @@ def main() -> NoReturn:
 
 
 def _run() -> int:
-    asked = []
     if sys.argv[1:2] == ["scan"] and (plain := plain_scan(sys.argv[2:])) is not None:
         try:
             return scan_by_worker(plain)
         except Unanswered as unanswered:
+            from mus.cli.scan_alone import scan_alone
+
             asked = unanswered.asked
+            return scan_alone(
+                plain.request(), music=plain.music, data=plain.data, as_json=plain.as_json, asked=asked
+            )
     # With its parser, which takes as long to import as asking a worker for a scan.
     from mus.cli.commands import run
 
-    return run(asked)
+    return run()

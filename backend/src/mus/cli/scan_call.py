@@ -68,6 +68,15 @@ class PlainScan(NamedTuple):
     as_json: bool = False
     wait: bool = True
 
+    def request(self) -> ScanRequest:
+        return ScanRequest(
+            library=self.library,
+            only_set=self.music is not None,
+            full=self.full,
+            confirm_missing=self.confirm_missing,
+            wait=self.wait,
+        )
+
 
 #: A test compares them with the command's.
 WITH_VALUE = {"--music": "music", "--data": "data", "--library": "library"}
@@ -97,14 +106,8 @@ def scan_by_worker(plain: PlainScan) -> int:
 
     Raises Unanswered, WrongUsageError, and MusError for what the worker says went wrong.
     """
-    request = ScanRequest(
-        library=plain.library,
-        only_set=plain.music is not None,
-        full=plain.full,
-        confirm_missing=plain.confirm_missing,
-    )
     on_terminal = sys.stderr.isatty() and not plain.as_json
-    return tell(_call(request, music=plain.music, data=plain.data, on_terminal=on_terminal), as_json=plain.as_json)
+    return tell(_call(plain.request(), music=plain.music, data=plain.data, on_terminal=on_terminal), as_json=plain.as_json)
 
 
 def _call(request: ScanRequest, *, music: str | None, data: str | None, on_terminal: bool) -> list[ScanEnd]:

@@ -30,7 +30,7 @@ from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.known_tracks import tracks_at, tracks_with_inodes
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import utc_now
-from mus.persistence.stored_readings import store_readings, unsettled
+from mus.persistence.stored_readings import Row, rows_of, store_readings, unsettled
 
 #: A file that could not be read and is younger than this may still be written; it is looked at again later.
 YOUNG_SECONDS = 30.0
@@ -82,7 +82,8 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     readings = await read(library, paths)
     if any(reading.vanished for reading in readings):
         await asyncio.to_thread(check_still_there, library)
-    chunk = _Chunk(library, paths, readings, before, full)
+    rows = rows_of(library_id, readings, is_sqlite=services().database.is_sqlite)
+    chunk = _Chunk(library, paths, readings, rows, before, full)
     try:
         return await chunk.store(job, elsewhere=None)
     except _LookFirst as unclear:
@@ -105,6 +106,7 @@ class _Chunk:
     library: LocalLibrary
     paths: Sequence[bytes]
     readings: Sequence[FileReading]
+    rows: Mapping[bytes, Row]
     before: Mapping[bytes, KnownTrack]
     full: bool
 
@@ -128,7 +130,9 @@ class _Chunk:
                     raise _LookFirst(unclear)
             fresh = [reading for reading in present if self.full or not _is_stored(reading, now.get(reading.path))]
             overtaken = overtaken_by_others(fresh, self.before, now) | elsewhere.keys()
-            stored = await store_readings(work.session, library_id, [r for r in fresh if r.path not in overtaken])
+            stored = await store_readings(
+                work.session, library_id, [r for r in fresh if r.path not in overtaken], self.rows
+            )
             tell_stored(work, library_id, stored)
             counts = {
                 "added": stored.added,
