@@ -53,6 +53,7 @@ class _Walked:
     after_moves: list[bytes]
     renumbered: dict[int, int]
     same_devices: list[tuple[int, int]]
+    renews_looks: bool
     skipped: dict[str, int]
     unlisted: dict[str, str]
 
@@ -71,6 +72,8 @@ class _Walked:
             after_moves=[unescaped(path) for path in checkpoint["after_moves"]],
             renumbered=dict(checkpoint["renumbered"]),
             same_devices=[(old, new) for old, new in checkpoint["same_devices"]],
+            # A scan that began before an upgrade may not say.
+            renews_looks=checkpoint.get("renews_looks", True),
             skipped=checkpoint["skipped"],
             unlisted=checkpoint["unlisted"],
         )
@@ -113,7 +116,8 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     async with job.effect(stage="finishing") as work:
         await hold_tracks(work.session, library.id)
         await renumber_devices(work.session, library.id, walked.renumbered)
-        await renew_looks(work.session, library.id)
+        if walked.renews_looks:
+            await renew_looks(work.session, library.id)
     device = await asyncio.to_thread(device_of, library)
     unmet = [*walked.missing, *chunks.gone, *(change.track_id for change in walked.doubtful)]
     async with services().database.reading() as session:
@@ -157,7 +161,7 @@ async def finish_at_once(job: RunningJob, library_id: int, checkpoint: dict[str,
             # Others stored new tracks meanwhile. One may be a lost one, and to find out takes reading.
             await job.keep(work, checkpoint)
             return None
-        if checkpoint["renews_looks"]:
+        if walked.renews_looks:
             await renew_looks(work.session, library.id)
         if not walked.path:
             await mark_online(work, library, device=device)

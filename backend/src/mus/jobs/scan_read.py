@@ -17,7 +17,7 @@ from mus.broker.queues import Queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import ErrorCategory
 from mus.jobs.mount_guard import check_still_there
-from mus.jobs.services import find_library, services
+from mus.jobs.services import library_in, services
 from mus.jobs.telling import tell_stored
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.file_systems import has_stable_inodes
@@ -76,8 +76,8 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     """
     if job.checkpoint is not None:
         return job.checkpoint  # stored by an earlier attempt that died before its end
-    library = await find_library(library_id)
     async with services().database.reading() as session:
+        library = await library_in(session, library_id)
         before = await by_path(session, library_id, paths)
     readings = await read(library, paths)
     if any(reading.vanished for reading in readings):
@@ -131,7 +131,11 @@ class _Chunk:
             fresh = [reading for reading in present if self.full or not _is_stored(reading, now.get(reading.path))]
             overtaken = overtaken_by_others(fresh, self.before, now) | elsewhere.keys()
             stored = await store_readings(
-                work.session, library_id, [r for r in fresh if r.path not in overtaken], self.rows
+                work.session,
+                library_id,
+                [r for r in fresh if r.path not in overtaken],
+                at_paths=now,
+                rows=self.rows,
             )
             tell_stored(work, library_id, stored)
             counts = {

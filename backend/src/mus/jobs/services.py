@@ -7,6 +7,8 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
 
+from sqlalchemy.ext.asyncio import AsyncSession
+
 from mus.broker.queues import POLICIES, Queue
 from mus.broker.runtime import Runtime
 from mus.config import Settings
@@ -61,7 +63,12 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
 async def find_library(library_id: int) -> LocalLibrary:
     """The library, with its folder on this machine. Raises LibraryGoneError, while it is being removed too."""
     async with services().database.reading() as session:
-        library = await session.get(Library, library_id)
+        return await library_in(session, library_id)
+
+
+async def library_in(session: AsyncSession, library_id: int) -> LocalLibrary:
+    """As `find_library`, in a reading that is under way."""
+    library = await session.get(Library, library_id)
     if library is None:
         raise LibraryGoneError(f"There is no library {library_id}")
     if library.removing_since is not None:

@@ -172,8 +172,10 @@ async def _read_and_store(
         async with job.effect() as work:
             await hold_tracks(work.session, library.id)
             present = [reading for reading in readings if not reading.vanished]
-            overtaken = overtaken_by_others(present, before, await by_path(work.session, library.id, part))
-            stored = await store_readings(work.session, library.id, [r for r in present if r.path not in overtaken])
+            now = await by_path(work.session, library.id, part)
+            overtaken = overtaken_by_others(present, before, now)
+            fresh = [reading for reading in present if reading.path not in overtaken]
+            stored = await store_readings(work.session, library.id, fresh, at_paths=now)
             tell_stored(work, library.id, stored)
             await compare_again(library.id, overtaken)
             await look_again_later(library.id, readings)

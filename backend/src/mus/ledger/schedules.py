@@ -9,6 +9,7 @@ import logging
 from collections.abc import Container, Sequence
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
+from operator import attrgetter
 from typing import Any
 
 from crontab import CronTab
@@ -113,9 +114,13 @@ def _differs(row: Schedule, entry: ScheduleEntry) -> bool:
 async def add_missing(session: AsyncSession, entries: Sequence[ScheduleEntry], *, is_sqlite: bool) -> None:
     """Write the rows that are not there, in a unit of work. Whoever inserts the same one later changes nothing."""
     now = utc_now()
-    for entry in sorted((entry for entry in entries if entry.library_id is None), key=lambda entry: entry.name):
-        values = {"name": entry.name, **entry.defaults, "next_due": next_run(entry.crontab, now)}
-        await session.execute(insert_into(Schedule, is_sqlite=is_sqlite).values(values).on_conflict_do_nothing())
+    rows = [
+        {"name": entry.name, **entry.defaults, "next_due": next_run(entry.crontab, now)}
+        for entry in sorted(entries, key=attrgetter("name"))
+        if entry.library_id is None
+    ]
+    if rows:
+        await session.execute(insert_into(Schedule, is_sqlite=is_sqlite).values(rows).on_conflict_do_nothing())
 
 
 async def schedule_rows(database: Database, entries: Sequence[ScheduleEntry]) -> dict[str, Schedule]:

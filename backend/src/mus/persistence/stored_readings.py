@@ -16,8 +16,9 @@ import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mus.library.file_reading import FileReading
+from mus.library.scan_plan import KnownTrack
 from mus.library.states import TrackState
-from mus.persistence.known_tracks import lookup
+from mus.persistence.known_tracks import tracks_at
 from mus.persistence.models import stored_time, utc_now
 from mus.persistence.search import indexed
 
@@ -85,17 +86,26 @@ def _is_storable(reading: FileReading) -> bool:
 
 
 async def store_readings(
-    session: AsyncSession, library_id: int, readings: Sequence[FileReading], rows: Mapping[bytes, Row] | None = None
+    session: AsyncSession,
+    library_id: int,
+    readings: Sequence[FileReading],
+    *,
+    at_paths: Mapping[bytes, KnownTrack] | None = None,
+    rows: Mapping[bytes, Row] | None = None,
 ) -> Stored:
-    """Insert or update the tracks that were read, at most 1,000 at a time. `rows` is of `rows_of`, if that was
-    asked before."""
+    """Insert or update the tracks that were read.
+
+    Who has them at hand gives the tracks that are at these paths in this transaction, among others, and what
+    `rows_of` makes of the readings.
+    """
     present = [reading for reading in readings if _is_storable(reading)]
     if not present:
         return Stored()
     connection = await session.connection()
     paths = [reading.path for reading in present]
-    at_paths = lookup(connection.dialect.name, ("id", "status"), library_id, "path", paths)
-    known: dict[int, str] = {row.id: row.status for row in await connection.exec_driver_sql(*at_paths)}
+    if at_paths is None:
+        at_paths = {track.path: track for track in await tracks_at(session, library_id, paths)}
+    known = {track.id: track.status for path in paths if (track := at_paths.get(path)) is not None}
     if rows is None:
         rows = rows_of(library_id, present, is_sqlite=connection.dialect.name == "sqlite")
     for is_failure in (False, True):
@@ -105,7 +115,7 @@ async def store_readings(
     returned = sum(status == TrackState.MISSING for status in known.values())
     if len(present) > MOST_IDS:
         return Stored(added=added, updated=updated, appeared=added + returned)
-    stored = set((await connection.exec_driver_sql(*at_paths)).scalars())
+    stored = {track.id for track in await tracks_at(session, library_id, paths)}
     changed = {id_ for id_, status in known.items() if status != TrackState.MISSING}
     return Stored(
         added=added,
