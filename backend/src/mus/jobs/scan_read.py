@@ -85,10 +85,12 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     rows = rows_of(library_id, readings, is_sqlite=services().database.is_sqlite)
     chunk = _Chunk(library, paths, readings, rows, before, full)
     try:
-        return await chunk.store(job, elsewhere=None)
+        counts = await chunk.store(job, elsewhere=None)
     except _LookFirst as unclear:
         elsewhere = await asyncio.to_thread(_moved_away, library.root, unclear.tracks)
-        return await chunk.store(job, elsewhere=elsewhere)
+        counts = await chunk.store(job, elsewhere=elsewhere)
+    await services().database.write_back()
+    return counts
 
 
 class _LookFirst(Exception):  # noqa: N818 - the disk has to be looked at, and not in a transaction

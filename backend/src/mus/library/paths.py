@@ -41,4 +41,4 @@ def escaped(path: bytes) -> str:
 
 def unescaped(text: str) -> bytes:
     """The path that `escaped` wrote."""
-    return unquote_to_bytes(text)
+    return unquote_to_bytes(text) if "%" in text else text.encode()

@@ -48,11 +48,15 @@ _FAILURE_COLUMNS = (
     "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",
     "analysis_version", "analysis_attempts", "updated_at",
 )  # fmt: skip
-#: Every column that a reading sets, in the order of `_stored_row`.
+#: Every column whose value a reading's row holds, in the order of `_stored_row`.
 _ROW_COLUMNS = (
     *_PLAIN_COLUMNS, *_JSON_COLUMNS, "words", "size", "mtime_ns", "ctime_ns", "inode", "device", "library_id",
-    "path", "status", "analysis_version", "analysis_attempts", "audio_hash", "added_at", "updated_at",
+    "path", "added_at", "updated_at",
 )  # fmt: skip
+#: And those that are alike for all, as SQL.
+_CONSTANTS = {"analysis_version": "0", "analysis_attempts": "0", "audio_hash": "NULL"}
+#: Columns that a row always has a value for.
+_ALWAYS = frozenset({"title", "compilation", "title_key", "artist_key", "album_key", *_ROW_COLUMNS[-10:]})
 #: Rows of one statement on SQLite, whose values are 32,766 at most.
 _BLOCKS = (500, 50)
 
@@ -148,14 +152,18 @@ async def _upsert(connection: AsyncConnection, rows: list[Row], *, is_failure: b
 @cache
 def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool) -> str:
     """The statement that inserts so many rows or updates their tracks."""
-    columns = _FAILURE_COLUMNS if is_failure else _ROW_COLUMNS
+    columns = _FAILURE_COLUMNS if is_failure else (*_ROW_COLUMNS, "status", *_CONSTANTS)
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in _KEPT_COLUMNS)
-    marks = ["?" if is_sqlite else f"${number}" for number in range(1, len(_ROW_COLUMNS) + 1)]
-    if not is_sqlite:
+    if is_sqlite:
+        marks = ["?" if name in _ALWAYS else "NULLIF(?, '')" for name in _ROW_COLUMNS]
+    else:
+        marks = [f"${number}" for number in range(1, len(_ROW_COLUMNS) + 1)]
         marks[_ROW_COLUMNS.index("words")] += "::text::tsvector"
-    rows = ", ".join([f"({', '.join(marks)})"] * count)
+    status = TrackState.ERROR if is_failure else TrackState.PENDING
+    row = ", ".join([*marks, f"'{status}'", *_CONSTANTS.values()])
+    rows = ", ".join([f"({row})"] * count)
     return (
-        f"INSERT INTO tracks ({', '.join(_ROW_COLUMNS)}) VALUES {rows}"  # noqa: S608 - names of ours
+        f"INSERT INTO tracks ({', '.join((*_ROW_COLUMNS, 'status', *_CONSTANTS))}) VALUES {rows}"  # noqa: S608 - names of ours
         f" ON CONFLICT (library_id, path) DO UPDATE SET {changes}"
     )
 
@@ -176,17 +184,20 @@ def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
 def _stored_row(library_id: int, reading: FileReading, now: int, *, is_sqlite: bool) -> Row:
     """The values of `_ROW_COLUMNS`, as the database's driver takes them."""
     assert reading.stat is not None
-    return (
+    values = [
         *_plain_values(reading),
         *[None if value is None else orjson.dumps(value).decode() for value in _json_values(reading)],
+    ]
+    if is_sqlite:
+        # Python's driver looks for an adapter of each None, as of all that is no plain text or number: half of the
+        # time that it took to hand a row over, with the interpreter's lock held. No text of a reading is empty.
+        values = ["" if value is None else value for value in values]
+    return (
+        *values,
         reading.words if is_sqlite else indexed(reading.words),
-        *reading.stat.as_json(),
+        *reading.stat,
         library_id,
         reading.path,
-        TrackState.PENDING if reading.error_message is None else TrackState.ERROR,
-        0,
-        0,
-        None,
         now,
         now,
     )

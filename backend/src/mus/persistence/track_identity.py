@@ -44,9 +44,11 @@ async def sketches_of(session: AsyncSession, track_ids: Sequence[int]) -> list[S
 
 async def missing_sketches(session: AsyncSession, library_id: int) -> list[Sketch]:
     """Missing tracks of a library, those that went last first."""
+    # By the index on the status: SQLite takes that of library and path for the better one, and went through all
+    # tracks for the few, or none, that are missing.
     query = (
         select(*_SKETCHED)
-        .where(Track.library_id == library_id, Track.status == TrackState.MISSING)
+        .where(Track.library_id + 0 == library_id, Track.status == TrackState.MISSING)
         .order_by(Track.updated_at.desc())
         .limit(_MOST_MISSING)
     )
