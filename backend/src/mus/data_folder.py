@@ -1,9 +1,14 @@
-"""Where mus keeps its things when nobody says where: known to who has no time for `mus.config`, or
-for pathlib."""
+"""What little of the settings is known to who has no time for `mus.config`, or for pathlib: what is in the
+environment, and where mus keeps its things when nobody says where."""
 
 from __future__ import annotations
 
 import os
+
+
+def environment() -> dict[str, str]:
+    """The environment, with names in capitals: those of settings may be written in any case."""
+    return {name.upper(): value for name, value in os.environ.items()}
 
 
 def default_data_dir() -> str:

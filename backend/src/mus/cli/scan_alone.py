@@ -14,6 +14,8 @@ from typing import TYPE_CHECKING
 
 from mus.cli.given_settings import read_settings, require_music
 from mus.cli.scan_terms import AskedScan, ScanRequest, tell
+from mus.data_folder import absolute, default_data_dir, environment
+from mus.root_map import parsed_root_map
 
 if TYPE_CHECKING:
     from mus.config import Settings
@@ -32,35 +34,43 @@ def scan_alone(
 
     Raises WrongUsageError, and MusError for what keeps it from being done.
     """
-    settings = read_settings(music_dir=music, data_dir=data)
-    require_music(settings)
-    from mus.cli.console_logs import log_to_stderr
+    with _ahead(request, music=music, data=data):
+        settings = read_settings(music_dir=music, data_dir=data)
+        require_music(settings)
+        from mus.cli.console_logs import log_to_stderr
 
-    log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
-    on_terminal = sys.stderr.isatty() and not as_json
-    with _listing_ahead(settings, request), _broker_starting(settings):
-        from mus.cli.event_loop import run
-        from mus.cli.scan_request import load_scan_jobs, request_scan
+        log_to_stderr(settings.log_level, settings.log_format, part="scan", at_least=logging.WARNING)
+        on_terminal = sys.stderr.isatty() and not as_json
+        with _broker_starting(settings):
+            from mus.cli.event_loop import run
+            from mus.cli.scan_request import load_scan_jobs, request_scan
 
-        load_scan_jobs()
-        ends = run(request_scan(settings, request, on_terminal=on_terminal, asked=asked))
+            load_scan_jobs()
+            ends = run(request_scan(settings, request, on_terminal=on_terminal, asked=asked))
     return tell(ends, as_json=as_json)
 
 
 @contextmanager
-def _listing_ahead(settings: Settings, request: ScanRequest) -> Iterator[None]:
-    """Let the music folder be listed while the imports take their time, where the scan is of one that is named, and
-    files be read where all are to be: by --full, and where there is no database yet."""
-    if settings.music_dir is None or request.library or request.path or not request.wait:
+def _ahead(
+    request: ScanRequest, *, music: str | os.PathLike[str] | None, data: str | os.PathLike[str] | None
+) -> Iterator[None]:
+    """Let the music folder be listed while the settings and the imports take their time, where the scan is of one
+    that is named, and files be read where all are to be: by --full, and where there is no database yet."""
+    given = environment()
+    music = music or given.get("MUS_MUSIC_DIR")
+    if not music or request.library or request.path or not request.wait:
         yield
         return
     from mus.library.walk_ahead import Reading, walking_ahead
 
-    is_new = settings.database_url is None and not (settings.data_dir / "mus.db").exists()
-    reading = Reading(settings.tag_separators, settings.sort_articles) if request.full or is_new else None
+    database = os.path.join(absolute(data or given.get("MUS_DATA_DIR", default_data_dir())), "mus.db")
+    is_new = not given.get("MUS_DATABASE_URL") and not os.path.exists(database)
+    reading = Reading(given.get("MUS_TAG_SEPARATORS"), given.get("MUS_SORT_ARTICLES"))
     with ExitStack() as stack:
-        with suppress(OSError):  # no room for another process: the scan lists the folder itself
-            stack.enter_context(walking_ahead(settings.roots.here(os.fsencode(settings.music_dir)), reading))
+        # No room for another process: the scan lists the folder itself. A map that is none: the settings say so.
+        with suppress(OSError, ValueError):
+            root = parsed_root_map(given.get("MUS_ROOT_MAP", "")).here(os.fsencode(absolute(music)))
+            stack.enter_context(walking_ahead(root, reading if request.full or is_new else None))
         yield
 
 

@@ -30,7 +30,7 @@ from typing import Any, NamedTuple
 import mus
 from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest, tell
 from mus.cli.wrong_usage import WrongUsageError, check_music_dir
-from mus.data_folder import absolute, default_data_dir
+from mus.data_folder import absolute, default_data_dir, environment
 from mus.errors import MusError
 
 #: The worker writes a row before its first word: while the database is busy the long way would be no shorter.
@@ -112,13 +112,13 @@ def scan_by_worker(plain: PlainScan) -> int:
 
 def _call(request: ScanRequest, *, music: str | None, data: str | None, on_terminal: bool) -> list[ScanEnd]:
     asked: list[AskedScan] = []
-    environment = {name.upper(): value for name, value in os.environ.items()}
-    path = desk_socket(absolute(data or environment.get("MUS_DATA_DIR", default_data_dir())))
+    given = environment()
+    path = desk_socket(absolute(data or given.get("MUS_DATA_DIR", default_data_dir())))
     if path is None:
         raise Unanswered(asked)
-    if music is None and "MUS_MUSIC_DIR" in environment:
-        music = environment["MUS_MUSIC_DIR"]
-    settings = {name: environment.get(f"MUS_{name.upper()}") or None for name in DECIDING}
+    if music is None and "MUS_MUSIC_DIR" in given:
+        music = given["MUS_MUSIC_DIR"]
+    settings = {name: given.get(f"MUS_{name.upper()}") or None for name in DECIDING}
     if music is not None:
         music = absolute(music)
         if settings["root_map"] is None:
