@@ -35,11 +35,17 @@ from mus.persistence.stored_readings import Row, rows_of, store_readings, unsett
 #: A file that could not be read and is younger than this may still be written; it is looked at again later.
 YOUNG_SECONDS = 30.0
 LOOK_AGAIN_SECONDS = 5.0
+#: Files of one turn of the event loop: whoever stores another chunk meanwhile has its turn between them. In one go,
+#: the database waited for that as long as it worked.
+_AT_ONCE = 100
 
 
 async def read(library: LocalLibrary, paths: Sequence[bytes]) -> list[FileReading]:
     """Read files in a reader process, in order, but for those that have been read ahead."""
-    found = {reading.path: reading for reading in read_ahead(library.root, paths)}
+    found: dict[bytes, FileReading] = {}
+    for start in range(0, len(paths), _AT_ONCE):
+        found |= {reading.path: reading for reading in read_ahead(library.root, paths[start : start + _AT_ONCE])}
+        await asyncio.sleep(0)
     if len(found) < len(paths):
         readings = await services().readers.run(
             "read",
@@ -82,7 +88,11 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     readings = await read(library, paths)
     if any(reading.vanished for reading in readings):
         await asyncio.to_thread(check_still_there, library)
-    rows = rows_of(library_id, readings, is_sqlite=services().database.is_sqlite)
+    rows: dict[bytes, Row] = {}
+    for start in range(0, len(readings), _AT_ONCE):
+        part = readings[start : start + _AT_ONCE]
+        rows |= rows_of(library_id, part, is_sqlite=services().database.is_sqlite)
+        await asyncio.sleep(0)
     chunk = _Chunk(library, paths, readings, rows, before, full)
     try:
         counts = await chunk.store(job, elsewhere=None)
