@@ -66,6 +66,8 @@ class RunningJob:
         self.stop_reason: StopReason | None = None
         #: The worker is about to end: a job that works in steps stops after this one.
         self.draining = False
+        #: The ledger knows how it ended.
+        self.has_ended = False
         self._task: asyncio.Task[Any] | None = None
         self._progress_written = 0.0
 
@@ -89,6 +91,19 @@ class RunningJob:
             yield work
             if parent_units:
                 await self._ledger.add_parent_progress(work, self.started, parent_units)
+
+    @asynccontextmanager
+    async def last_effect(self, result: dict[str, Any], *, parent_units: int = 0) -> AsyncIterator[UnitOfWork]:
+        """An effect with which the job ends, with what is in `result` by then: both stand, or neither, and no later
+        attempt has to be told. Its function returns soon after; what that returns, or raises, counts no more."""
+        async with self._ledger.last_effect(self.started, result) as work:
+            yield work
+            if parent_units:
+                await self._ledger.add_parent_progress(work, self.started, parent_units)
+            work.after_commit(self._note_end)
+
+    async def _note_end(self) -> None:
+        self.has_ended = True
 
     async def keep(self, work: UnitOfWork, checkpoint: dict[str, Any]) -> None:
         """Leave word for a later attempt that this effect is there, in the effect's own transaction."""
@@ -209,8 +224,9 @@ class JobRunner:
             job.stop_reason = StopReason.SUPERSEDED
         except Exception as error:  # noqa: BLE001 - a job's bug must not end the worker; the ledger keeps it
             failure = _failure_of(error)
-        with CancelScope(shield=True):
-            await self._tell(job, result, failure, snoozed)
+        if not job.has_ended:
+            with CancelScope(shield=True):
+                await self._tell(job, result, failure, snoozed)
         observe(JOB_DURATION, job.started.queue, job.started.task, value=time.monotonic() - began)
         ended = failure.message if failure else (job.stop_reason.value if job.stop_reason else "done")
         logger.log(

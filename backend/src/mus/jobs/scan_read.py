@@ -75,13 +75,11 @@ def _with_stats(root: bytes, readings: Sequence[FileReading]) -> list[FileReadin
 
 
 async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes], *, full: bool) -> dict[str, Any]:
-    """Read a chunk and store it in one fenced transaction.
+    """Read a chunk and store it in one fenced transaction, with which the job ends.
 
-    Returns counts by outcome, and as `gone` the ids of the known tracks among those that vanished since the
+    Its result are counts by outcome, and as `gone` the ids of the known tracks among those that vanished since the
     walk.
     """
-    if job.checkpoint is not None:
-        return job.checkpoint  # stored by an earlier attempt that died before its end
     async with services().database.reading() as session:
         library = await library_in(session, library_id)
         before = await by_path(session, library_id, paths)
@@ -133,7 +131,8 @@ class _Chunk:
         # One at a time, as the one connection that writes is had in turn: the ends of chunks and the starts of the
         # next stood behind all the chunks to be stored, so that those came in waves and the readers waited for each
         # (a first scan of 20,000 files took a tenth longer).
-        async with services().storing, job.effect(parent_units=len(self.paths)) as work:
+        counts: dict[str, Any] = {}
+        async with services().storing, job.last_effect(counts, parent_units=len(self.paths)) as work:
             await hold_tracks(work.session, library_id)
             now = await by_path(work.session, library_id, self.paths)
             if elsewhere is None:
@@ -150,13 +149,12 @@ class _Chunk:
                 rows=self.rows,
             )
             tell_stored(work, library_id, stored)
-            counts = {
+            counts |= {
                 "added": stored.added,
                 "updated": stored.updated,
                 "vanished": len(vanished),
                 "gone": [now[path].id for path in vanished if path in now],
             }
-            await job.keep(work, counts)
             await look_again_later(library_id, self.readings, or_if_temporary=True)
             await compare_again(library_id, overtaken | set(elsewhere.values()))
         return counts

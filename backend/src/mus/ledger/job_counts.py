@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from datetime import datetime
+from functools import partial
 from typing import Any
 
 from sqlalchemy import select
 
-from mus.ledger.job_rows import STARTABLE, jobs
+from mus.ledger.job_rows import STARTABLE, StartedJob, jobs
 from mus.ledger.job_states import JobState
 from mus.metrics import (
     DELIVERIES_REPEATED,
@@ -38,34 +40,38 @@ def _after_commit(work: UnitOfWork, counting: Callable[[], None]) -> None:
 
 async def count_end(work: UnitOfWork, job_id: str, task: str, queue: str, state: JobState) -> None:
     """A job has ended for good. Called where a terminal state is written, and so once for each job."""
-    _after_commit(work, lambda: counted_end(task, queue, state))
+    _after_commit(work, lambda: count(JOBS_FINISHED, queue, task, state))
     if task == _SCAN_TASK:
-        await _count_scan(work, job_id, state)
+        scan = (
+            await work.session.execute(
+                select(jobs.c.arguments, jobs.c.result, jobs.c.created_at).where(jobs.c.id == job_id)
+            )
+        ).one()
+        ended = partial(_count_scan, scan.arguments, scan.result, scan.created_at, state)
+        _after_commit(work, ended)
 
 
-def counted_end(task: str, queue: str, state: JobState) -> None:
-    """A job has ended for good, and that is committed."""
-    count(JOBS_FINISHED, queue, task, state)
+def count_success(work: UnitOfWork, job: StartedJob, result: dict[str, Any] | None) -> None:
+    """As `count_end`, of a job that ends with its function."""
+    _after_commit(work, lambda: counted_success(job, result))
 
 
-async def _count_scan(work: UnitOfWork, job_id: str, state: JobState) -> None:
-    scan = (
-        await work.session.execute(
-            select(jobs.c.arguments, jobs.c.result, jobs.c.created_at).where(jobs.c.id == job_id)
-        )
-    ).one()
-    mode = "full" if scan.arguments.get("mode") == "full" else "quick"
-    seconds = (utc_now() - scan.created_at).total_seconds()
-    files: dict[str, Any] = scan.result or {}
+def counted_success(job: StartedJob, result: dict[str, Any] | None) -> None:
+    """The same once that is committed."""
+    count(JOBS_FINISHED, job.queue, job.task, JobState.SUCCEEDED)
+    if job.task == _SCAN_TASK:
+        _count_scan(job.arguments, result, job.created_at, JobState.SUCCEEDED)
 
-    def counting() -> None:
-        count(SCANS, state, mode)
-        if state is JobState.SUCCEEDED:
-            observe(SCAN_DURATION, mode, value=seconds)
-            for outcome in SCAN_FILES.known[0]:
-                count(SCAN_FILES, outcome, amount=files.get(outcome) or 0)
 
-    _after_commit(work, counting)
+def _count_scan(
+    arguments: Mapping[str, Any], result: Mapping[str, Any] | None, created_at: datetime, state: JobState
+) -> None:
+    mode = "full" if arguments.get("mode") == "full" else "quick"
+    count(SCANS, state, mode)
+    if state is JobState.SUCCEEDED:
+        observe(SCAN_DURATION, mode, value=(utc_now() - created_at).total_seconds())
+        for outcome in SCAN_FILES.known[0]:
+            count(SCAN_FILES, outcome, amount=(result or {}).get(outcome) or 0)
 
 
 def count_requeue(work: UnitOfWork, event: str, task: str, queue: str) -> None:

@@ -234,12 +234,11 @@ READY = select(jobs.c.id).where(STARTABLE, ~PAUSED, jobs.c.exclusive_key.is_(Non
 DROP_PAUSED = update(jobs).where(STARTABLE, PAUSED).values(published_at=None)
 #: Lock the row and check the fence, changing nothing.
 TOUCH = update(jobs).where(OWNED).values(attempt=jobs.c.attempt).returning(jobs.c.id)
-#: The common end: no part of another job, no children, no continuation (left), nobody cancelled.
-FINISH_ALONE = Prepared(
+#: The common end: no children, no continuation (left), nobody cancelled.
+FINISH = Prepared(
     update(jobs)
     .where(
         OWNED,
-        jobs.c.parent_id.is_(None),
         jobs.c.children_open == 0,
         or_(jobs.c.continuation.is_(None), jobs.c.continuation_id == jobs.c.id),
         jobs.c.cancel_requested_at.is_(None),

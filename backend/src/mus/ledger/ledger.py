@@ -21,14 +21,20 @@ from sqlalchemy.exc import IntegrityError
 
 from mus.errors import ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
-from mus.ledger.families import hold_family, settle, stop_family
-from mus.ledger.job_counts import count_repeat, count_requeue, count_takeover, counted_end
+from mus.ledger.families import child_ended, hold_family, settle, stop_family
+from mus.ledger.job_counts import (
+    count_repeat,
+    count_requeue,
+    count_success,
+    count_takeover,
+    counted_success,
+)
 from mus.ledger.job_rows import (
     ADD_EVENTS,
     ADD_JOBS,
     ADD_UNITS,
     DROP_PAUSED,
-    FINISH_ALONE,
+    FINISH,
     HOLD_QUEUE,
     KEEP_CHECKPOINT,
     OWNED,
@@ -87,6 +93,10 @@ def _conditionally(transaction: Transaction, update: Prepared, values: Values, e
     if row is not None:
         transaction.insert(ADD_EVENTS, _lines([event]))
     return row
+
+
+def _ended(job: StartedJob, result: dict[str, Any] | None) -> Values:
+    return {**job.fence, "now": utc_now(), "b_result": result}
 
 
 class Ledger:
@@ -296,27 +306,48 @@ class Ledger:
 
     async def finish(self, job: StartedJob, *, result: dict[str, Any] | None) -> JobState:
         """The job's function returned. A job with open children or a continuation now waits for them."""
-        if job.parent_id is None and await self._finish_alone(job, result):
+        if job.parent_id is None and await self._finish_together(job, result):
             return JobState.SUCCEEDED
         async with self.database.unit_of_work() as work:
             await hold_family(work, job.id)
-            row = await self._let_go(work, job, {"result": result})
-            if row.cancel_requested_at is not None:
-                return await stop_family(self, work, job.id)
-            if row.children_open == 0:
-                return await settle(self, work, job.id)
-            await self.record(work, [(job.id, "waits for its children", job.attempt, None)])
-            return JobState.WAITING
+            return await self._end(work, job, result)
 
-    async def _finish_alone(self, job: StartedJob, result: dict[str, Any] | None) -> bool:
+    @asynccontextmanager
+    async def last_effect(self, job: StartedJob, result: dict[str, Any]) -> AsyncIterator[UnitOfWork]:
+        """An effect with which the job ends as well, with what `result` is by then: both stand, or neither.
+
+        Raises SupersededError when the ledger moved on; then nothing of it stands.
+        """
+        async with self.database.unit_of_work() as work:
+            await hold_family(work, job.id)
+            yield work
+            await self._end(work, job, result)
+
+    async def _end(self, work: UnitOfWork, job: StartedJob, result: dict[str, Any] | None) -> JobState:
+        """With the job's family held."""
+        row: Any = (await work.session.execute(FINISH.statement, _ended(job, result))).one_or_none()
+        if row is not None:
+            await self.record(work, [(job.id, JobState.SUCCEEDED, job.attempt, None)])
+            count_success(work, job, result)
+            if job.parent_id is not None:
+                await child_ended(self, work, job.parent_id, job.id)
+            return JobState.SUCCEEDED
+        row = await self._let_go(work, job, {"result": result})
+        if row.cancel_requested_at is not None:
+            return await stop_family(self, work, job.id)
+        if row.children_open == 0:
+            return await settle(self, work, job.id)
+        await self.record(work, [(job.id, "waits for its children", job.attempt, None)])
+        return JobState.WAITING
+
+    async def _finish_together(self, job: StartedJob, result: dict[str, Any] | None) -> bool:
         """The common end, together with those of others. False: nothing was changed, there is more to do."""
-        ended = {**job.fence, "now": utc_now(), "b_result": result}
         event: Event = (job.id, JobState.SUCCEEDED, job.attempt, None)
-        row = await self._write(lambda transaction: _conditionally(transaction, FINISH_ALONE, ended, event))
+        row = await self._write(lambda transaction: _conditionally(transaction, FINISH, _ended(job, result), event))
         if row is None:
             return False
         self.publisher.jobs_changed([job.id])
-        counted_end(job.task, job.queue, JobState.SUCCEEDED)
+        counted_success(job, result)
         return True
 
     async def fail(self, job: StartedJob, failure: Failure, *, wait_seconds: float | None = None) -> JobState:
