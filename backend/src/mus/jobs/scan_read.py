@@ -42,10 +42,9 @@ _AT_ONCE = 100
 
 async def read(library: LocalLibrary, paths: Sequence[bytes]) -> list[FileReading]:
     """Read files in a reader process, in order, but for those that have been read ahead."""
-    found: dict[bytes, FileReading] = {}
-    for start in range(0, len(paths), _AT_ONCE):
-        found |= {reading.path: reading for reading in read_ahead(library.root, paths[start : start + _AT_ONCE])}
-        await asyncio.sleep(0)
+    # While others are being stored there is time.
+    ahead = await read_ahead(library.root, paths, has_time=services().storing.locked)
+    found = {reading.path: reading for reading in ahead}
     if len(found) < len(paths):
         readings = await services().readers.run(
             "read",

@@ -22,7 +22,7 @@ _MOST_BYTES = 64 * 1024**2
 _LONGEST_BYTES = 128 * 1024
 _PIECE_BYTES = 256 * 1024
 #: Files of one write.
-_AT_ONCE = 8
+_AT_ONCE = 32
 _LENGTHS = struct.Struct(">II")
 
 
@@ -31,7 +31,7 @@ class ReadAhead:
 
     def __init__(self) -> None:
         self._descriptor = _unnamed_file()
-        self._offset = 0
+        self._offset = self._size = 0
         #: What was come upon while others were looked for.
         self._passed: dict[bytes, bytes] = {}
 
@@ -53,6 +53,11 @@ class ReadAhead:
                 if left > _MOST_BYTES or not goes_on():
                     return
         os.write(self._descriptor, waiting)
+
+    def has_grown(self) -> bool:
+        """Whether something was left since this was asked last."""
+        size, self._size = self._size, os.fstat(self._descriptor).st_size
+        return self._size > size
 
     def take(self, paths: Sequence[bytes]) -> list[FileReading]:
         """Of these files, the readings that are there, each once."""

@@ -4,13 +4,14 @@
         ...                                       # half a second of imports, on one core
         for files in walk_or_take(root, b"", report):
             ...                                   # most of a hundred thousand files are there already
-        readings = read_ahead(root, paths)        # and what their tags say, of the first thousands
+        readings = await read_ahead(root, paths)  # and what their tags say, of the first thousands
 
 What changes between the walk and the scan has changed after the request: it is for the next scan, or the watcher.
 """
 
 from __future__ import annotations
 
+import asyncio
 import marshal
 import os
 import signal
@@ -33,6 +34,11 @@ FRESH_SECONDS = 10.0
 #: What the child keeps while nobody takes it; then it waits. 100,000 files are 14 MB.
 _MOST_WAITING_BYTES = 64 * 1024**2
 _LENGTH = struct.Struct(">I")
+#: Readings of one turn of the event loop.
+_FILES_AT_ONCE = 100
+#: How often it is looked for readings that are waited for; how long none may come; and how long they are waited for
+#: when there is no time: another reader takes as long to start.
+_LOOK_SECONDS, _STILL_SECONDS, _PATIENCE_SECONDS = 0.005, 0.2, 0.04
 
 
 class Reading(NamedTuple):
@@ -97,14 +103,12 @@ class _WalkAhead:
                 report.folder_devices.update(folder_devices)
                 return
 
-    def read(self, root: bytes, paths: Sequence[bytes]) -> list[FileReading]:
-        """What it has read of these files; once that is not all, it reads no more."""
-        if self._readings is None or not self._is_taken or root != self._root:
-            return []
-        found = self._readings.take(paths)
-        if len(found) < len(paths):
-            self._signal(signal.SIGTERM)
-        return found
+    def readings(self, root: bytes) -> ReadAhead | None:
+        """What it has read so far, where its walk was taken."""
+        return self._readings if self._is_taken and root == self._root else None
+
+    def read_no_more(self) -> None:
+        self._signal(signal.SIGTERM)
 
 
 _ahead: _WalkAhead | None = None
@@ -134,10 +138,34 @@ def walk_or_take(
     return walk(root, start, report, stopped=stopped) if taken is None else taken
 
 
-def read_ahead(root: bytes, paths: Sequence[bytes]) -> list[FileReading]:
-    """Of these files of the root whose walk was taken, those that the child has read, each once. The rest is left
-    to others: it may hang on one of them, and may be behind, as it is alone."""
-    return _ahead.read(root, paths) if _ahead is not None else []
+async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[[], bool]) -> list[FileReading]:
+    """Of these files, the readings that the child of this root's scan makes, each once.
+
+    It is waited for as long as it gets on and there is time. What it has not read by then it reads no more, and is
+    left to others: they may be many, and it may hang.
+    """
+    readings = _ahead.readings(root) if _ahead is not None else None
+    if _ahead is None or readings is None:
+        return []
+    found: list[FileReading] = []
+    missing = list(paths)
+    last_time = last_growth = time.monotonic()
+    while missing:
+        some = readings.take(missing[:_FILES_AT_ONCE])
+        if len(some) < min(len(missing), _FILES_AT_ONCE):
+            now = time.monotonic()
+            last_growth = now if readings.has_grown() else last_growth
+            last_time = now if has_time() else last_time
+            if now - last_growth > _STILL_SECONDS or now - last_time > _PATIENCE_SECONDS:
+                _ahead.read_no_more()
+                return found + readings.take(missing)
+            await asyncio.sleep(_LOOK_SECONDS)
+        else:
+            await asyncio.sleep(0)
+        found += some
+        taken = {reading.path for reading in some}
+        missing = [path for path in missing if path not in taken]
+    return found
 
 
 def _walk_into(
