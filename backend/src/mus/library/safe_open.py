@@ -127,12 +127,13 @@ def _opened_path(descriptor: int, full: bytes) -> bytes:
 
 
 def _is_inside(root: bytes, real: bytes) -> bool:
-    if real.startswith(_real_prefix(root)):
+    if real.startswith(real_prefix(root)):
         return True
-    _real_prefix.cache_clear()  # the root itself may be a link that moved since
-    return real.startswith(_real_prefix(root))
+    real_prefix.cache_clear()  # the root itself may be a link that moved since
+    return real.startswith(real_prefix(root))
 
 
 @lru_cache(maxsize=16)
-def _real_prefix(root: bytes) -> bytes:
+def real_prefix(root: bytes) -> bytes:
+    """What the real path of each file in this root begins with, as it was found first."""
     return os.path.join(os.path.realpath(root), b"")

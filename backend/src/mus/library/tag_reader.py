@@ -15,20 +15,40 @@ from typing import Any
 from mus.library.audio_formats import other_kind
 from mus.library.file_reading import FileReading, FileStat, failed_reading, title_from_name
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
-from mus.library.safe_open import CUT_SHORT, FiniteFile, UnreadableFileError, explain, open_inside
+from mus.library.safe_open import (
+    CUT_SHORT,
+    FiniteFile,
+    UnreadableFileError,
+    explain,
+    open_inside,
+    real_prefix,
+)
 from mus.library.tag_layout import Window, look
-from mus.library.tag_values import sound_fields, tag_fields
+from mus.library.tag_values import RawTags, sound_fields, tag_fields
 from mus.library.track_words import derived
 
 
-def nothing_is_plain(descriptor: int, size: int) -> None:
+#: Of a plain file: raw tags, its format, seconds, kbit/s, sample rate, channels, whether there is a cover.
+Plain = tuple[RawTags, str, float, float | None, int, int, bool]
+#: What `open_plain` found: the numbers of its FileStat, the tags if it is plain, whether it changed meanwhile, and
+#: the descriptor of one that is not plain, for whoever goes on with it.
+Opened = tuple[tuple[int, int, int, int, int], Plain | None, bool, int]
+
+
+def nothing_is_plain(descriptor: int, size: int) -> Plain | None:
     """In the place of the compiled `read_plain`."""
 
 
+def nothing_is_opened(path: bytes, prefix: bytes) -> Opened | None:
+    """In the place of the compiled `open_plain`, which opens and reads a file in one go: the calls for it took as
+    long as to read its tags. None for a link, for whatever does not lie below the prefix, and where it cannot."""
+
+
 try:
-    from mus.library._plain_tags import read_plain as read_plain  # for others
+    from mus.library._plain_tags import open_plain as open_plain  # for others
+    from mus.library._plain_tags import read_plain as read_plain
 except ImportError:  # installed without a C compiler
-    read_plain = nothing_is_plain
+    open_plain, read_plain = nothing_is_opened, nothing_is_plain
 
 _NAMES = {
     "mp4": "MP4",
@@ -49,14 +69,21 @@ def read_tags(
 
     `called` is the path whose name a file without a title goes by, if it is another.
     """
+    opened = open_plain(os.path.join(root, path), real_prefix(root))
+    if opened is not None:
+        numbers, plain, has_changed, descriptor = opened
+        stat = FileStat._make(numbers)
+        if plain is not None:
+            return _reading(path, _plain_fields(plain, rules), stat, rules, called, has_changed=has_changed)
+    else:
+        try:
+            descriptor, found = open_inside(root, path)
+        except UnreadableFileError as error:
+            there = FileStat.of(error.stat_result) if error.stat_result else None
+            return failed_reading(path, str(error), category=error.category, stat=there, vanished=error.vanished)
+        stat = FileStat.of(found)
     try:
-        descriptor, before = open_inside(root, path)
-    except UnreadableFileError as error:
-        stat = FileStat.of(error.stat_result) if error.stat_result else None
-        return failed_reading(path, str(error), category=error.category, stat=stat, vanished=error.vanished)
-    stat = FileStat.of(before)
-    try:
-        fields = _read(descriptor, before.st_size, path, rules)
+        fields = _read(descriptor, stat.size, path, rules, may_be_plain=opened is None)
         after = os.fstat(descriptor)
     except UnreadableFileError as error:
         return failed_reading(path, str(error), category=error.category, stat=stat)
@@ -65,22 +92,35 @@ def read_tags(
         return failed_reading(path, str(reason), category=reason.category, stat=stat)
     finally:
         os.close(descriptor)
-    fields.setdefault("title", "")
-    fields["title"] = fields["title"] or title_from_name(called or path)
+    has_changed = (stat.size, stat.mtime_ns) != (after.st_size, after.st_mtime_ns)
+    return _reading(path, fields, stat, rules, called, has_changed=has_changed)
+
+
+def _reading(
+    path: bytes, fields: dict[str, Any], stat: FileStat, rules: ReadingRules, called: bytes | None, *, has_changed: bool
+) -> FileReading:
+    if not fields.get("title"):
+        fields["title"] = title_from_name(called or path)
     fields |= derived(fields, rules.sorted_without)._asdict()
     fields["stat"] = stat
-    fields["changed_while_reading"] = (before.st_size, before.st_mtime_ns) != (after.st_size, after.st_mtime_ns)
+    fields["changed_while_reading"] = has_changed
     return FileReading.of(path, fields)
 
 
-def _read(descriptor: int, size: int, path: bytes, rules: ReadingRules) -> dict[str, Any]:
+def _plain_fields(plain: Plain, rules: ReadingRules) -> dict[str, Any]:
+    raw, sound_format, *sound, has_cover = plain
+    fields = tag_fields(raw, rules, is_opus=sound_format == "opus")
+    fields |= {"format": sound_format, "has_embedded_cover": has_cover}
+    return fields | sound_fields(*sound)
+
+
+def _read(
+    descriptor: int, size: int, path: bytes, rules: ReadingRules, *, may_be_plain: bool
+) -> dict[str, Any]:
     if size == 0:
         raise UnreadableFileError("The file is empty")
-    if (plain := read_plain(descriptor, size)) is not None:
-        raw, sound_format, *sound, has_cover = plain
-        fields = tag_fields(raw, rules, is_opus=sound_format == "opus")
-        fields |= {"format": sound_format, "has_embedded_cover": has_cover}
-        return fields | sound_fields(*sound)
+    if may_be_plain and (plain := read_plain(descriptor, size)) is not None:
+        return _plain_fields(plain, rules)
     window = Window(descriptor, size)
     layout = look(window)
     if layout.kind is None:

@@ -204,13 +204,10 @@ told(const Reading *reading)
                          reading->channels, PyBool_FromLong(reading->has_cover));
 }
 
+/* What the file says, None where it is not plain. */
 static PyObject *
-read_plain(PyObject *module, PyObject *arguments)
+read_descriptor(PyObject *module, int descriptor, long long size)
 {
-    int descriptor;
-    long long size;
-    if (!PyArg_ParseTuple(arguments, "iL:read_plain", &descriptor, &size))
-        return NULL;
     if (size <= 0 || size > LARGEST_FILE)
         Py_RETURN_NONE;
     unsigned char head[HEAD_BYTES];
@@ -238,6 +235,55 @@ read_plain(PyObject *module, PyObject *arguments)
         return NULL;
     PyErr_Clear();
     Py_RETURN_NONE;
+}
+
+static PyObject *
+read_plain(PyObject *module, PyObject *arguments)
+{
+    int descriptor;
+    long long size;
+    if (!PyArg_ParseTuple(arguments, "iL:read_plain", &descriptor, &size))
+        return NULL;
+    return read_descriptor(module, descriptor, size);
+}
+
+#ifdef __APPLE__
+#define CHANGED(found, stamp) ((found)->st_##stamp##timespec)
+#else
+#define CHANGED(found, stamp) ((found)->st_##stamp##tim)
+#endif
+#define NANOSECONDS(time) ((long long)(time).tv_sec * 1000000000 + (time).tv_nsec)
+
+static PyObject *
+open_plain(PyObject *module, PyObject *arguments)
+{
+    const char *path, *prefix;
+    Py_ssize_t prefix_length;
+    struct stat before, after;
+    int descriptor;
+    if (!PyArg_ParseTuple(arguments, "yy#:open_plain", &path, &prefix, &prefix_length))
+        return NULL;
+    Py_BEGIN_ALLOW_THREADS
+    descriptor = open_below(path, prefix, (size_t)prefix_length, &before);
+    Py_END_ALLOW_THREADS
+    if (descriptor < 0)
+        Py_RETURN_NONE;
+    PyObject *plain = read_descriptor(module, descriptor, (long long)before.st_size);
+    int has_changed = 0;
+    if (plain == NULL || plain != Py_None) {
+        has_changed = fstat(descriptor, &after) != 0 || after.st_size != before.st_size ||
+                      NANOSECONDS(CHANGED(&after, m)) != NANOSECONDS(CHANGED(&before, m));
+        close(descriptor);
+        descriptor = -1;
+    }
+    if (plain == NULL)
+        return NULL;
+    PyObject *answer = Py_BuildValue("(LLLLL)NNi", (long long)before.st_size, NANOSECONDS(CHANGED(&before, m)),
+                                     NANOSECONDS(CHANGED(&before, c)), (long long)before.st_ino,
+                                     (long long)before.st_dev, plain, PyBool_FromLong(has_changed), descriptor);
+    if (answer == NULL && descriptor >= 0)
+        close(descriptor);
+    return answer;
 }
 
 /* -------------------------------------------------------------------------------------------------- module */
@@ -336,6 +382,7 @@ leave(void *module)
 
 static PyMethodDef functions[] = {
     {"read_plain", read_plain, METH_VARARGS, "read_plain(descriptor, size): see tag_reader.py"},
+    {"open_plain", open_plain, METH_VARARGS, "open_plain(path, prefix): see tag_reader.py"},
     {NULL, NULL, 0, NULL},
 };
 

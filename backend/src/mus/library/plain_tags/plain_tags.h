@@ -7,10 +7,12 @@
 #define MUS_PLAIN_TAGS_H
 
 #define Py_LIMITED_API 0x030B0000
+#define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
 #include <stdint.h>
 #include <string.h>
+#include <sys/stat.h>
 
 #define HEAD_BYTES 4096
 /* Tags of one kind that take more than this are not plain: lyrics of a whole opera, pictures as text. */
@@ -96,6 +98,10 @@ typedef struct {
 } File;
 
 /* The bytes from a position on; fewer only where the file ends. */
+/* The descriptor of a regular file that lies below `prefix`, without a link to it, and its state; -1 for anything
+ * else. */
+int open_below(const char *path, const char *prefix, size_t prefix_length, struct stat *found);
+
 Cursor at(File *file, uint64_t position, uint64_t count);
 
 /* -------------------------------------------------------------------------------------------- what is found */
