@@ -107,7 +107,9 @@ def scan_by_worker(plain: PlainScan) -> int:
     Raises Unanswered, WrongUsageError, and MusError for what the worker says went wrong.
     """
     on_terminal = sys.stderr.isatty() and not plain.as_json
-    return tell(_call(plain.request(), music=plain.music, data=plain.data, on_terminal=on_terminal), as_json=plain.as_json)
+    return tell(
+        _call(plain.request(), music=plain.music, data=plain.data, on_terminal=on_terminal), as_json=plain.as_json
+    )
 
 
 def _call(request: ScanRequest, *, music: str | None, data: str | None, on_terminal: bool) -> list[ScanEnd]:

@@ -88,7 +88,8 @@ class ReadAhead:
 def _unnamed_file() -> int:
     if sys.platform == "linux":
         return os.memfd_create("mus-readings")
-    import tempfile
+    else:  # noqa: RET505 - mypy takes what follows for a mistake
+        import tempfile
 
-    with tempfile.TemporaryFile() as file:
-        return os.dup(file.fileno())
+        with tempfile.TemporaryFile() as file:
+            return os.dup(file.fileno())

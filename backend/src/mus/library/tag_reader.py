@@ -27,7 +27,6 @@ from mus.library.tag_layout import Window, look
 from mus.library.tag_values import RawTags, sound_fields, tag_fields
 from mus.library.track_words import derived
 
-
 #: Of a plain file: raw tags, its format, seconds, kbit/s, sample rate, channels, whether there is a cover.
 Plain = tuple[RawTags, str, float, float | None, int, int, bool]
 #: What `open_plain` found: the numbers of its FileStat, the tags if it is plain, whether it changed meanwhile, and
@@ -97,7 +96,13 @@ def read_tags(
 
 
 def _reading(
-    path: bytes, fields: dict[str, Any], stat: FileStat, rules: ReadingRules, called: bytes | None, *, has_changed: bool
+    path: bytes,
+    fields: dict[str, Any],
+    stat: FileStat,
+    rules: ReadingRules,
+    called: bytes | None,
+    *,
+    has_changed: bool,
 ) -> FileReading:
     if not fields.get("title"):
         fields["title"] = title_from_name(called or path)
@@ -114,9 +119,7 @@ def _plain_fields(plain: Plain, rules: ReadingRules) -> dict[str, Any]:
     return fields | sound_fields(*sound)
 
 
-def _read(
-    descriptor: int, size: int, path: bytes, rules: ReadingRules, *, may_be_plain: bool
-) -> dict[str, Any]:
+def _read(descriptor: int, size: int, path: bytes, rules: ReadingRules, *, may_be_plain: bool) -> dict[str, Any]:
     if size == 0:
         raise UnreadableFileError("The file is empty")
     if may_be_plain and (plain := read_plain(descriptor, size)) is not None:

@@ -222,11 +222,14 @@ def _first_of(values: Sequence[str], limit: int = SHORT_TEXT) -> str | None:
     return None
 
 
-# What most tags say, all files of an album say: the same few values come again and again. Of few, as they may be long.
+# What most tags say, all files of an album say: the same few values come again and again. Few are kept, as they may
+# be long.
 
 
 @lru_cache(maxsize=64)
-def _names(one: tuple[str, ...], several: tuple[str, ...], rules: ReadingRules) -> tuple[str | None, tuple[str, ...]]:
+def _names(
+    one: tuple[str, ...], several: tuple[str, ...], rules: ReadingRules
+) -> tuple[str | None, tuple[str, ...]]:
     """The text and the list of names that a tag, and the tag of that list, come to."""
     names = _many(one)
     text = None

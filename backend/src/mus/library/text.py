@@ -8,10 +8,9 @@ from collections.abc import Callable
 from functools import lru_cache
 
 
-
 class _SignTable(dict[int, str | None]):
-    """For `str.translate`: what becomes of each sign, found out once. A sign's name, category and class are asked of
-    Python one by one, which took longer than all the rest of a title."""
+    """For `str.translate`: what becomes of each sign, found out once. To ask for the class of each sign took longer
+    than all the rest of a title."""
 
     #: All that people write in. Whoever shows every sign there is has each looked up anew.
     _MOST = 20_000

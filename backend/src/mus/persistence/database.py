@@ -244,7 +244,7 @@ class Database:
             return await self._transact(lambda transaction: _with_inserts(transaction, write))
 
     async def write_back(self) -> None:
-        """After a transaction that wrote much: copy it from SQLite's log into the database beside whoever writes next.
+        """After a transaction that wrote much: copy it from SQLite's log into the database, beside who writes next.
 
         SQLite does that by itself in a commit, when the log has become long; and as it waits for the disk twice,
         everyone who writes waited with it, for a tenth of a first scan.
