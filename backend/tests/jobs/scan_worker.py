@@ -23,6 +23,7 @@ from typing import Any
 from mus.broker.queues import Queue
 from mus.config import load_settings
 from mus.jobs import scan_walk
+from mus.library import walk as walk_module
 from mus.ledger.ledger import Ledger
 from mus.persistence.unit_of_work import UnitOfWork
 from mus.worker import run_worker
@@ -52,6 +53,8 @@ def step_by_step(*, kill_after: int | None, task: str) -> None:
             if kill_after is None:
                 threading.Event().wait()
 
+    changeable: Any = walk_module
+    changeable._AT_ONCE = 1
     Ledger.effect = counted_effect  # type: ignore[method-assign]
     if task == "scan_library":
         scan_walk.walk_or_take = waiting_walk

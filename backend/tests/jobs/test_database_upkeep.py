@@ -86,6 +86,7 @@ async def test_much_free_space_is_given_back_the_first_time_by_a_vacuum_then_in_
     runtime: Runtime, upkeep: SqliteUpkeep, small_limits: None
 ) -> None:
     await ballast(runtime, 4)
+    await runtime.database.write_back()
     before = os.path.getsize(file_of(runtime))
     assert not upkeep.shrinks_in_steps
     async with low_worker(runtime):

@@ -17,7 +17,14 @@ from mus.library.file_reading import FileReading
 from mus.library.mutagen_tags import read as read_by_mutagen
 from mus.library.reading_rules import DEFAULT_RULES
 from mus.library.tag_layout import Layout, Window, look
-from mus.library.tag_reader import nothing_is_plain, read_plain, read_tags
+from mus.library.tag_reader import (
+    Plain,
+    nothing_is_opened,
+    nothing_is_plain,
+    open_plain,
+    read_plain,
+    read_tags,
+)
 from mus.library.tag_values import sound_fields, tag_fields
 
 COMPILED = pytest.mark.skipif(read_plain is nothing_is_plain, reason="mus was installed without a C compiler")
@@ -30,8 +37,6 @@ TEXTS = {
     "musicbrainz_trackid": "00000001-1111-4111-8111-111111111111", "replaygain_track_gain": "-7.25 dB",
 }  # fmt: skip
 
-
-Plain = tuple[dict[str, list[str]], str, float, float | None, int, int, bool]
 
 
 def plainly_read(path: Path) -> Plain | None:
@@ -177,6 +182,7 @@ def test_without_compiled_code_the_libraries_read_the_same(
     path = make_audio(tmp_path / f"song{suffix}", tags=TEXTS, picture=PICTURE)
     usual = read(path)
     monkeypatch.setattr(tag_reader, "read_plain", nothing_is_plain)
+    monkeypatch.setattr(tag_reader, "open_plain", nothing_is_opened)
     its = read(path)
 
     assert its.duration_seconds == pytest.approx(usual.duration_seconds, abs=0.05)

@@ -2,7 +2,6 @@
 
 #include "plain_tags.h"
 
-#include <fcntl.h>
 #include <limits.h>
 #include <stdio.h>
 #include <unistd.h>
@@ -30,7 +29,7 @@ open_below(const char *path, const char *prefix, size_t prefix_length, struct st
     /* To open a device is to use it, so look first. */
     if (lstat(path, found) != 0 || !S_ISREG(found->st_mode))
         return -1;
-    int descriptor = open(path, O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY);
+    int descriptor = open(path, OPEN_FLAGS);
     if (descriptor < 0)
         return -1;
     if (fstat(descriptor, found) == 0 && S_ISREG(found->st_mode) &&

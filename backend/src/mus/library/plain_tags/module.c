@@ -257,14 +257,23 @@ read_plain(PyObject *module, PyObject *arguments)
 static PyObject *
 open_plain(PyObject *module, PyObject *arguments)
 {
-    const char *path, *prefix;
+    PyObject *path;
+    char *path_text;
+    const char *prefix;
     Py_ssize_t prefix_length;
     struct stat before, after;
     int descriptor;
-    if (!PyArg_ParseTuple(arguments, "yy#:open_plain", &path, &prefix, &prefix_length))
+    if (!PyArg_ParseTuple(arguments, "Sy#:open_plain", &path, &prefix, &prefix_length) ||
+        PyBytes_AsStringAndSize(path, &path_text, NULL) < 0) /* a NUL is an error */
         return NULL;
+    /* Whoever watches what is opened, by an audit hook, sees this as any other. */
+    State *state = PyModule_GetState(module);
+    PyObject *audited = PyObject_CallFunction(state->audit, "sOOi", "open", path, Py_None, OPEN_FLAGS);
+    if (audited == NULL)
+        return NULL;
+    Py_DECREF(audited);
     Py_BEGIN_ALLOW_THREADS
-    descriptor = open_below(path, prefix, (size_t)prefix_length, &before);
+    descriptor = open_below(path_text, prefix, (size_t)prefix_length, &before);
     Py_END_ALLOW_THREADS
     if (descriptor < 0)
         Py_RETURN_NONE;
@@ -348,6 +357,9 @@ prepare(PyObject *module)
         (state->raw_name = keep(state, PyObject_GetAttrString(values, "raw_name"))) == NULL ||
         (state->dated = keep(state, PyObject_GetAttrString(values, "dated"))) == NULL ||
         (state->musicbrainz_owner = keep(state, PyObject_GetAttrString(values, "MUSICBRAINZ_OWNER"))) == NULL)
+        return -1;
+    PyObject *sys = keep(state, PyImport_ImportModule("sys"));
+    if (sys == NULL || (state->audit = keep(state, PyObject_GetAttrString(sys, "audit"))) == NULL)
         return -1;
     PyObject *frames = keep(state, PyObject_GetAttrString(values, "ID3_FRAMES"));
     PyObject *atoms = frames == NULL ? NULL : keep(state, PyObject_GetAttrString(values, "MP4_ATOMS"));

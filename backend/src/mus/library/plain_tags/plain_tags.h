@@ -10,6 +10,7 @@
 #define PY_SSIZE_T_CLEAN
 #include <Python.h>
 
+#include <fcntl.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/stat.h>
@@ -98,6 +99,8 @@ typedef struct {
 } File;
 
 /* The bytes from a position on; fewer only where the file ends. */
+#define OPEN_FLAGS (O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
+
 /* The descriptor of a regular file that lies below `prefix`, without a link to it, and its state; -1 for anything
  * else. */
 int open_below(const char *path, const char *prefix, size_t prefix_length, struct stat *found);
@@ -122,7 +125,7 @@ typedef struct {
 typedef struct {
     PyObject *kept; /* a list of all that is here */
     PyObject *names[NAMES];
-    PyObject *raw_name, *dated, *musicbrainz_owner;
+    PyObject *raw_name, *dated, *musicbrainz_owner, *audit;
     size_t id3_count, mp4_count;
     Field id3[MOST_FIELDS], mp4[MOST_FIELDS];
 } State;
