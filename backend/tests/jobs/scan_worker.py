@@ -23,8 +23,8 @@ from typing import Any
 from mus.broker.queues import Queue
 from mus.config import load_settings
 from mus.jobs import scan_walk
-from mus.library import walk as walk_module
 from mus.ledger.ledger import Ledger
+from mus.library import walk as walk_module
 from mus.persistence.unit_of_work import UnitOfWork
 from mus.worker import run_worker
 

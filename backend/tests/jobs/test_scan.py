@@ -11,6 +11,8 @@ from music_library import MusicLibrary, busy_file, counts, counts_in, worker_of
 from sqlalchemy import select
 
 from audio_files import SUFFIXES, make_audio
+from metric_samples import forget_counts
+from mus.broker.metrics_hash import flush, read_sums
 from mus.broker.queues import Queue
 from mus.jobs import scan_walk
 from mus.jobs.scan_read import _with_stats
@@ -52,6 +54,20 @@ async def test_a_scan_with_no_change_reads_nothing(library: MusicLibrary) -> Non
     result = await library.scan()
     assert counts_in(result) == counts(found=3, unchanged=3)
     assert len(await library.jobs("read_files")) == len(before)
+
+
+async def test_each_scan_is_counted_whether_it_found_something_or_not(library: MusicLibrary) -> None:
+    library.write("A/1.mp3", "A/2.ogg")
+    forget_counts()
+    for _ in range(3):
+        await library.scan()
+    await library.scan(mode="full")
+
+    assert await flush(library.runtime.connection)
+    sums = await read_sums(library.runtime.connection)
+    assert sums["mus_scans_total", "succeeded", "quick"] == 3
+    assert sums["mus_scans_total", "succeeded", "full"] == 1
+    assert sums["mus_scan_files_total", "unchanged"] == 4
 
 
 async def test_changed_new_and_deleted_files_are_told_apart(library: MusicLibrary) -> None:

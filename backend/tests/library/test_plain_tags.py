@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import random
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -36,7 +38,6 @@ TEXTS = {
     "comment": "A comment", "compilation": 1, "lyrics": "La\nla", "artistsort": "Two, One",
     "musicbrainz_trackid": "00000001-1111-4111-8111-111111111111", "replaygain_track_gain": "-7.25 dB",
 }  # fmt: skip
-
 
 
 def plainly_read(path: Path) -> Plain | None:
@@ -173,6 +174,71 @@ def test_a_file_that_is_shorter_than_it_is_said_to_be_is_not_plain(tmp_path: Pat
     descriptor = os.open(tmp_path, os.O_RDONLY)  # a folder, of which no bytes are read
     assert read_plain(descriptor, size) is None
     os.close(descriptor)
+
+
+def descriptors() -> list[str]:
+    return sorted(os.listdir("/proc/self/fd"))
+
+
+@COMPILED
+def test_a_plain_file_is_opened_read_and_closed_in_one_go(tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "song.flac", tags=TEXTS)
+    before = descriptors()
+    opened = open_plain(os.fsencode(path), os.fsencode(tmp_path) + b"/")
+    assert opened is not None
+    numbers, plain, has_changed, _ = opened
+    stat = path.stat()
+    assert numbers == (stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, stat.st_ino, stat.st_dev)
+    assert (plain, has_changed) == (plainly_read(path), False)
+    assert descriptors() == before
+
+
+@COMPILED
+def test_one_that_is_not_plain_is_handed_over_open(tmp_path: Path) -> None:
+    path = tmp_path / "song.mp3"
+    for content in (b"", b"no sound" * 1000):
+        path.write_bytes(content)
+        opened = open_plain(os.fsencode(path), os.fsencode(tmp_path) + b"/")
+        assert opened is not None
+        _, plain, _, descriptor = opened
+        assert plain is None
+        assert os.read(descriptor, 8) == content[:8]
+        os.close(descriptor)
+
+
+@COMPILED
+def test_what_is_no_file_below_the_prefix_is_not_opened(tmp_path: Path) -> None:
+    root, outside = tmp_path / "music", tmp_path / "music of others"
+    song = make_audio(root / "a" / "song.flac", tags=TEXTS)
+    secret = make_audio(outside / "secret.flac", tags=TEXTS)
+    os.mkfifo(root / "pipe.flac")
+    (root / "folder.flac").mkdir()
+    (root / "link.flac").symlink_to(song)
+    (root / "out.flac").symlink_to(secret)
+    (root / "b").symlink_to(outside)
+    prefix = os.fsencode(root) + b"/"
+    before = descriptors()
+    assert open_plain(os.fsencode(song), prefix) is not None
+    names = ["pipe.flac", "folder.flac", "link.flac", "out.flac", "b/secret.flac", "nothing.flac", "x" * 5000]
+    for path in [*(os.fsencode(root / name) for name in names), os.fsencode(secret), prefix, b""]:
+        assert open_plain(path, prefix) is None, path
+    assert open_plain(os.fsencode(song), os.fsencode(song) + b"/") is None
+    assert descriptors() == before
+    with pytest.raises(ValueError, match="null byte"):
+        open_plain(os.fsencode(song) + b"\0", prefix)
+
+
+@COMPILED
+def test_an_audit_hook_sees_what_is_opened(tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "song.flac")
+    script = (
+        "import sys\n"
+        "from mus.library.tag_reader import read_tags\n"
+        "sys.addaudithook(lambda event, told: event == 'open' and print(told[0]))\n"
+        f"read_tags({os.fsencode(tmp_path)!r}, b'song.flac')"
+    )
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=True)
+    assert done.stdout.splitlines()[0] == repr(os.fsencode(path))
 
 
 @pytest.mark.parametrize("suffix", PLAIN)

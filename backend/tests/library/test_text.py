@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 import sys
 import unicodedata
 
 import pytest
-from hypothesis import given
+from hypothesis import example, given
 from hypothesis import strategies as st
 
+from mus.library import text as text_module
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
-from mus.library.text import folded, sort_key, words_of
+from mus.library.text import _PLAIN as PLAIN_LETTERS
+from mus.library.text import _is_accent as is_accent
+from mus.library.text import _signs_apart as signs_apart
+from mus.library.text import _SignTable, folded, sort_key, words_of
 from mus.library.track_words import derived
 
 
@@ -40,6 +45,37 @@ from mus.library.track_words import derived
 )
 def test_names_that_people_take_for_one_have_one_form(text: str | None, form: str) -> None:
     assert folded(text) == unicodedata.normalize("NFKD", form)
+
+
+def folded_sign_by_sign(text: str) -> str:
+    """What `folded` is, of which it is a faster form."""
+    plain = unicodedata.normalize("NFKD", unicodedata.normalize("NFKD", text).casefold()).casefold()
+    kept = (char for char in plain if not is_accent(unicodedata.combining(char)))
+    return " ".join("".join(kept).translate(PLAIN_LETTERS).split())
+
+
+def words_sign_by_sign(text: str) -> list[str]:
+    plain = folded_sign_by_sign(text)
+    plain = re.sub(r"(?<=\w)'(?=\w)", "", plain)
+    separated = "".join(char if char.isalnum() or unicodedata.category(char)[0] == "M" else " " for char in plain)
+    return signs_apart(separated).split()
+
+
+@given(st.text(max_size=40) | st.text("ねこカ゛がกำไทยก็ខ្មែរ漢字한국 \u0308\u0e31\U00020000x'-é", max_size=12))
+@example("がぎ カ゛ ไทย ก็ 漢字 x")
+def test_tables_of_signs_say_what_is_known_of_each(text: str) -> None:
+    if text.isascii():
+        text += "é"
+    assert folded(text) == folded_sign_by_sign(text)
+    assert list(words_of(text)) == words_sign_by_sign(text)
+
+
+def test_a_table_of_signs_does_not_grow_for_ever() -> None:
+    every = "".join(map(chr, [*range(0x80, 0xD800), *range(0xE000, 0x30000)]))
+    for start in range(0, len(every), 500):
+        words_of(every[start : start + 500])
+    assert max(len(table) for table in (text_module._FOLDED, text_module._SEPARATED)) == _SignTable._MOST
+    assert folded("Björk") == "bjork"
 
 
 @given(st.text(max_size=40))

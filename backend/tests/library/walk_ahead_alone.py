@@ -5,20 +5,27 @@ What runs the tests has threads, and what one of them holds when the child is fo
 
 from __future__ import annotations
 
+import asyncio
 import os
 import signal
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
 from mus.errors import TemporaryError
-from mus.library import walk_ahead
+from mus.library import read_ahead as read_ahead_module
+from mus.library import tag_reader, walk_ahead
+from mus.library.file_reading import FileReading
+from mus.library.tag_reader import read_tags
 from mus.library.walk import WalkReport, walk
-from mus.library.walk_ahead import walk_or_take, walking_ahead
+from mus.library.walk_ahead import Reading, read_ahead, walk_or_take, walking_ahead
 
 NAMES = [b"1.mp3", b"A/2.flac", b"A/latin-\xe9.mp3", b"A/B/line\nbreak.opus", b"cover.jpg", b"Private/.nomedia"]
 changeable: Any = walk_ahead
+#: In the order in which they are read.
+FOUND = [b"1.mp3", b"A/2.flac", b"A/latin-\xe9.mp3", b"A/B/line\nbreak.opus"]
 
 
 def add(root: bytes, name: bytes) -> None:
@@ -97,10 +104,102 @@ def nothing_is_left_of_a_child_that_nobody_asked(root: bytes) -> None:
     with walking_ahead(root):
         assert walk_ahead._ahead is not None
         child = walk_ahead._ahead._child
+    wait_for_end(child)
+    assert walk_ahead._ahead is None
+
+
+def wait_for_end(child: int) -> None:
     deadline = time.monotonic() + 10
     while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
         assert time.monotonic() < deadline
-    assert walk_ahead._ahead is None
+
+
+# ------------------------------------------------------------------ reading
+
+
+def taken(
+    root: bytes, paths: list[bytes] = FOUND, *, has_time: Callable[[], bool] = lambda: True
+) -> list[FileReading]:
+    paths_of(root)
+    return asyncio.run(read_ahead(root, paths, has_time=has_time))
+
+
+def reader(act: Callable[[bytes], object]) -> None:
+    """Let the child act so before it reads a file."""
+
+    def acting(root: bytes, path: bytes, *rules: Any) -> FileReading:
+        act(path)
+        return read_tags(root, path, *rules)
+
+    changeable_reader: Any = tag_reader
+    changeable_reader.read_tags = acting
+    changeable_room: Any = read_ahead_module
+    changeable_room._AT_ONCE = 1
+
+
+def what_it_reads_is_what_a_reader_reads(root: bytes) -> None:
+    with walking_ahead(root, Reading()):
+        found = taken(root, FOUND[::-1])
+    assert sorted(found) == sorted(read_tags(root, path) for path in FOUND)
+
+
+def it_reads_by_the_rules_that_are_given(root: bytes) -> None:
+    sys.path.insert(0, str(Path(__file__).parents[1]))
+    from audio_files import make_audio
+
+    make_audio(Path(os.fsdecode(root)) / "song.flac", tags={"artist": "One / Two", "title": "Die Zeit"})
+    with walking_ahead(root, Reading(tag_separators="/", sort_articles="die")):
+        (song,) = taken(root, [b"song.flac"])
+    assert (song.artists, song.title_key) == (["One", "Two"], "zeit")
+
+
+def each_reading_is_given_once_and_then_left_to_others(root: bytes) -> None:
+    with walking_ahead(root, Reading()):
+        assert len(taken(root)) == len(FOUND)
+        assert taken(root) == []
+
+
+def it_reads_nothing_where_it_was_not_told_how(root: bytes) -> None:
+    with walking_ahead(root):
+        assert taken(root) == []
+
+
+def before_the_walk_is_taken_and_of_another_root_nothing_is_given(root: bytes) -> None:
+    with walking_ahead(root, Reading()):
+        assert asyncio.run(read_ahead(root, FOUND, has_time=lambda: True)) == []
+        paths_of(root)
+        assert asyncio.run(read_ahead(root + b"/A", [b"2.flac"], has_time=lambda: True)) == []
+
+
+def a_file_on_which_it_hangs_is_left_to_others(root: bytes) -> None:
+    reader(lambda path: path == FOUND[2] and sleep_forever())
+    with walking_ahead(root, Reading()):
+        assert [reading.path for reading in taken(root)] == FOUND[:2]
+
+
+def sleep_forever() -> None:
+    while True:
+        time.sleep(60)
+
+
+def a_file_of_which_it_dies_is_left_to_others(root: bytes) -> None:
+    reader(lambda path: path == FOUND[2] and os.kill(os.getpid(), signal.SIGKILL))
+    with walking_ahead(root, Reading()):
+        assert [reading.path for reading in taken(root)] == FOUND[:2]
+
+
+def where_there_is_no_time_it_is_told_to_read_no_more(root: bytes) -> None:
+    reader(lambda _: time.sleep(0.1))
+    with walking_ahead(root, Reading()):
+        assert len(taken(root, has_time=lambda: False)) < len(FOUND)
+        assert walk_ahead._ahead is not None
+        wait_for_end(walk_ahead._ahead._child)
+
+
+def where_there_is_time_it_is_waited_for(root: bytes) -> None:
+    reader(lambda _: time.sleep(0.1))
+    with walking_ahead(root, Reading()):
+        assert len(taken(root)) == len(FOUND)
 
 
 CHECKS = {
@@ -114,6 +213,15 @@ CHECKS = {
         a_child_that_dies_ends_the_walk_as_temporary_and_the_next_is_whole,
         more_than_a_pipe_holds_waits_in_the_child,
         nothing_is_left_of_a_child_that_nobody_asked,
+        what_it_reads_is_what_a_reader_reads,
+        it_reads_by_the_rules_that_are_given,
+        each_reading_is_given_once_and_then_left_to_others,
+        it_reads_nothing_where_it_was_not_told_how,
+        before_the_walk_is_taken_and_of_another_root_nothing_is_given,
+        a_file_on_which_it_hangs_is_left_to_others,
+        a_file_of_which_it_dies_is_left_to_others,
+        where_there_is_no_time_it_is_told_to_read_no_more,
+        where_there_is_time_it_is_waited_for,
     )
 }
 

@@ -7,6 +7,7 @@ import sqlite3
 import subprocess
 import sys
 from collections.abc import AsyncIterator
+from contextlib import closing
 from datetime import UTC, datetime, timedelta, timezone
 from pathlib import Path
 from typing import Any
@@ -189,3 +190,36 @@ async def test_instants_come_back_as_they_went_in_whatever_their_zone(database: 
         stored = (await session.execute(select(Library.created_at))).scalar_one()
     assert stored == moment
     assert stored.tzinfo is UTC
+
+
+@sqlite_only
+async def test_what_was_committed_is_in_the_file_itself_once_it_was_written_back(
+    database: Database, tmp_path: Path
+) -> None:
+    for number in range(3):
+        async with database.unit_of_work() as work:
+            work.session.add(Library(name=str(number), root=b"/%d" % number))
+
+    def in_the_file_alone() -> list[str]:
+        alone = tmp_path / "alone.db"
+        alone.write_bytes(Path(file_of(database)).read_bytes())
+        with closing(sqlite3.connect(f"file:{alone}?immutable=1", uri=True)) as connection:
+            return [name for (name,) in connection.execute("SELECT name FROM libraries ORDER BY name")]
+
+    assert in_the_file_alone() == []
+    async with database.unit_of_work() as work:  # nobody waits for one who writes
+        work.session.add(Library(name="3", root=b"/3"))
+        await work.session.flush()
+        await asyncio.gather(database.write_back(), database.write_back())
+        assert in_the_file_alone() == ["0", "1", "2"]
+    await database.write_back()
+    assert in_the_file_alone() == ["0", "1", "2", "3"]
+
+
+async def test_writing_back_hinders_nobody_and_wants_nothing_of_other_databases(database: Database) -> None:
+    async with database.reading() as session:
+        await session.execute(select(Library))
+        await database.write_back()
+    async with database.unit_of_work() as work:
+        work.session.add(Library(name="a", root=b"/a"))
+    assert await names(database) == ["a"]

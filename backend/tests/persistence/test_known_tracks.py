@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import pytest
+from sqlalchemy import event
 
 from api.rows import track
 from mus.errors import ErrorCategory
@@ -13,6 +14,7 @@ from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence import known_tracks
 from mus.persistence.database import Database
 from mus.persistence.models import Library
+from mus.persistence.track_identity import missing_sketches
 from settled_rows import settled_of
 
 ODD_PATHS = (
@@ -102,3 +104,18 @@ async def test_many_tracks_are_looked_up_by_the_index_on_what_is_asked(
         found = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", arguments)).all()
     # Else each chunk of a scan goes through all tracks of the library: 43 s in place of 16 for 100,000.
     assert [row.detail for row in found] == [plan]
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_the_missing_tracks_are_looked_up_by_their_status(database: Database) -> None:
+    asked: list[tuple[str, Any]] = []
+    async with database.reading() as session:
+        connection = await session.connection()
+        event.listen(
+            connection.sync_connection, "before_cursor_execute", lambda *call: asked.append((call[2], call[3]))
+        )
+        await missing_sketches(session, 1)
+        query, arguments = asked[0]
+        found = (await connection.exec_driver_sql(f"EXPLAIN QUERY PLAN {query}", arguments)).all()
+    # Else the end of each scan goes through all tracks of the library, for those that are missing.
+    assert found[0].detail == "SEARCH tracks USING INDEX ix_tracks_status (status=?)"

@@ -11,6 +11,7 @@ from __future__ import annotations
 import os
 import struct
 import sys
+import time
 from collections.abc import Callable, Iterable, Sequence
 
 from mus.json_text import decoded, encoded
@@ -21,8 +22,8 @@ _MOST_BYTES = 64 * 1024**2
 #: A longer one is not left: no record is longer than what is read at once.
 _LONGEST_BYTES = 128 * 1024
 _PIECE_BYTES = 256 * 1024
-#: Files of one write.
-_AT_ONCE = 32
+#: Files of one write, or as many as are read in that time.
+_AT_ONCE, _WAITS_SECONDS = 32, 0.05
 _LENGTHS = struct.Struct(">II")
 
 
@@ -42,14 +43,15 @@ class ReadAhead:
         self, paths: Iterable[bytes], read: Callable[[bytes], FileReading], *, goes_on: Callable[[], bool]
     ) -> None:
         """Read files, and leave what they say, until `goes_on` denies it, asked every few files."""
-        waiting, left = bytearray(), 0
+        waiting, left, wrote = bytearray(), 0, time.monotonic()
         for number, path in enumerate(paths, 1):
             body = encoded(read(path).as_json())
             if len(path) + len(body) <= _LONGEST_BYTES:
                 waiting += _LENGTHS.pack(len(path), len(body)) + path + body
-            if number % _AT_ONCE == 0:
+            if number % _AT_ONCE == 0 or time.monotonic() - wrote > _WAITS_SECONDS:
                 left += os.write(self._descriptor, waiting)
                 waiting.clear()
+                wrote = time.monotonic()
                 if left > _MOST_BYTES or not goes_on():
                     return
         os.write(self._descriptor, waiting)
