@@ -47,20 +47,36 @@ def test_readings_are_taken_once_and_in_the_order_that_is_asked_for(ahead: ReadA
 def test_a_record_that_is_half_there_waits_for_its_rest(ahead: ReadAhead) -> None:
     other = ReadAhead()
     leave(other, b"a", b"b")
-    records = os.pread(other._descriptor, 100_000, 0)
+    records = os.pread(other._descriptor, 100_000, other._offset)
     other.close()
     for end in range(len(records)):
-        os.pwrite(ahead._descriptor, records[end : end + 1], end)
+        os.write(ahead._descriptor, records[end : end + 1])
         taken = ahead.take([b"a", b"b"])
         assert taken in ([], [reading(b"a")], [reading(b"b")])
     assert ahead.take([b"a", b"b"]) == []
 
 
-def test_it_tells_whether_there_is_more_than_before(ahead: ReadAhead) -> None:
-    assert not ahead.has_grown()
+def test_each_side_tells_the_other_what_there_is_to_tell(ahead: ReadAhead) -> None:
+    assert not (ahead.has_begun or ahead.is_over or ahead.is_wanted)
+    empty = ahead.size_bytes
+    ahead.want()
     leave(ahead, b"a")
-    assert ahead.has_grown()
-    assert not ahead.has_grown()
+    assert ahead.has_begun
+    assert ahead.is_over
+    assert ahead.is_wanted
+    assert ahead.size_bytes > empty
+
+
+def test_once_none_are_wanted_none_are_left(ahead: ReadAhead) -> None:
+    ahead.stop()
+    assert ahead.is_over
+    assert leave(ahead, b"a") == []
+    assert not ahead.has_begun
+
+
+def test_a_path_that_is_asked_for_twice_is_told_once(ahead: ReadAhead) -> None:
+    leave(ahead, b"a")
+    assert ahead.take([b"a", b"a"]) == [reading(b"a")]
 
 
 def test_a_reading_longer_than_what_is_read_at_once_is_left_to_others(

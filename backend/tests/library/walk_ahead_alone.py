@@ -172,9 +172,11 @@ def before_the_walk_is_taken_and_of_another_root_nothing_is_given(root: bytes) -
 
 
 def a_file_on_which_it_hangs_is_left_to_others(root: bytes) -> None:
-    reader(lambda path: path == FOUND[2] and sleep_forever())
-    with walking_ahead(root, Reading()):
-        assert [reading.path for reading in taken(root)] == FOUND[:2]
+    for number in (0, 2):
+        reader(lambda path, hung=FOUND[number]: path == hung and sleep_forever())  # type: ignore[misc]
+        with walking_ahead(root, Reading()):
+            assert [reading.path for reading in taken(root)] == FOUND[:number]
+            assert taken(root) == [], "and at once"
 
 
 def sleep_forever() -> None:
@@ -183,9 +185,99 @@ def sleep_forever() -> None:
 
 
 def a_file_of_which_it_dies_is_left_to_others(root: bytes) -> None:
-    reader(lambda path: path == FOUND[2] and os.kill(os.getpid(), signal.SIGKILL))
+    for number in (0, 2):
+        reader(lambda path, deadly=FOUND[number]: path == deadly and os.kill(os.getpid(), signal.SIGKILL))  # type: ignore[misc]
+        with walking_ahead(root, Reading()):
+            assert [reading.path for reading in taken(root)] == FOUND[:number]
+
+
+def the_whole_listing_comes_though_a_file_hangs(root: bytes) -> None:
+    for number in range(40):
+        for file in range(30):
+            add(root, b"%02d/%s%02d.mp3" % (number, b"long" * 30, file))
+    reader(lambda _: sleep_forever())
     with walking_ahead(root, Reading()):
-        assert [reading.path for reading in taken(root)] == FOUND[:2]
+        assert len(paths_of(root)) == 4 + 1200  # more than a pipe holds
+
+
+def where_the_walk_takes_its_time_others_read_and_it_does_not(root: bytes) -> None:
+    def slow(*arguments: Any) -> Any:
+        for files in walk(*arguments):
+            yield files
+            time.sleep(0.1)
+
+    changeable.walk = slow
+    with walking_ahead(root, Reading()):
+        walked = walk_or_take(root, b"", WalkReport())
+        next(walked)
+        assert asyncio.run(read_ahead(root, [b"1.mp3"], has_time=lambda: True)) == []
+        assert len(list(walked)) == 2
+        assert walk_ahead._ahead is not None
+        wait_for_end(walk_ahead._ahead._child)
+        assert asyncio.run(read_ahead(root, FOUND, has_time=lambda: True)) == []
+
+
+def several_wait_for_it_and_none_stops_it_for_another(root: bytes) -> None:
+    for file in range(40):
+        add(root, b"0/%02d.mp3" % file)
+    reader(lambda _: time.sleep(0.02))
+
+    async def by_two() -> list[list[FileReading]]:
+        paths = [b"0/%02d.mp3" % file for file in range(40)]
+        halves = (read_ahead(root, half, has_time=lambda: True) for half in (paths[:20], paths[20:]))
+        return await asyncio.gather(*halves)
+
+    with walking_ahead(root, Reading()):
+        paths_of(root)
+        assert [len(found) for found in asyncio.run(by_two())] == [20, 20]
+
+
+def it_ends_when_nobody_wants_what_it_reads(root: bytes) -> None:
+    changeable.FRESH_SECONDS = 0.3
+    reader(lambda _: time.sleep(0.2))
+    for file in range(100):
+        add(root, b"%02d.mp3" % file)
+    with walking_ahead(root, Reading()):
+        assert walk_ahead._ahead is not None
+        readings: Any = walk_ahead._ahead._readings
+        deadline = time.monotonic() + 10
+        while not readings.is_over:
+            assert time.monotonic() < deadline
+            time.sleep(0.01)
+        assert len(readings.take([b"%02d.mp3" % file for file in range(100)])) < 100
+
+
+def with_its_command_it_ends_too(root: bytes) -> None:
+    reader(lambda _: sleep_forever())
+    told, tell = os.pipe()
+    command = os.fork()
+    if not command:
+        with walking_ahead(root, Reading()):
+            paths_of(root)
+            assert walk_ahead._ahead is not None
+            child = walk_ahead._ahead._child
+            (grandchild,) = children_of(child)
+            os.write(tell, b"%d %d" % (child, grandchild))
+            sleep_forever()
+    processes = [int(number) for number in os.read(told, 100).split()]
+    os.kill(command, signal.SIGKILL)
+    os.waitpid(command, 0)
+    for process in processes:
+        wait_for_end(process)
+
+
+def children_of(process: int) -> list[int]:
+    listed = Path(f"/proc/{process}/task/{process}/children")
+    deadline = time.monotonic() + 10
+    while not (numbers := listed.read_text().split()):
+        assert time.monotonic() < deadline
+    return [int(number) for number in numbers]
+
+
+def a_python_without_memfd_reads_ahead_too(root: bytes) -> None:
+    del os.memfd_create  # type: ignore[attr-defined]
+    with walking_ahead(root, Reading()):
+        assert len(taken(root)) == len(FOUND)
 
 
 def where_there_is_no_time_it_is_told_to_read_no_more(root: bytes) -> None:
@@ -222,6 +314,12 @@ CHECKS = {
         a_file_of_which_it_dies_is_left_to_others,
         where_there_is_no_time_it_is_told_to_read_no_more,
         where_there_is_time_it_is_waited_for,
+        the_whole_listing_comes_though_a_file_hangs,
+        where_the_walk_takes_its_time_others_read_and_it_does_not,
+        several_wait_for_it_and_none_stops_it_for_another,
+        it_ends_when_nobody_wants_what_it_reads,
+        with_its_command_it_ends_too,
+        a_python_without_memfd_reads_ahead_too,
     )
 }
 

@@ -1,7 +1,7 @@
 """Readings that one process leaves and another takes, while the first goes on.
 
 In a file without a name: what was written stands there whatever becomes of the writer, which may hang on a file, or
-die of it, and nobody waits for it.
+die of it, and each tells the other by a byte at its beginning what there is to tell.
 """
 
 # Paths are bytes here, which pathlib does not take.
@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import os
 import struct
-import sys
 import time
 from collections.abc import Callable, Iterable, Sequence
 
@@ -26,23 +25,35 @@ _PIECE_BYTES = 256 * 1024
 _AT_ONCE, _WAITS_SECONDS = 32, 0.05
 _LENGTHS = struct.Struct(">II")
 
+#: Where the bytes are that tell: of who takes, that he will, and that he wants no more; of who leaves, that there is
+#: something to come, and that nothing more will.
+_IS_WANTED, _IS_STOPPED, _HAS_BEGUN, _IS_OVER = range(4)
+_HEADER_BYTES = 4
+
 
 class ReadAhead:
     """The file. Each record is a path and the JSON of its reading, with their lengths before them."""
 
     def __init__(self) -> None:
         self._descriptor = _unnamed_file()
-        self._offset = self._size = 0
+        os.write(self._descriptor, bytes(_HEADER_BYTES))
+        self._offset = _HEADER_BYTES
         #: What was come upon while others were looked for.
         self._passed: dict[bytes, bytes] = {}
 
     def close(self) -> None:
         os.close(self._descriptor)
 
+    # ------------------------------------------------------------- who leaves
+
     def leave(
         self, paths: Iterable[bytes], read: Callable[[bytes], FileReading], *, goes_on: Callable[[], bool]
     ) -> None:
-        """Read files, and leave what they say, until `goes_on` denies it, asked every few files."""
+        """Read files, and leave what they say, until nobody wants it or `goes_on` denies it, asked every few
+        files."""
+        if self._is_told(_IS_STOPPED):
+            return
+        self._tell(_HAS_BEGUN)
         waiting, left, wrote = bytearray(), 0, time.monotonic()
         for number, path in enumerate(paths, 1):
             body = encoded(read(path).as_json())
@@ -52,21 +63,45 @@ class ReadAhead:
                 left += os.write(self._descriptor, waiting)
                 waiting.clear()
                 wrote = time.monotonic()
-                if left > _MOST_BYTES or not goes_on():
-                    return
+                if left > _MOST_BYTES or self._is_told(_IS_STOPPED) or not goes_on():
+                    break
         os.write(self._descriptor, waiting)
+        self._tell(_IS_OVER)
 
-    def has_grown(self) -> bool:
-        """Whether something was left since this was asked last."""
-        size, self._size = self._size, os.fstat(self._descriptor).st_size
-        return self._size > size
+    @property
+    def is_wanted(self) -> bool:
+        return self._is_told(_IS_WANTED)
+
+    # ------------------------------------------------------------- who takes
+
+    def want(self) -> None:
+        """Tell that somebody will take them."""
+        self._tell(_IS_WANTED)
+
+    def stop(self) -> None:
+        """Tell that no more are wanted."""
+        self._tell(_IS_STOPPED)
+
+    @property
+    def has_begun(self) -> bool:
+        return self._is_told(_HAS_BEGUN)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether all is there that will be, or that is wanted."""
+        return self._is_told(_IS_OVER) or self._is_told(_IS_STOPPED)
+
+    @property
+    def size_bytes(self) -> int:
+        """Of all that was left until now."""
+        return os.fstat(self._descriptor).st_size
 
     def take(self, paths: Sequence[bytes]) -> list[FileReading]:
         """Of these files, the readings that are there, each once."""
         missing = [path for path in paths if path not in self._passed]
         while missing and self._read_on():
             missing = [path for path in missing if path not in self._passed]
-        there = [path for path in paths if path in self._passed]
+        there = [path for path in dict.fromkeys(paths) if path in self._passed]
         values = decoded(b"[" + b",".join(map(self._passed.pop, there)) + b"]")
         return list(map(FileReading.from_json, there, values))
 
@@ -86,12 +121,17 @@ class ReadAhead:
         self._offset += begin
         return begin > 0
 
+    def _tell(self, what: int) -> None:
+        os.pwrite(self._descriptor, b"\1", what)
+
+    def _is_told(self, what: int) -> bool:
+        return os.pread(self._descriptor, 1, what) == b"\1"
+
 
 def _unnamed_file() -> int:
-    if sys.platform == "linux":
+    if hasattr(os, "memfd_create"):  # Pythons that were built for an older Linux lack it
         return os.memfd_create("mus-readings")
-    else:  # noqa: RET505 - mypy takes what follows for a mistake
-        import tempfile
+    import tempfile
 
-        with tempfile.TemporaryFile() as file:
-            return os.dup(file.fileno())
+    with tempfile.TemporaryFile() as file:
+        return os.dup(file.fileno())

@@ -18,8 +18,7 @@ import signal
 import struct
 import time
 from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager, suppress
-from functools import partial
+from contextlib import ExitStack, contextmanager, suppress
 from typing import TYPE_CHECKING, Any, NamedTuple, NoReturn
 
 from mus.errors import TemporaryError
@@ -33,6 +32,8 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 10.0
 #: What the child keeps while nobody takes it; then it waits. 100,000 files are 14 MB.
 _MOST_WAITING_BYTES = 64 * 1024**2
+#: More are not read ahead: their readings have no room.
+_MOST_FILES = 100_000
 _LENGTH = struct.Struct(">I")
 #: Readings of one turn of the event loop.
 _FILES_AT_ONCE = 100
@@ -50,39 +51,50 @@ class Reading(NamedTuple):
 
 class _WalkAhead:
     """The child, and the pipe through which it tells what it found: of some folders the paths and the versions, at
-    the end the report. All in the form of `marshal`, from this same program."""
+    the end the report. All in the form of `marshal`, from this same program.
+
+    Files are read by a child of the child: whatever comes of that, the listing comes.
+    """
 
     def __init__(self, root: bytes, reading: Reading | None) -> None:
         self._root = root
         self._began = time.monotonic()
-        self._is_taken = False
-        self._readings = _room_for_readings() if reading is not None else None
-        self._pipe, writing = os.pipe()
-        parent = os.getpid()
-        self._child = os.fork()
-        if not self._child:
-            os.close(self._pipe)
-            _walk_into(writing, root, parent, reading, self._readings)
-        os.close(writing)
+        self._is_taken = self._is_walked = False
+        with ExitStack() as opened:
+            self._readings: ReadAhead | None = None
+            if reading is not None:
+                self._readings = _room_for_readings()
+                opened.callback(self._readings.close)
+            self._pipe, writing = os.pipe()
+            opened.callback(os.close, self._pipe)
+            try:
+                command = os.getpid()
+                self._child = os.fork()
+                if not self._child:
+                    os.close(self._pipe)
+                    _walk_into(writing, root, command, reading, self._readings)
+            finally:
+                os.close(writing)
+            opened.pop_all()
 
     def end(self) -> None:
-        self._signal(signal.SIGKILL)
+        with suppress(ProcessLookupError):
+            os.kill(self._child, signal.SIGKILL)
         # Not waited for: on a disk that hangs it cannot end.
         os.waitpid(self._child, os.WNOHANG)
         if not self._is_taken:
             os.close(self._pipe)
         if self._readings is not None:
+            self._readings.stop()
             self._readings.close()
-
-    def _signal(self, number: signal.Signals) -> None:
-        with suppress(ProcessLookupError):
-            os.kill(self._child, number)
 
     def take(self, root: bytes, report: WalkReport, stopped: Callable[[], bool]) -> Iterator[FoundFiles] | None:
         """What it found, once; None for another root, and when it began too long ago."""
         if self._is_taken or root != self._root or time.monotonic() - self._began > FRESH_SECONDS:
             return None
         self._is_taken = True
+        if self._readings is not None:
+            self._readings.want()
         return self._taken(report, stopped)
 
     def _taken(self, report: WalkReport, stopped: Callable[[], bool]) -> Iterator[FoundFiles]:
@@ -101,14 +113,17 @@ class _WalkAhead:
                 report.skipped.update(skipped)
                 report.unlisted.update(unlisted)
                 report.folder_devices.update(folder_devices)
+                self._is_walked = True
                 return
 
     def readings(self, root: bytes) -> ReadAhead | None:
-        """What it has read so far, where its walk was taken."""
-        return self._readings if self._is_taken and root == self._root else None
-
-    def read_no_more(self) -> None:
-        self._signal(signal.SIGTERM)
+        """What is read ahead, where its walk was taken. While that goes on it has not begun, and need not: others
+        read by now, and it would come after them."""
+        if self._readings is None or not self._is_taken or root != self._root:
+            return None
+        if not self._is_walked and not self._readings.has_begun:
+            self._readings.stop()
+        return self._readings
 
 
 _ahead: _WalkAhead | None = None
@@ -141,35 +156,38 @@ def walk_or_take(
 async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[[], bool]) -> list[FileReading]:
     """Of these files, the readings that the child of this root's scan makes, each once.
 
-    It is waited for as long as it gets on and there is time. What it has not read by then it reads no more, and is
-    left to others: they may be many, and it may hang.
+    It is waited for as long as it gets on and there is time; what it has not read by then it reads no more, and is
+    left to others.
     """
     readings = _ahead.readings(root) if _ahead is not None else None
-    if _ahead is None or readings is None:
-        return []
     found: list[FileReading] = []
     missing = list(paths)
-    last_time = last_growth = time.monotonic()
-    while missing:
+    size_bytes, last_time = 0, time.monotonic()
+    last_growth = last_time
+    while readings is not None and missing:
+        is_over = readings.is_over  # asked before it is looked what is there
         some = readings.take(missing[:_FILES_AT_ONCE])
-        if len(some) < min(len(missing), _FILES_AT_ONCE):
-            now = time.monotonic()
-            last_growth = now if readings.has_grown() else last_growth
-            last_time = now if has_time() else last_time
-            if now - last_growth > _STILL_SECONDS or now - last_time > _PATIENCE_SECONDS:
-                _ahead.read_no_more()
-                return found + readings.take(missing)
-            await asyncio.sleep(_LOOK_SECONDS)
-        else:
-            await asyncio.sleep(0)
+        is_all = len(some) == len(missing[:_FILES_AT_ONCE])
         found += some
         taken = {reading.path for reading in some}
         missing = [path for path in missing if path not in taken]
+        if is_all:
+            await asyncio.sleep(0)
+            continue
+        now = time.monotonic()
+        if (size := readings.size_bytes) > size_bytes:
+            size_bytes, last_growth = size, now
+        if has_time():
+            last_time = now
+        if is_over or now - last_growth > _STILL_SECONDS or now - last_time > _PATIENCE_SECONDS:
+            readings.stop()
+            return found + readings.take(missing)
+        await asyncio.sleep(_LOOK_SECONDS)
     return found
 
 
 def _walk_into(
-    pipe: int, root: bytes, parent: int, reading: Reading | None, readings: ReadAhead | None
+    pipe: int, root: bytes, command: int, reading: Reading | None, readings: ReadAhead | None
 ) -> NoReturn:
     try:
         # A terminal's Ctrl-C goes to the whole group; the parent decides when its child ends.
@@ -179,15 +197,22 @@ def _walk_into(
         for files in walk(root, b"", report):
             _add(waiting, (files.paths, files.versions))
             _write(pipe, waiting, down_to=_MOST_WAITING_BYTES)
-            if reading is not None:
+            if readings is not None and len(paths) < _MOST_FILES:
                 paths += sorted(files.paths)  # a scan asks for them in this order
         _add(waiting, (dict(report.skipped), report.unlisted, report.folder_devices))
+        reader = 0
         if reading is not None and readings is not None:
-            from mus.library.reader_process import settle_in
+            with suppress(Exception):  # such as no room for another process: then others read
+                from mus.library.reader_process import settle_in
 
-            settle_in(parent)
-            _read(root, paths, reading, readings, meanwhile=partial(_write, pipe, waiting, down_to=1 << 62))
+                settle_in(command)
+                reader = os.fork()
+                if not reader:
+                    os.close(pipe)
+                    _read(root, paths, reading, readings)
         _write(pipe, waiting, down_to=0)
+        if reader:
+            os.waitpid(reader, 0)  # which ends with this process
     finally:
         # Not the end of the command that was forked; and what went wrong shows as an end that is missing.
         os._exit(0)
@@ -199,21 +224,24 @@ def _room_for_readings() -> ReadAhead:
     return ReadAhead()
 
 
-def _read(
-    root: bytes, paths: list[bytes], reading: Reading, readings: ReadAhead, *, meanwhile: Callable[[], None]
-) -> None:
-    """Read files in that order, until the parent sends SIGTERM."""
-    from mus.library.reading_rules import ReadingRules
-    from mus.library.tag_reader import read_tags
+def _read(root: bytes, paths: list[bytes], reading: Reading, readings: ReadAhead) -> NoReturn:
+    """Read files in that order."""
+    try:
+        from mus.library.reader_process import settle_in
+        from mus.library.reading_rules import ReadingRules
+        from mus.library.tag_reader import read_tags
 
-    def goes_on() -> bool:
-        meanwhile()
-        return not told
+        parent, began = os.getppid(), time.monotonic()
 
-    told: list[int] = []
-    signal.signal(signal.SIGTERM, lambda number, _: told.append(number))
-    rules = ReadingRules.of(*reading)
-    readings.leave(paths, lambda path: read_tags(root, path, rules), goes_on=goes_on)
+        def goes_on() -> bool:
+            is_wanted = readings.is_wanted or time.monotonic() - began < FRESH_SECONDS
+            return is_wanted and os.getppid() == parent
+
+        settle_in(parent, nice=0)
+        rules = ReadingRules.of(*reading)
+        readings.leave(paths, lambda path: read_tags(root, path, rules), goes_on=goes_on)
+    finally:
+        os._exit(0)
 
 
 def _add(waiting: bytearray, found: tuple[Any, ...]) -> None:
