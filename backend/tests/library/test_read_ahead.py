@@ -57,7 +57,7 @@ def test_a_record_that_is_half_there_waits_for_its_rest(ahead: ReadAhead) -> Non
 
 
 def test_each_side_tells_the_other_what_there_is_to_tell(ahead: ReadAhead) -> None:
-    assert not (ahead.has_begun or ahead.is_over or ahead.is_wanted)
+    assert not any((ahead.has_begun, ahead.is_over, ahead.is_wanted))
     empty = ahead.size_bytes
     ahead.want()
     leave(ahead, b"a")

@@ -22,12 +22,10 @@ def _run() -> int:
         try:
             return scan_by_worker(plain)
         except Unanswered as unanswered:
-            from mus.cli.scan_alone import scan_alone
-
             asked = unanswered.asked
-            return scan_alone(
-                plain.request(), music=plain.music, data=plain.data, as_json=plain.as_json, asked=asked
-            )
+        from mus.cli.scan_alone import scan_alone
+
+        return scan_alone(plain.request(), music=plain.music, data=plain.data, as_json=plain.as_json, asked=asked)
     # With its parser, which takes as long to import as asking a worker for a scan.
     from mus.cli.commands import run
 

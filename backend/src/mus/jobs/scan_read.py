@@ -40,11 +40,16 @@ LOOK_AGAIN_SECONDS = 5.0
 _AT_ONCE = 100
 
 
-async def read(library: LocalLibrary, paths: Sequence[bytes]) -> list[FileReading]:
-    """Read files in a reader process, in order, but for those that have been read ahead."""
+async def read(
+    library: LocalLibrary, paths: Sequence[bytes], known: Mapping[bytes, KnownTrack] | None = None
+) -> list[FileReading]:
+    """Read files in a reader process, in order, but for those that have been read ahead.
+
+    Of a `known` track's file what was read ahead counts only if it is of the known version: it may be older.
+    """
     # While others are being stored there is time.
     ahead = await read_ahead(library.root, paths, has_time=services().storing.locked)
-    found = {reading.path: reading for reading in ahead}
+    found = {reading.path: reading for reading in ahead if _is_fresh(reading, known)}
     if len(found) < len(paths):
         readings = await services().readers.run(
             "read",
@@ -58,6 +63,11 @@ async def read(library: LocalLibrary, paths: Sequence[bytes]) -> list[FileReadin
     if all(reading.stat is not None or reading.vanished for reading in readings):
         return readings
     return await asyncio.to_thread(_with_stats, library.root, readings)
+
+
+def _is_fresh(reading: FileReading, known: Mapping[bytes, KnownTrack] | None) -> bool:
+    track = known.get(reading.path) if known else None
+    return track is None or _is_of_version(reading, track)
 
 
 def _with_stats(root: bytes, readings: Sequence[FileReading]) -> list[FileReading]:
@@ -79,10 +89,12 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     Its result are counts by outcome, and as `gone` the ids of the known tracks among those that vanished since the
     walk.
     """
+    if job.checkpoint is not None:
+        return job.checkpoint  # stored by an attempt of an older mus, which ended its jobs apart
     async with services().database.reading() as session:
         library = await library_in(session, library_id)
         before = await by_path(session, library_id, paths)
-    readings = await read(library, paths)
+    readings = await read(library, paths, before)
     if any(reading.vanished for reading in readings):
         await asyncio.to_thread(check_still_there, library)
     rows: dict[bytes, Row] = {}
@@ -240,14 +252,16 @@ async def compare_again(library_id: int, paths: Collection[bytes]) -> None:
 
 def _is_stored(reading: FileReading, track: KnownTrack | None) -> bool:
     """Whether another job, which saw the same change, was faster."""
-    stat = reading.stat
     return (
         track is not None
-        and stat is not None
         and track.status in {TrackState.PENDING, TrackState.COMPLETE}
-        and (track.size, track.mtime_ns, track.ctime_ns, track.inode, track.device)
-        == (stat.size, stat.mtime_ns, stat.ctime_ns, stat.inode, stat.device)
+        and _is_of_version(reading, track)
     )
+
+
+def _is_of_version(reading: FileReading, track: KnownTrack) -> bool:
+    numbers = (track.size, track.mtime_ns, track.ctime_ns, track.inode, track.device)
+    return reading.stat is not None and tuple(reading.stat) == numbers
 
 
 async def look_again_later(

@@ -39,7 +39,8 @@ def _after_commit(work: UnitOfWork, counting: Callable[[], None]) -> None:
 
 
 async def count_end(work: UnitOfWork, job_id: str, task: str, queue: str, state: JobState) -> None:
-    """A job has ended for good. Called where a terminal state is written, and so once for each job."""
+    """A job has ended for good. This or `count_success` is called where a terminal state is written, and so once
+    for each job."""
     _after_commit(work, lambda: count(JOBS_FINISHED, queue, task, state))
     if task == _SCAN_TASK:
         scan = (
@@ -52,7 +53,7 @@ async def count_end(work: UnitOfWork, job_id: str, task: str, queue: str, state:
 
 
 def count_success(work: UnitOfWork, job: StartedJob, result: dict[str, Any] | None) -> None:
-    """As `count_end`, of a job that ends with its function."""
+    """As `count_end`, of a job that ends with its function, and of which all is known."""
     _after_commit(work, lambda: counted_success(job, result))
 
 

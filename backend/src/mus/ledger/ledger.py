@@ -316,10 +316,12 @@ class Ledger:
     async def last_effect(self, job: StartedJob, result: dict[str, Any]) -> AsyncIterator[UnitOfWork]:
         """An effect with which the job ends as well, with what `result` is by then: both stand, or neither.
 
-        Raises SupersededError when the ledger moved on; then nothing of it stands.
+        Raises SupersededError when the ledger moved on, as a rule before the block.
         """
         async with self.database.unit_of_work() as work:
             await hold_family(work, job.id)
+            if (await work.session.execute(TOUCH, job.fence)).one_or_none() is None:
+                raise SupersededError(job.id)
             yield work
             await self._end(work, job, result)
 

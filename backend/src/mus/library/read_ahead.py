@@ -25,8 +25,8 @@ _PIECE_BYTES = 256 * 1024
 _AT_ONCE, _WAITS_SECONDS = 32, 0.05
 _LENGTHS = struct.Struct(">II")
 
-#: Where the bytes are that tell: of who takes, that he will, and that he wants no more; of who leaves, that there is
-#: something to come, and that nothing more will.
+#: Where the bytes are that tell: of who takes, that he will, and that he wants no more; of who leaves, that it has
+#: begun, and that it is over.
 _IS_WANTED, _IS_STOPPED, _HAS_BEGUN, _IS_OVER = range(4)
 _HEADER_BYTES = 4
 

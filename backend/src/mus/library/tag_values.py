@@ -22,6 +22,7 @@ LYRICS_TEXT = 256 * 1024
 DATE_TEXT = 64
 MAX_VALUES = 64
 MAX_NUMBER = 99_999
+_LONGEST_KEPT = 500
 
 #: ID3's frames of text, MP4's atoms, and their raw names; both are read by `plain_tags/` and by mutagen.
 ID3_FRAMES = {
@@ -150,25 +151,33 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
     for field, listed, source in _NAMES:
         one, several = values(source), values(f"{source}s")
         if one or several:
-            text, names = _names(tuple(one or ()), tuple(several or ()), rules)
+            one, several = one or [], several or []
+            names_of = _names if _is_short(one) and _is_short(several) else _names.__wrapped__
+            text, names = names_of(tuple(one), tuple(several), rules)
             if text:
                 fields[field] = text
             if names:
                 fields[listed] = list(names)
-    if "genre" in raw and (genres := _genres(tuple(raw["genre"]), rules)):
-        fields["genre"], fields["genres"] = genres[0], list(genres)
+    if (genre := values("genre")) is not None:
+        genres_of = _genres if _is_short(genre) else _genres.__wrapped__
+        if genres := genres_of(tuple(genre), rules):
+            fields["genre"], fields["genres"] = genres[0], list(genres)
     if "lyrics" in raw and (lyrics := _first(raw, "lyrics", LYRICS_TEXT)):
         fields["lyrics"] = lyrics
     for field in ("track", "disc"):
-        number_of, total_of = values(f"{field}number", ()), values(f"{field}total", ())
+        number_of, total_of = values(f"{field}number", []), values(f"{field}total", [])
         if number_of or total_of:
-            number, total = _number_and_total(tuple(number_of), tuple(total_of))
+            is_short = _is_short(number_of) and _is_short(total_of)
+            numbers_of = _number_and_total if is_short else _number_and_total.__wrapped__
+            number, total = numbers_of(tuple(number_of), tuple(total_of))
             if number is not None:
                 fields[f"{field}_number"] = number
             if total is not None:
                 fields[f"{field}_total"] = total
     if "date" in raw or "year" in raw:
-        date, year = _dated(tuple(values("date", ())), tuple(values("year", ())))
+        date_of, year_of = values("date", []), values("year", [])
+        dated_of = _dated if _is_short(date_of) and _is_short(year_of) else _dated.__wrapped__
+        date, year = dated_of(tuple(date_of), tuple(year_of))
         if date is not None:
             fields["date"] = date
         if year is not None:
@@ -222,11 +231,15 @@ def _first_of(values: Sequence[str], limit: int = SHORT_TEXT) -> str | None:
     return None
 
 
-# What most tags say, all files of an album say: the same few values come again and again. Few are kept, as they may
-# be long.
+# What most tags say, all files of an album say: the same few values come again and again. What becomes of them is
+# kept where they are short; a file may say what it likes.
 
 
-@lru_cache(maxsize=64)
+def _is_short(values: list[str]) -> bool:
+    return not values or (len(values) == 1 and len(values[0]) <= _LONGEST_KEPT)
+
+
+@lru_cache(maxsize=256)
 def _names(
     one: tuple[str, ...], several: tuple[str, ...], rules: ReadingRules
 ) -> tuple[str | None, tuple[str, ...]]:
@@ -241,7 +254,7 @@ def _names(
     return text, tuple(listed)
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _genres(values: tuple[str, ...], rules: ReadingRules) -> tuple[str, ...]:
     return tuple(_split(_many(values), rules))
 
@@ -261,7 +274,7 @@ def _split(names: list[str], rules: ReadingRules) -> list[str]:
     return list(found)[:MAX_VALUES]
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _number_and_total(number_of: tuple[str, ...], total_of: tuple[str, ...]) -> tuple[int | None, int | None]:
     number: int | None = None
     total: str | None = None
@@ -274,7 +287,7 @@ def _number_and_total(number_of: tuple[str, ...], total_of: tuple[str, ...]) -> 
     return number, int(total) if total and 0 < int(total) <= MAX_NUMBER else None
 
 
-@lru_cache(maxsize=64)
+@lru_cache(maxsize=256)
 def _dated(date_of: tuple[str, ...], year_of: tuple[str, ...]) -> tuple[str | None, int | None]:
     """A date as it is written, and its year."""
     dates = (_first_of(values, DATE_TEXT) for values in (date_of, year_of))

@@ -251,7 +251,8 @@ class Database:
         """
         if not self.is_sqlite:
             return
-        with self._used(), contextlib.suppress(sqlite3.Error):  # what is wrong shows where somebody writes
+        # What is wrong shows where somebody writes.
+        with self._used(), contextlib.suppress(sqlite3.Error, DBAPIError, PoolTimeoutError):
             pooled = await self._reader.raw_connection()
             try:
                 driver = pooled.driver_connection
@@ -326,8 +327,8 @@ def _set_pragmas(connection: DBAPIConnection, _record: Any) -> None:
         "foreign_keys = ON",
         "temp_store = MEMORY",
         "cache_size = -16000",
-        # Pages; `write_back` is there for what writes much at a time.
-        "wal_autocheckpoint = 8000",
+        # Pages, 16 MB; `write_back` is there for what writes much at a time.
+        "wal_autocheckpoint = 4000",
     ):
         cursor.execute(f"PRAGMA {pragma}")
     cursor.close()

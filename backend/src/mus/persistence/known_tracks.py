@@ -21,7 +21,9 @@ from mus.persistence.models import Track
 T = TypeVar("T")
 
 #: Most variables in one statement: SQLite allows 32,766, but its query planner likes shorter lists.
-LOOKUP_BATCH = 1000
+LOOKUP_BATCH = 500
+#: And in a lookup by the driver's own query, of which a chunk of a scan has three.
+_LOOKED_UP = 1000
 
 #: Of a device, so many tracks are enough to ask; and so many may be left out of them by id (a statement's limit).
 _SOME, _MOST_LEFT_OUT = 32, 5000
@@ -111,9 +113,9 @@ async def _known_where(
 ) -> list[KnownTrack]:
     found: list[KnownTrack] = []
     connection = await session.connection()
-    for start in range(0, len(values), LOOKUP_BATCH):
+    for start in range(0, len(values), _LOOKED_UP):
         query, arguments = lookup(
-            connection.dialect.name, KnownTrack._fields, library_id, column, values[start : start + LOOKUP_BATCH]
+            connection.dialect.name, KnownTrack._fields, library_id, column, values[start : start + _LOOKED_UP]
         )
         rows = await connection.exec_driver_sql(f"{query} AND status <> '{TrackState.TRASHED}'", arguments)
         found += map(KnownTrack._make, rows)
@@ -123,7 +125,7 @@ async def _known_where(
 def lookup(
     dialect: str, columns: Sequence[str], library_id: int, column: str, values: Sequence[bytes] | Sequence[int]
 ) -> tuple[str, tuple[Any, ...]]:
-    """The query for a library's tracks with one of these values, `LOOKUP_BATCH` at most, in the driver's own form.
+    """The query for a library's tracks with one of these values, 1,000 at most, in the driver's own form.
 
     SQLAlchemy makes each list of values anew into text, which took as long as the database did.
     """

@@ -22,7 +22,7 @@ from mus.persistence.known_tracks import tracks_at
 from mus.persistence.models import stored_time, utc_now
 from mus.persistence.search import indexed
 
-#: What is written of a track (`_ROW_COLUMNS`).
+#: What is written of a track, but the times (`_ROW_COLUMNS`).
 Row = tuple[Any, ...]
 
 #: Past so many readings at once it is not looked up which tracks they are: nobody could use so many ids.
@@ -48,15 +48,18 @@ _FAILURE_COLUMNS = (
     "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",
     "analysis_version", "analysis_attempts", "updated_at",
 )  # fmt: skip
-#: Every column whose value a reading's row holds, in the order of `_stored_row`.
+#: Every column that a row has a value for, in their order.
 _ROW_COLUMNS = (
     *_PLAIN_COLUMNS, *_JSON_COLUMNS, "words", "size", "mtime_ns", "ctime_ns", "inode", "device", "library_id",
     "path", "added_at", "updated_at",
 )  # fmt: skip
 #: And those that are alike for all, as SQL.
 _CONSTANTS = {"analysis_version": "0", "analysis_attempts": "0", "audio_hash": "NULL"}
-#: Columns that a row always has a value for.
-_ALWAYS = frozenset({"title", "compilation", "title_key", "artist_key", "album_key", *_ROW_COLUMNS[-10:]})
+#: Columns that are never NULL.
+_NEVER_NULL = frozenset({
+    "title", "compilation", "title_key", "artist_key", "album_key", "words", "size", "mtime_ns", "ctime_ns",
+    "inode", "device", "library_id", "path", "added_at", "updated_at",
+})  # fmt: skip
 #: Rows of one statement on SQLite, whose values are 32,766 at most.
 _BLOCKS = (500, 50)
 
@@ -77,9 +80,8 @@ class Stored:
 def rows_of(library_id: int, readings: Iterable[FileReading], *, is_sqlite: bool) -> dict[bytes, Row]:
     """What `store_readings` will write of these, by path. To be made before the transaction, which others wait for:
     it is a tenth of what the whole takes."""
-    now = stored_time(utc_now())
     return {
-        reading.path: _stored_row(library_id, reading, now, is_sqlite=is_sqlite)
+        reading.path: _stored_row(library_id, reading, is_sqlite=is_sqlite)
         for reading in readings
         if _is_storable(reading)
     }
@@ -112,8 +114,13 @@ async def store_readings(
     known = {track.id: track.status for path in paths if (track := at_paths.get(path)) is not None}
     if rows is None:
         rows = rows_of(library_id, present, is_sqlite=connection.dialect.name == "sqlite")
+    now = stored_time(utc_now())
     for is_failure in (False, True):
-        chosen = [rows[reading.path] for reading in present if (reading.error_message is not None) is is_failure]
+        chosen = [
+            (*rows[reading.path], now, now)
+            for reading in present
+            if (reading.error_message is not None) is is_failure
+        ]
         await _upsert(connection, chosen, is_failure=is_failure)
     added, updated = len(present) - len(known), len(known)
     returned = sum(status == TrackState.MISSING for status in known.values())
@@ -130,7 +137,7 @@ async def store_readings(
     )
 
 
-async def _upsert(connection: AsyncConnection, rows: list[Row], *, is_failure: bool) -> None:
+async def _upsert(connection: AsyncConnection, rows: list[tuple[Any, ...]], *, is_failure: bool) -> None:
     """Insert rows (`_ROW_COLUMNS`) or update their tracks.
 
     As plain tuples: SQLAlchemy's conversions of a row's values took as long as the database does, with the write
@@ -155,7 +162,7 @@ def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool) -> str:
     columns = _FAILURE_COLUMNS if is_failure else (*_ROW_COLUMNS, "status", *_CONSTANTS)
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in _KEPT_COLUMNS)
     if is_sqlite:
-        marks = ["?" if name in _ALWAYS else "NULLIF(?, '')" for name in _ROW_COLUMNS]
+        marks = ["?" if name in _NEVER_NULL else "NULLIF(?, '')" for name in _ROW_COLUMNS]
     else:
         marks = [f"${number}" for number in range(1, len(_ROW_COLUMNS) + 1)]
         marks[_ROW_COLUMNS.index("words")] += "::text::tsvector"
@@ -181,8 +188,8 @@ def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
     return tags if is_sqlite else tags | {"words": indexed(reading.words)}
 
 
-def _stored_row(library_id: int, reading: FileReading, now: int, *, is_sqlite: bool) -> Row:
-    """The values of `_ROW_COLUMNS`, as the database's driver takes them."""
+def _stored_row(library_id: int, reading: FileReading, *, is_sqlite: bool) -> Row:
+    """The values of `_ROW_COLUMNS` but the times, as the database's driver takes them."""
     assert reading.stat is not None
     values = [
         *_plain_values(reading),
@@ -190,7 +197,7 @@ def _stored_row(library_id: int, reading: FileReading, now: int, *, is_sqlite: b
     ]
     if is_sqlite:
         # Python's driver looks for an adapter of each None, as of all that is no plain text or number: half of the
-        # time that it took to hand a row over, with the interpreter's lock held. No text of a reading is empty.
+        # time that it took to hand a row over, with the interpreter's lock held. An empty text says as little.
         values = ["" if value is None else value for value in values]
     return (
         *values,
@@ -198,8 +205,6 @@ def _stored_row(library_id: int, reading: FileReading, now: int, *, is_sqlite: b
         *reading.stat,
         library_id,
         reading.path,
-        now,
-        now,
     )
 
 

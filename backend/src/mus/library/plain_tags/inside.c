@@ -22,6 +22,13 @@ opened_path(int descriptor, char *path, size_t room)
 #endif
 }
 
+/* Nanoseconds of other times, before 1677 or after 2262, take more than 64 bits. */
+static int
+is_in_range(struct timespec time)
+{
+    return time.tv_sec > -9200000000LL && time.tv_sec < 9200000000LL;
+}
+
 int
 open_below(const char *path, const char *prefix, size_t prefix_length, struct stat *found)
 {
@@ -32,8 +39,8 @@ open_below(const char *path, const char *prefix, size_t prefix_length, struct st
     int descriptor = open(path, OPEN_FLAGS);
     if (descriptor < 0)
         return -1;
-    if (fstat(descriptor, found) == 0 && S_ISREG(found->st_mode) &&
-        opened_path(descriptor, real, sizeof real) > prefix_length && memcmp(real, prefix, prefix_length) == 0)
+    if (fstat(descriptor, found) == 0 && S_ISREG(found->st_mode) && is_in_range(MODIFIED(found)) &&
+        is_in_range(CHANGED(found)) && opened_path(descriptor, real, sizeof real) > prefix_length && memcmp(real, prefix, prefix_length) == 0)
         return descriptor;
     close(descriptor);
     return -1;

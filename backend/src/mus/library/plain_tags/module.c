@@ -247,11 +247,6 @@ read_plain(PyObject *module, PyObject *arguments)
     return read_descriptor(module, descriptor, size);
 }
 
-#ifdef __APPLE__
-#define CHANGED(found, stamp) ((found)->st_##stamp##timespec)
-#else
-#define CHANGED(found, stamp) ((found)->st_##stamp##tim)
-#endif
 #define NANOSECONDS(time) ((long long)(time).tv_sec * 1000000000 + (time).tv_nsec)
 
 static PyObject *
@@ -281,14 +276,14 @@ open_plain(PyObject *module, PyObject *arguments)
     int has_changed = 0;
     if (plain == NULL || plain != Py_None) {
         has_changed = fstat(descriptor, &after) != 0 || after.st_size != before.st_size ||
-                      NANOSECONDS(CHANGED(&after, m)) != NANOSECONDS(CHANGED(&before, m));
+                      NANOSECONDS(MODIFIED(&after)) != NANOSECONDS(MODIFIED(&before));
         close(descriptor);
         descriptor = -1;
     }
     if (plain == NULL)
         return NULL;
-    PyObject *answer = Py_BuildValue("(LLLLL)NNi", (long long)before.st_size, NANOSECONDS(CHANGED(&before, m)),
-                                     NANOSECONDS(CHANGED(&before, c)), (long long)before.st_ino,
+    PyObject *answer = Py_BuildValue("(LLLLL)NNi", (long long)before.st_size, NANOSECONDS(MODIFIED(&before)),
+                                     NANOSECONDS(CHANGED(&before)), (long long)before.st_ino,
                                      (long long)before.st_dev, plain, PyBool_FromLong(has_changed), descriptor);
     if (answer == NULL && descriptor >= 0)
         close(descriptor);

@@ -99,13 +99,22 @@ typedef struct {
 } File;
 
 /* The bytes from a position on; fewer only where the file ends. */
+Cursor at(File *file, uint64_t position, uint64_t count);
+
+/* ----------------------------------------------------------------------------------------------------- open */
+
+#ifdef __APPLE__
+#define MODIFIED(found) ((found)->st_mtimespec)
+#define CHANGED(found) ((found)->st_ctimespec)
+#else
+#define MODIFIED(found) ((found)->st_mtim)
+#define CHANGED(found) ((found)->st_ctim)
+#endif
 #define OPEN_FLAGS (O_RDONLY | O_NONBLOCK | O_CLOEXEC | O_NOCTTY)
 
 /* The descriptor of a regular file that lies below `prefix`, without a link to it, and its state; -1 for anything
  * else. */
 int open_below(const char *path, const char *prefix, size_t prefix_length, struct stat *found);
-
-Cursor at(File *file, uint64_t position, uint64_t count);
 
 /* -------------------------------------------------------------------------------------------- what is found */
 
