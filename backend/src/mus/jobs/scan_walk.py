@@ -37,7 +37,7 @@ from mus.persistence.track_identity import newest_id
 #: 100,000 files took 24 to 28 s in place of 18 to 19, and a fifth more CPU.
 CHUNK = 500
 #: In a large library, whose first tracks have shown by then: the jobs themselves took a twentieth of a first scan.
-_LARGE_CHUNK, _LARGE_LIBRARY = 1000, 4000
+_LARGE_CHUNK, _LARGE_LIBRARY = 1000, 2000
 
 
 async def walk_and_enqueue(
