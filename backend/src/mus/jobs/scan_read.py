@@ -150,7 +150,8 @@ class _Chunk:
                 elsewhere = {}
                 if unclear := await _known_elsewhere(work.session, library_id, present, now):
                     raise _LookFirst(unclear)
-            fresh = [reading for reading in present if self.full or not _is_stored(reading, now.get(reading.path))]
+            is_new = self.full or not now
+            fresh = [reading for reading in present if is_new or not _is_stored(reading, now.get(reading.path))]
             overtaken = overtaken_by_others(fresh, self.before, now) | elsewhere.keys()
             stored = await store_readings(
                 work.session,
@@ -185,6 +186,8 @@ def overtaken_by_others(
     Another job has moved it, deleted it or brought it back meanwhile. Stored all the same, a file that a person
     deleted while a scan read it came back as a track of its own, which then was missing for good.
     """
+    if not before and not now:
+        return set()
     return {
         reading.path
         for reading in readings

@@ -22,8 +22,8 @@ from mus.persistence.known_tracks import tracks_at
 from mus.persistence.models import stored_time, utc_now
 from mus.persistence.search import indexed
 
-#: What is written of a track, but the times (`_ROW_COLUMNS`).
-Row = tuple[Any, ...]
+#: What is written of a track: what is said of all (`_COMMON_COLUMNS`), and of few (`_RARE_COLUMNS`), or nothing.
+Row = tuple[tuple[Any, ...], tuple[Any, ...]]
 
 #: Past so many readings at once it is not looked up which tracks they are: nobody could use so many ids.
 MOST_IDS = 100
@@ -31,15 +31,24 @@ MOST_IDS = 100
 #: Columns that come from a reading under the same name, as it has them, and as JSON.
 _PLAIN_COLUMNS = (
     "title", "artist", "album_artist", "album", "track_number", "track_total", "disc_number", "disc_total", "date",
-    "year", "genre", "composer", "comment", "compilation", "lyrics", "duration_seconds", "bitrate_kbps",
-    "sample_rate_hz", "channels", "format", "error_category", "error_message", "title_sort", "artist_sort",
-    "album_artist_sort", "album_sort", "title_key", "artist_key", "album_key",
+    "year", "genre", "compilation", "duration_seconds", "bitrate_kbps", "sample_rate_hz", "channels", "format",
+    "title_key", "artist_key", "album_key",
 )  # fmt: skip
-_JSON_COLUMNS = ("artists", "album_artists", "genres", "musicbrainz", "replaygain")
-_plain_values: Callable[[FileReading], tuple[Any, ...]] = itemgetter(
-    *map(FileReading._fields.index, _PLAIN_COLUMNS)
-)
-_json_values: Callable[[FileReading], tuple[Any, ...]] = itemgetter(*map(FileReading._fields.index, _JSON_COLUMNS))
+_JSON_COLUMNS = ("artists", "album_artists", "genres")
+#: And those of which most readings say nothing.
+_RARE_PLAIN_COLUMNS = (
+    "composer", "comment", "lyrics", "error_category", "error_message", "title_sort", "artist_sort",
+    "album_artist_sort", "album_sort",
+)  # fmt: skip
+_RARE_JSON_COLUMNS = ("musicbrainz", "replaygain")
+
+
+def _values_of(columns: Sequence[str]) -> Callable[[FileReading], tuple[Any, ...]]:
+    return itemgetter(*map(FileReading._fields.index, columns))
+
+
+_plain_values, _json_values = _values_of(_PLAIN_COLUMNS), _values_of(_JSON_COLUMNS)
+_rare_plain_values, _rare_json_values = _values_of(_RARE_PLAIN_COLUMNS), _values_of(_RARE_JSON_COLUMNS)
 #: What a new reading leaves as it is. Of the sound it tells nothing: its hash is that of the version before, until
 #: it is heard again, and tells then whether only tags changed.
 _KEPT_COLUMNS = frozenset({"library_id", "path", "added_at", "audio_hash"})
@@ -48,11 +57,13 @@ _FAILURE_COLUMNS = (
     "size", "mtime_ns", "ctime_ns", "inode", "device", "status", "error_category", "error_message",
     "analysis_version", "analysis_attempts", "updated_at",
 )  # fmt: skip
-#: Every column that a row has a value for, in their order.
-_ROW_COLUMNS = (
+_COMMON_COLUMNS = (
     *_PLAIN_COLUMNS, *_JSON_COLUMNS, "words", "size", "mtime_ns", "ctime_ns", "inode", "device", "library_id",
-    "path", "added_at", "updated_at",
+    "path",
 )  # fmt: skip
+_RARE_COLUMNS = (*_RARE_PLAIN_COLUMNS, *_RARE_JSON_COLUMNS)
+_TIMES = ("added_at", "updated_at")
+_ROW_COLUMNS = (*_COMMON_COLUMNS, *_TIMES, *_RARE_COLUMNS)
 #: And those that are alike for all, as SQL.
 _CONSTANTS = {"analysis_version": "0", "analysis_attempts": "0", "audio_hash": "NULL"}
 #: Columns that are never NULL.
@@ -60,6 +71,9 @@ _NEVER_NULL = frozenset({
     "title", "compilation", "title_key", "artist_key", "album_key", "words", "size", "mtime_ns", "ctime_ns",
     "inode", "device", "library_id", "path", "added_at", "updated_at",
 })  # fmt: skip
+#: What the rare columns get of a reading that says nothing of them, when others of its statement do.
+_NOTHING: list[Any] = [None] * len(_RARE_COLUMNS)
+_EMPTY = ("",) * len(_RARE_COLUMNS)
 #: Rows of one statement on SQLite, whose values are 32,766 at most.
 _BLOCKS = (500, 50)
 
@@ -116,12 +130,8 @@ async def store_readings(
         rows = rows_of(library_id, present, is_sqlite=connection.dialect.name == "sqlite")
     now = stored_time(utc_now())
     for is_failure in (False, True):
-        chosen = [
-            (*rows[reading.path], now, now)
-            for reading in present
-            if (reading.error_message is not None) is is_failure
-        ]
-        await _upsert(connection, chosen, is_failure=is_failure)
+        chosen = [rows[reading.path] for reading in present if (reading.error_message is not None) is is_failure]
+        await _upsert(connection, chosen, (now, now), is_failure=is_failure)
     added, updated = len(present) - len(known), len(known)
     returned = sum(status == TrackState.MISSING for status in known.values())
     if len(present) > MOST_IDS:
@@ -137,40 +147,48 @@ async def store_readings(
     )
 
 
-async def _upsert(connection: AsyncConnection, rows: list[tuple[Any, ...]], *, is_failure: bool) -> None:
-    """Insert rows (`_ROW_COLUMNS`) or update their tracks.
+async def _upsert(
+    connection: AsyncConnection, rows: Sequence[Row], times: tuple[int, int], *, is_failure: bool
+) -> None:
+    """Insert rows or update their tracks.
 
     As plain tuples: SQLAlchemy's conversions of a row's values took as long as the database does, with the write
     lock held.
     """
     is_sqlite = connection.dialect.name == "sqlite"
-    if is_sqlite:
-        # FTS5 writes what it holds to its tables before each statement that may fail halfway: 33 of the 42 us that
-        # a row took. And Python lets go of its lock at each, which other threads then keep for milliseconds.
-        for size in _BLOCKS:
-            while len(rows) >= size:
-                block = tuple(chain.from_iterable(rows[:size]))
-                await connection.exec_driver_sql(_upsert_of(size, is_sqlite=True, is_failure=is_failure), block)
-                rows = rows[size:]
+    # FTS5 writes what it holds to its tables before each statement that may fail halfway: 33 of the 42 us that a
+    # row took. And Python lets go of its lock at each, which other threads then keep for milliseconds.
+    for size in _BLOCKS if is_sqlite else ():
+        while len(rows) >= size:
+            block, rows = rows[:size], rows[size:]
+            has_rare = any(rare for _, rare in block)
+            empty = _EMPTY if has_rare else ()
+            values = tuple(chain.from_iterable((*common, *times, *(rare or empty)) for common, rare in block))
+            query = _upsert_of(size, is_sqlite=True, is_failure=is_failure, has_rare=has_rare)
+            await connection.exec_driver_sql(query, values)
     if rows:
-        await connection.exec_driver_sql(_upsert_of(1, is_sqlite=is_sqlite, is_failure=is_failure), rows)
+        nothing = _EMPTY if is_sqlite else _NOTHING
+        rest = [(*common, *times, *(rare or nothing)) for common, rare in rows]
+        await connection.exec_driver_sql(_upsert_of(1, is_sqlite=is_sqlite, is_failure=is_failure), rest)
 
 
 @cache
-def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool) -> str:
+def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool, has_rare: bool = True) -> str:
     """The statement that inserts so many rows or updates their tracks."""
     columns = _FAILURE_COLUMNS if is_failure else (*_ROW_COLUMNS, "status", *_CONSTANTS)
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in _KEPT_COLUMNS)
     if is_sqlite:
-        marks = ["?" if name in _NEVER_NULL else "NULLIF(?, '')" for name in _ROW_COLUMNS]
+        marks = ["?" if name in _NEVER_NULL else "NULLIF(?, '')" for name in (*_COMMON_COLUMNS, *_TIMES)]
+        marks += ["NULLIF(?, '')" if has_rare else "NULL"] * len(_RARE_COLUMNS)
     else:
         marks = [f"${number}" for number in range(1, len(_ROW_COLUMNS) + 1)]
         marks[_ROW_COLUMNS.index("words")] += "::text::tsvector"
     status = TrackState.ERROR if is_failure else TrackState.PENDING
     row = ", ".join([*marks, f"'{status}'", *_CONSTANTS.values()])
     rows = ", ".join([f"({row})"] * count)
+    names = ", ".join((*_ROW_COLUMNS, "status", *_CONSTANTS))
     return (
-        f"INSERT INTO tracks ({', '.join((*_ROW_COLUMNS, 'status', *_CONSTANTS))}) VALUES {rows}"  # noqa: S608 - names of ours
+        f"INSERT INTO tracks ({names}) VALUES {rows}"  # noqa: S608 - names of ours
         f" ON CONFLICT (library_id, path) DO UPDATE SET {changes}"
     )
 
@@ -179,7 +197,9 @@ def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool) -> str:
 _SOUND_COLUMNS = frozenset(
     {"duration_seconds", "bitrate_kbps", "sample_rate_hz", "channels", "format", "error_category", "error_message"}
 )
-_TAG_COLUMNS = tuple(name for name in (*_PLAIN_COLUMNS, *_JSON_COLUMNS, "words") if name not in _SOUND_COLUMNS)
+_TAG_COLUMNS = tuple(
+    name for name in (*_PLAIN_COLUMNS, *_JSON_COLUMNS, *_RARE_COLUMNS, "words") if name not in _SOUND_COLUMNS
+)
 
 
 def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
@@ -189,23 +209,23 @@ def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
 
 
 def _stored_row(library_id: int, reading: FileReading, *, is_sqlite: bool) -> Row:
-    """The values of `_ROW_COLUMNS` but the times, as the database's driver takes them."""
+    """The row as the database's driver takes it."""
     assert reading.stat is not None
-    values = [
-        *_plain_values(reading),
-        *[None if value is None else orjson.dumps(value).decode() for value in _json_values(reading)],
-    ]
+    values = [*_plain_values(reading), *_as_json(_json_values(reading))]
+    rare = [*_rare_plain_values(reading), *_as_json(_rare_json_values(reading))]
+    says_more = rare != _NOTHING
     if is_sqlite:
         # Python's driver looks for an adapter of each None, as of all that is no plain text or number: half of the
         # time that it took to hand a row over, with the interpreter's lock held. An empty text says as little.
         values = ["" if value is None else value for value in values]
-    return (
-        *values,
-        reading.words if is_sqlite else indexed(reading.words),
-        *reading.stat,
-        library_id,
-        reading.path,
-    )
+        if says_more:
+            rare = ["" if value is None else value for value in rare]
+    words = reading.words if is_sqlite else indexed(reading.words)
+    return (*values, words, *reading.stat, library_id, reading.path), tuple(rare) if says_more else ()
+
+
+def _as_json(values: Iterable[Any]) -> list[str | None]:
+    return [None if value is None else orjson.dumps(value).decode() for value in values]
 
 
 def unsettled(readings: Iterable[FileReading], now_ns: int, *, settle_ns: int) -> list[FileReading]:
