@@ -140,7 +140,7 @@ async def test_the_later_steps_of_a_large_scan_are_larger(
     job = await library.ended(await library.enqueue_scan())
     assert counts_in(job.result) == counts(found=43, added=43)
     chunks = await library.jobs("read_files")
-    assert sorted(len(chunk.arguments["paths"]) for chunk in chunks) == [4, 5, 5, 5, 12, 12]
+    assert sorted(len(chunk.arguments["paths"]) for chunk in chunks) == [5, 5, 9, 12, 12]
     assert len({path for chunk in chunks for path in chunk.arguments["paths"]}) == 43
 
 

@@ -27,9 +27,10 @@ from mus.library.paths import escaped, shown
 from mus.library.scan_plan import NOTHING_SETTLED, KnownRow, ScanPlan
 from mus.library.second_look import SecondLook
 from mus.library.walk import FoundFile, FoundFiles, WalkReport
-from mus.library.walk_ahead import walk_or_take
+from mus.library.walk_ahead import is_read_ahead, walk_or_take
 from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks
 from mus.persistence.known_tracks import known_tracks, settled_tracks
+from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import Job
 from mus.persistence.track_identity import newest_id
 
@@ -38,6 +39,8 @@ from mus.persistence.track_identity import newest_id
 CHUNK = 500
 #: In a large library, whose first tracks have shown by then: the jobs themselves took a twentieth of a first scan.
 _LARGE_CHUNK, _LARGE_LIBRARY = 1000, 2000
+#: And of those that are read ahead, where a job has but to store them: another twentieth.
+_READ_CHUNK = 2000
 
 
 async def walk_and_enqueue(
@@ -83,7 +86,7 @@ async def walk_and_enqueue(
             same_devices=same,
         )
         walker.compare(plan)
-        chunks = await _Chunks.begun(job, library_id, full=full)
+        chunks = await _Chunks.begun(job, library, full=full)
         async with job.effect(stage="walking") as work:
             await job.keep(work, {"newest": newest})
         await walker.walked(chunks)
@@ -236,7 +239,7 @@ class _Chunks:
     """Gathers files into `read_files` jobs."""
 
     job: RunningJob
-    library_id: int
+    library: LocalLibrary
     full: bool
     #: Escaped paths that are not to be enqueued again.
     _taken: set[str] = field(default_factory=set)
@@ -244,13 +247,13 @@ class _Chunks:
     _waiting: list[str] = field(default_factory=list)
 
     @classmethod
-    async def begun(cls, job: RunningJob, library_id: int, *, full: bool) -> _Chunks:
+    async def begun(cls, job: RunningJob, library: LocalLibrary, *, full: bool) -> _Chunks:
         """Go on from the chunks that an earlier delivery of the job left when it stopped in the middle.
 
         What such a chunk has read already and is to be read again has changed since; but a full scan reads
         everything anyway.
         """
-        chunks = cls(job, library_id, full)
+        chunks = cls(job, library, full)
         if (job.started.attempt, job.started.delivery) == (1, 1):
             return chunks
         async with services().database.reading() as session:
@@ -278,10 +281,15 @@ class _Chunks:
         if ready := self._whole():
             await self._enqueue(ready)
 
+    def _size(self) -> int:
+        if self._total < _LARGE_LIBRARY:
+            return CHUNK
+        return _READ_CHUNK if is_read_ahead(self.library.root) else _LARGE_CHUNK
+
     def _whole(self) -> list[list[str]]:
         ready: list[list[str]] = []
         taken = 0
-        while len(self._waiting) - taken >= (size := _LARGE_CHUNK if self._total >= _LARGE_LIBRARY else CHUNK):
+        while len(self._waiting) - taken >= (size := self._size()):
             ready.append(self._waiting[taken : taken + size])
             taken += size
             self._total += size
@@ -291,8 +299,9 @@ class _Chunks:
     async def flush(self, checkpoint: dict[str, Any]) -> None:
         """The last of them, and in the same transaction the word that the walk is over."""
         rest, self._waiting = self._waiting, []
+        size = self._size()
         self._total += len(rest)
-        await self._enqueue([rest[start : start + CHUNK] for start in range(0, len(rest), CHUNK)], checkpoint)
+        await self._enqueue([rest[start : start + size] for start in range(0, len(rest), size)], checkpoint)
 
     async def _enqueue(self, chunks: list[list[str]], checkpoint: dict[str, Any] | None = None) -> None:
         stage = "walking" if checkpoint is None else "reading"
@@ -305,7 +314,7 @@ class _Chunks:
                         follow_up_queue(Queue(self.job.started.queue)),
                         "read_files",
                         Options(parent_id=self.job.id, requested_by=self.job.started.requested_by),
-                        library_id=self.library_id,
+                        library_id=self.library.id,
                         paths=paths,
                         full=self.full,
                     )

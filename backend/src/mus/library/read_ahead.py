@@ -51,7 +51,7 @@ class ReadAhead:
     ) -> None:
         """Read files, and leave what they say, until nobody wants it or `goes_on` denies it, asked every few
         files."""
-        if self._is_told(_IS_STOPPED):
+        if self.is_stopped:
             return
         self._tell(_HAS_BEGUN)
         waiting, left, wrote = bytearray(), 0, time.monotonic()
@@ -63,7 +63,7 @@ class ReadAhead:
                 left += os.write(self._descriptor, waiting)
                 waiting.clear()
                 wrote = time.monotonic()
-                if left > _MOST_BYTES or self._is_told(_IS_STOPPED) or not goes_on():
+                if left > _MOST_BYTES or self.is_stopped or not goes_on():
                     break
         os.write(self._descriptor, waiting)
         self._tell(_IS_OVER)
@@ -87,9 +87,13 @@ class ReadAhead:
         return self._is_told(_HAS_BEGUN)
 
     @property
+    def is_stopped(self) -> bool:
+        return self._is_told(_IS_STOPPED)
+
+    @property
     def is_over(self) -> bool:
         """Whether all is there that will be, or that is wanted."""
-        return self._is_told(_IS_OVER) or self._is_told(_IS_STOPPED)
+        return self._is_told(_IS_OVER) or self.is_stopped
 
     @property
     def size_bytes(self) -> int:

@@ -116,6 +116,12 @@ class _WalkAhead:
                 self._is_walked = True
                 return
 
+    def is_reading(self, root: bytes) -> bool:
+        """Whether it has begun to read this root's files, and all that it reads is wanted."""
+        if self._readings is None or not self._is_taken or root != self._root:
+            return False
+        return self._readings.has_begun and not self._readings.is_stopped
+
     def readings(self, root: bytes) -> ReadAhead | None:
         """What is read ahead, where its walk was taken. While that goes on it has not begun, and need not: others
         read by now, and it would come after them."""
@@ -151,6 +157,11 @@ def walk_or_take(
     """
     taken = _ahead.take(root, report, stopped) if _ahead is not None and not start else None
     return walk(root, start, report, stopped=stopped) if taken is None else taken
+
+
+def is_read_ahead(root: bytes) -> bool:
+    """Whether a child reads the files of this root's scan, or has read them."""
+    return _ahead is not None and _ahead.is_reading(root)
 
 
 async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[[], bool]) -> list[FileReading]:
