@@ -15,7 +15,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, Protocol
 
-from mus.library.walk import WalkReport, walk
+from mus.library.walk import FoundFile, WalkReport, walk
 from mus.metrics import WATCHER_EVENTS, count
 from mus.watcher.filter import EventFilter, Noticed
 from mus.watcher.inotify import EventsLostError, InotifyTree, explained
@@ -234,10 +234,12 @@ class Polling:
         report = WalkReport()
         now: dict[bytes, tuple[int, bytes]] = {}
         for files in walk(self._root, b"", report, stopped=self._closing.is_set):
-            ordered = sorted(files)
-            folder = ordered[0].path.rpartition(b"/")[0]
-            version = hash(tuple((file.size, file.mtime_ns, file.inode) for file in ordered))
-            now[folder] = (version, b"/".join(file.path.rpartition(b"/")[2] for file in ordered))
+            by_folder: dict[bytes, list[FoundFile]] = {}
+            for file in sorted(files):
+                by_folder.setdefault(file.path.rpartition(b"/")[0], []).append(file)
+            for folder, ordered in by_folder.items():
+                version = hash(tuple((file.size, file.mtime_ns, file.inode) for file in ordered))
+                now[folder] = (version, b"/".join(file.path.rpartition(b"/")[2] for file in ordered))
         for folder, known in self._folders.items():
             if folder not in now and _may_be_there(folder, report):
                 now[folder] = known
