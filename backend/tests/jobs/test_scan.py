@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 from music_library import MusicLibrary, busy_file, counts, counts_in, worker_of
-from sqlalchemy import select
+from sqlalchemy import select, update
 
 from audio_files import SUFFIXES, make_audio
 from metric_samples import forget_counts
 from mus.broker.metrics_hash import flush, read_sums
 from mus.broker.queues import Queue
+from mus.broker.streaq_broker import broker
 from mus.jobs import scan_walk
 from mus.jobs.scan_read import _with_stats
 from mus.jobs.scan_walk import CHUNK
@@ -430,3 +431,15 @@ async def test_a_part_that_fails_makes_the_scan_fail_and_says_why(music: MusicLi
         assert (job.state, job.error_category) == ("failed", "admin_required")
         assert job.error_message == "1 of 1 parts of the scan failed; the first: it was cancelled"
         assert counts_in(await music.scan()) == counts(found=1, added=1), "the next scan completes it"
+
+
+async def test_what_an_older_mus_stored_of_a_chunk_and_did_not_end_is_not_stored_again(music: MusicLibrary) -> None:
+    music.write("A/1.mp3")
+    stored = {"added": 1, "updated": 0, "vanished": 0, "gone": []}
+    async with music.runtime.database.unit_of_work() as work:
+        job_id = await broker.enqueue(Queue.MEDIUM, "read_files", library_id=music.id, paths=["A/1.mp3"], full=True)
+        await work.session.execute(update(Job).where(Job.id == job_id).values(checkpoint=stored))
+    async with worker_of(music.runtime, [Queue.MEDIUM]):
+        job = await music.ended(job_id)
+    assert (job.state, job.result) == ("succeeded", stored)
+    assert await music.tracks() == {}

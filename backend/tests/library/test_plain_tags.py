@@ -14,7 +14,7 @@ import mutagen.id3
 import pytest
 
 from audio_files import make_audio
-from mus.library import tag_reader
+from mus.library import tag_reader, tag_values
 from mus.library.file_reading import FileReading
 from mus.library.mutagen_tags import read as read_by_mutagen
 from mus.library.reading_rules import DEFAULT_RULES
@@ -226,6 +226,33 @@ def test_what_is_no_file_below_the_prefix_is_not_opened(tmp_path: Path) -> None:
     assert descriptors() == before
     with pytest.raises(ValueError, match="null byte"):
         open_plain(os.fsencode(song) + b"\0", prefix)
+
+
+@COMPILED
+def test_a_time_that_has_no_nanoseconds_in_64_bits_is_left_to_python(tmp_path: Path) -> None:
+    path = make_audio(tmp_path / "song.flac", tags=TEXTS)
+    for seconds in (9_300_000_000, -9_300_000_000):
+        os.utime(path, (seconds, seconds))
+        if path.stat().st_mtime == seconds:  # the file system has such times
+            assert open_plain(os.fsencode(path), os.fsencode(tmp_path) + b"/") is None
+            assert (read(path).stat or (0, 0))[1] == seconds * 10**9
+
+
+def test_what_long_values_come_to_is_not_kept() -> None:
+    def kept() -> list[int]:
+        return [
+            function.cache_info().currsize
+            for function in (tag_values._names, tag_values._genres, tag_values._number_and_total, tag_values._dated)
+        ]
+
+    before = kept()
+    for name in ("artist", "artists", "albumartist", "genre", "tracknumber", "discnumber", "date", "year"):
+        for values in (["1" * 1000], ["1", "2"] * 300, ["1\0" * 2_000_000]):
+            fields = tag_fields({name: values}, DEFAULT_RULES)
+            assert all(len(text) <= tag_values.SHORT_TEXT for text in map(str, fields.values()) if "[" not in text)
+    assert kept() == before
+    assert tag_fields({"date": ["2001"]}, DEFAULT_RULES) == {"date": "2001", "year": 2001}
+    assert kept() != before or before[3] == 256
 
 
 @COMPILED

@@ -91,6 +91,14 @@ def a_child_that_dies_ends_the_walk_as_temporary_and_the_next_is_whole(root: byt
             raise AssertionError("a walk that ended too early was taken for whole")
 
 
+def who_is_told_to_stop_waits_for_no_child_on_a_disk_that_hangs(root: bytes) -> None:
+    changeable._walk_into = lambda *_: signal.pause()
+    with walking_ahead(root):
+        began = time.monotonic()
+        walked = walk_or_take(root, b"", WalkReport(), stopped=lambda: time.monotonic() > began + 0.3)
+        assert list(walked) == []
+
+
 def more_than_a_pipe_holds_waits_in_the_child(root: bytes) -> None:
     for number in range(40):
         for file in range(30):
@@ -303,6 +311,7 @@ CHECKS = {
         another_root_or_folder_is_walked_by_itself,
         what_was_found_too_long_ago_is_not_taken,
         a_child_that_dies_ends_the_walk_as_temporary_and_the_next_is_whole,
+        who_is_told_to_stop_waits_for_no_child_on_a_disk_that_hangs,
         more_than_a_pipe_holds_waits_in_the_child,
         nothing_is_left_of_a_child_that_nobody_asked,
         what_it_reads_is_what_a_reader_reads,

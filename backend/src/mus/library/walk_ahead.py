@@ -14,6 +14,7 @@ from __future__ import annotations
 import asyncio
 import marshal
 import os
+import select
 import signal
 import struct
 import time
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
 FRESH_SECONDS = 10.0
 #: What the child keeps while nobody takes it; then it waits. 100,000 files are 14 MB.
 _MOST_WAITING_BYTES = 64 * 1024**2
+_STOPS_WITHIN_SECONDS = 0.1
 #: More are not read ahead: their readings have no room.
 _MOST_FILES = 100_000
 _LENGTH = struct.Struct(">I")
@@ -98,10 +100,12 @@ class _WalkAhead:
         return self._taken(report, stopped)
 
     def _taken(self, report: WalkReport, stopped: Callable[[], bool]) -> Iterator[FoundFiles]:
-        with os.fdopen(self._pipe, "rb") as pipe:
+        with os.fdopen(self._pipe, "rb", buffering=0):
             while not stopped():
-                header = pipe.read(_LENGTH.size)
-                body = pipe.read(_LENGTH.unpack(header)[0]) if len(header) == _LENGTH.size else b""
+                header = self._received(_LENGTH.size, stopped)
+                body = self._received(_LENGTH.unpack(header)[0], stopped) if header else b""
+                if not body and stopped():
+                    return
                 try:
                     found = marshal.loads(body)  # noqa: S302 - of a fork of this process
                 except EOFError:
@@ -115,6 +119,22 @@ class _WalkAhead:
                 report.folder_devices.update(folder_devices)
                 self._is_walked = True
                 return
+
+    def _received(self, count: int, stopped: Callable[[], bool]) -> bytes:
+        """So many bytes; none when the child ended, or once nobody waits for it on a disk that hangs."""
+        waits = select.poll()
+        waits.register(self._pipe, select.POLLIN)
+        received = bytearray()
+        while len(received) < count:
+            if not waits.poll(_STOPS_WITHIN_SECONDS * 1000):
+                if stopped():
+                    return b""
+                continue
+            piece = os.read(self._pipe, count - len(received))
+            if not piece:
+                return b""
+            received += piece
+        return bytes(received)
 
     def is_reading(self, root: bytes) -> bool:
         """Whether it has begun to read this root's files, and all that it reads is wanted."""
