@@ -36,7 +36,10 @@ def back_up(runtime: Runtime, file: Path) -> Path:
 
 
 async def restore(runtime: Runtime, file: Path) -> Restored:
-    return await restored(runtime.settings, file, lambda _stage, _done, _total: None)
+    # In a loop of its own, as the command is: it blocks, and a write that is under way in this one has to end.
+    return await asyncio.to_thread(
+        lambda: asyncio.run(restored(runtime.settings, file, lambda _stage, _done, _total: None))
+    )
 
 
 async def enqueue(runtime: Runtime, task: object, **arguments: object) -> str:
