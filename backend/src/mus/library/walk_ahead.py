@@ -197,14 +197,15 @@ async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[
     last_growth = last_time
     while readings is not None and missing:
         is_over = readings.is_over  # asked before it is looked what is there
-        some = readings.take(missing[:_FILES_AT_ONCE])
-        is_all = len(some) == len(missing[:_FILES_AT_ONCE])
+        asked = missing[:_FILES_AT_ONCE]
+        some = readings.take(asked)
         found += some
-        taken = {reading.path for reading in some}
-        missing = [path for path in missing if path not in taken]
-        if is_all:
+        if len(some) == len(asked):
+            del missing[:_FILES_AT_ONCE]
             await asyncio.sleep(0)
             continue
+        taken = {reading.path for reading in some}
+        missing = [path for path in missing if path not in taken]
         now = time.monotonic()
         if (size := readings.size_bytes) > size_bytes:
             size_bytes, last_growth = size, now
