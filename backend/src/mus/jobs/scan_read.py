@@ -38,6 +38,8 @@ LOOK_AGAIN_SECONDS = 5.0
 #: Files of one turn of the event loop: whoever stores another chunk meanwhile has its turn between them. In one go,
 #: the database waited for that as long as it worked.
 _AT_ONCE = 100
+#: Files whose rows are much for SQLite's log. Of fewer it is not worth the two waits for the disk.
+_MUCH = 500
 
 
 async def read(
@@ -108,7 +110,8 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     except _LookFirst as unclear:
         elsewhere = await asyncio.to_thread(_moved_away, library.root, unclear.tracks)
         counts = await chunk.store(job, elsewhere=elsewhere)
-    await services().database.write_back()
+    if len(paths) >= _MUCH:
+        await services().database.write_back()
     return counts
 
 

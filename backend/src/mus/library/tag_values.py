@@ -8,13 +8,17 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import lru_cache
-from typing import Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from mus.library.misread_text import repaired
 from mus.library.reading_rules import ReadingRules
 
+if TYPE_CHECKING:
+    from functools import _lru_cache_wrapper
+
+T = TypeVar("T")
 RawTags = dict[str, list[str]]
 
 SHORT_TEXT = 4 * 1024
@@ -149,35 +153,28 @@ def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> d
         if (field := _TEXTS.get(source)) and (text := _first_of(text_of)):
             fields[field] = text
     for field, listed, source in _NAMES:
-        one, several = values(source), values(f"{source}s")
+        one, several = values(source, []), values(f"{source}s", [])
         if one or several:
-            one, several = one or [], several or []
-            names_of = _names if _is_short(one) and _is_short(several) else _names.__wrapped__
-            text, names = names_of(tuple(one), tuple(several), rules)
+            text, names = _kept(_names, one, several)(tuple(one), tuple(several), rules)
             if text:
                 fields[field] = text
             if names:
                 fields[listed] = list(names)
-    if (genre := values("genre")) is not None:
-        genres_of = _genres if _is_short(genre) else _genres.__wrapped__
-        if genres := genres_of(tuple(genre), rules):
-            fields["genre"], fields["genres"] = genres[0], list(genres)
+    if (genre := values("genre")) and (genres := _kept(_genres, genre)(tuple(genre), rules)):
+        fields["genre"], fields["genres"] = genres[0], list(genres)
     if "lyrics" in raw and (lyrics := _first(raw, "lyrics", LYRICS_TEXT)):
         fields["lyrics"] = lyrics
     for field in ("track", "disc"):
         number_of, total_of = values(f"{field}number", []), values(f"{field}total", [])
         if number_of or total_of:
-            is_short = _is_short(number_of) and _is_short(total_of)
-            numbers_of = _number_and_total if is_short else _number_and_total.__wrapped__
-            number, total = numbers_of(tuple(number_of), tuple(total_of))
+            number, total = _kept(_number_and_total, number_of, total_of)(tuple(number_of), tuple(total_of))
             if number is not None:
                 fields[f"{field}_number"] = number
             if total is not None:
                 fields[f"{field}_total"] = total
     if "date" in raw or "year" in raw:
         date_of, year_of = values("date", []), values("year", [])
-        dated_of = _dated if _is_short(date_of) and _is_short(year_of) else _dated.__wrapped__
-        date, year = dated_of(tuple(date_of), tuple(year_of))
+        date, year = _kept(_dated, date_of, year_of)(tuple(date_of), tuple(year_of))
         if date is not None:
             fields["date"] = date
         if year is not None:
@@ -235,8 +232,12 @@ def _first_of(values: Sequence[str], limit: int = SHORT_TEXT) -> str | None:
 # kept where they are short; a file may say what it likes.
 
 
-def _is_short(values: list[str]) -> bool:
-    return not values or (len(values) == 1 and len(values[0]) <= _LONGEST_KEPT)
+def _kept(function: _lru_cache_wrapper[T], *lists: list[str]) -> Callable[..., T]:
+    """The function for these values: the one that remembers, or the same without a memory."""
+    for values in lists:
+        if values and (len(values) > 1 or len(values[0]) > _LONGEST_KEPT):
+            return function.__wrapped__
+    return function
 
 
 @lru_cache(maxsize=256)
