@@ -11,6 +11,7 @@ import signal
 import sys
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -118,8 +119,9 @@ def nothing_is_left_of_a_child_that_nobody_asked(root: bytes) -> None:
 
 def wait_for_end(child: int) -> None:
     deadline = time.monotonic() + 10
-    while Path(f"/proc/{child}/stat").exists() and Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
-        assert time.monotonic() < deadline
+    with suppress(FileNotFoundError, ProcessLookupError):
+        while Path(f"/proc/{child}/stat").read_text().split()[2] != "Z":
+            assert time.monotonic() < deadline
 
 
 # ------------------------------------------------------------------ reading
@@ -257,6 +259,24 @@ def it_ends_when_nobody_wants_what_it_reads(root: bytes) -> None:
 
 def with_its_command_it_ends_too(root: bytes) -> None:
     reader(lambda _: sleep_forever())
+    kill_a_command_that_walks_ahead(root)
+
+
+def with_its_command_it_ends_too_before_it_knows_whose_child_it_is(root: bytes) -> None:
+    reader(lambda _: sleep_forever())
+    real_read = walk_ahead._read
+
+    def read_late(*args: Any) -> None:
+        *_, walker = args
+        while os.getppid() == walker:
+            time.sleep(0.01)
+        real_read(*args)
+
+    changeable._read = read_late
+    kill_a_command_that_walks_ahead(root)
+
+
+def kill_a_command_that_walks_ahead(root: bytes) -> None:
     told, tell = os.pipe()
     command = os.fork()
     if not command:
@@ -328,6 +348,7 @@ CHECKS = {
         several_wait_for_it_and_none_stops_it_for_another,
         it_ends_when_nobody_wants_what_it_reads,
         with_its_command_it_ends_too,
+        with_its_command_it_ends_too_before_it_knows_whose_child_it_is,
         a_python_without_memfd_reads_ahead_too,
     )
 }

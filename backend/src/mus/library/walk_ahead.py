@@ -238,10 +238,11 @@ def _walk_into(
                 from mus.library.reader_process import settle_in
 
                 settle_in(command)
+                walker = os.getpid()
                 reader = os.fork()
                 if not reader:
                     os.close(pipe)
-                    _read(root, paths, reading, readings)
+                    _read(root, paths, reading, readings, walker)
         _write(pipe, waiting, down_to=0)
         if reader:
             os.waitpid(reader, 0)  # which ends with this process
@@ -256,20 +257,20 @@ def _room_for_readings() -> ReadAhead:
     return ReadAhead()
 
 
-def _read(root: bytes, paths: list[bytes], reading: Reading, readings: ReadAhead) -> NoReturn:
-    """Read files in that order."""
+def _read(root: bytes, paths: list[bytes], reading: Reading, readings: ReadAhead, walker: int) -> NoReturn:
+    """Read files in that order, as long as the process that listed them lives."""
     try:
         from mus.library.reader_process import settle_in
         from mus.library.reading_rules import ReadingRules
         from mus.library.tag_reader import read_tags
 
-        parent, began = os.getppid(), time.monotonic()
+        began = time.monotonic()
 
         def goes_on() -> bool:
             is_wanted = readings.is_wanted or time.monotonic() - began < FRESH_SECONDS
-            return is_wanted and os.getppid() == parent
+            return is_wanted and os.getppid() == walker
 
-        settle_in(parent, nice=0)
+        settle_in(walker, nice=0)
         rules = ReadingRules.of(*reading)
         readings.leave(paths, lambda path: read_tags(root, path, rules), goes_on=goes_on)
     finally:
