@@ -57,6 +57,47 @@ async def test_a_message_that_is_there_is_left_alone_and_a_lost_one_is_published
     assert await runtime.connection.missing([f"{kept}.1.1", f"{lost}.1.1", f"{lost}.1.2"]) == {f"{lost}.1.1"}
 
 
+async def test_a_message_of_which_only_the_data_is_left_is_published_again(
+    runtime: Runtime, ledger: Ledger, search: LostMessages, job_row: JobRow
+) -> None:
+    kept, trimmed = await published(ledger, 2)
+    redis, stream = runtime.connection.redis, f"streaq:{runtime.connection.queue_name}:queues:{Queue.LOW}"
+    ((entry, _),) = await redis.xrevrange(stream, count=1)
+    await redis.xdel(stream, entry)
+    for _ in range(2):
+        await search.publish_again()
+        assert [(await job_row(job)).delivery for job in (kept, trimmed)] == [1, 2]
+
+
+async def test_of_a_stream_that_is_gone_all_messages_are_published_again_however_many(
+    runtime: Runtime, ledger: Ledger, search: LostMessages
+) -> None:
+    jobs = await published(ledger, PAGE * PAGES_A_LOOK + PAGE)
+    await search.publish_again()
+    stream = f"streaq:{runtime.connection.queue_name}:queues:{Queue.LOW}"
+    await runtime.connection.redis.delete(stream)
+    await search.publish_again()
+    assert await runtime.connection.redis.xlen(stream) == len(jobs)
+    assert await runtime.connection.missing([f"{job}.1.2" for job in jobs]) == set()
+
+
+async def test_what_is_to_run_later_is_on_the_delayed_set_or_lost(
+    runtime: Runtime, ledger: Ledger, search: LostMessages, job_row: JobRow
+) -> None:
+    redis, delayed = runtime.connection.redis, f"streaq:{runtime.connection.queue_name}:queues:delayed:{Queue.LOW}"
+    async with ledger.database.unit_of_work():
+        (job,) = await ledger.add([NewJob(task="t", queue=Queue.LOW, run_after=utc_now() + A_WHILE)])
+    await ledger.publish_rest()
+    async with ledger.database.unit_of_work() as work:
+        await work.session.execute(update(Job).values(published_at=utc_now() - A_WHILE))
+    await search.publish_again()
+    assert (await job_row(job)).delivery == 1
+    assert await redis.zrem(delayed, f"{job}.1.1") == 1
+    await search.publish_again()
+    assert (await job_row(job)).delivery == 2
+    assert await redis.zrange(delayed, 0, -1) == [f"{job}.1.2"]
+
+
 async def test_what_a_dead_broker_never_took_is_published_at_the_next_look(
     runtime: Runtime, ledger: Ledger, search: LostMessages
 ) -> None:

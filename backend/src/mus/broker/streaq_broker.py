@@ -143,6 +143,13 @@ class Connection:
         except PUBLISH_ERRORS as error:
             raise self._unavailable(error) from error
 
+    async def waiting(self, queue: str) -> set[str] | None:
+        try:
+            async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):
+                return await self._publisher.waiting(queue)
+        except PUBLISH_ERRORS as error:
+            raise self._unavailable(error) from error
+
     async def taken_by(self, worker_id: str, queues: Sequence[str]) -> list[str]:
         try:
             async with asyncio.timeout(PUBLISH_TIMEOUT_SECONDS):

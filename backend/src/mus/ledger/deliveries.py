@@ -46,6 +46,10 @@ class Publisher(Protocol):
     async def missing(self, delivery_ids: list[str]) -> set[str]:
         """Those the broker no longer knows. Raises BrokerUnavailableError."""
 
+    async def waiting(self, queue: str) -> set[str] | None:
+        """All that the broker has on a queue; None when that is too much to go through. Raises
+        BrokerUnavailableError."""
+
     async def taken_by(self, worker_id: str, queues: Sequence[str]) -> list[str]:
         """Ids of the deliveries that a worker took from its queues and was not done with. Raises
         BrokerUnavailableError."""
