@@ -17,7 +17,8 @@ from mus.ledger import steering
 from mus.ledger.deliveries import new_id, parse_delivery_id
 from mus.ledger.job_rows import MAX_ATTEMPTS, Failure, StartedJob
 from mus.ledger.job_states import TERMINAL_STATES, TRANSITIONS, JobState
-from mus.ledger.ledger import Ledger, backoff_seconds
+from mus.ledger.ledger import Ledger
+from mus.ledger.postponed import backoff_seconds
 from mus.ledger.workers import DeadWorkerWatch
 from mus.persistence.models import Job, JobEvent, utc_now
 

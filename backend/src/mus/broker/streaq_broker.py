@@ -34,7 +34,8 @@ from mus.events.feed import EventFeed
 from mus.json_text import encoded
 from mus.ledger.deliveries import Delivery
 from mus.ledger.job_rows import MAX_ATTEMPTS, NewJob
-from mus.ledger.ledger import Alert, Ledger, backoff_seconds
+from mus.ledger.ledger import Alert, Ledger
+from mus.ledger.postponed import backoff_seconds
 from mus.persistence.database import Database
 from mus.persistence.models import utc_now
 

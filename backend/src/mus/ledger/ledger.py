@@ -9,50 +9,37 @@ The queue can lose, repeat or reorder messages; these rows cannot. Each method b
 
 from __future__ import annotations
 
-import logging
-import random
 from collections.abc import AsyncIterator, Callable, Iterable, Sequence
 from contextlib import asynccontextmanager
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, select, update
+from sqlalchemy import and_, select, update
 from sqlalchemy.exc import IntegrityError
 
 from mus.errors import ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
 from mus.ledger.families import child_ended, hold_family, settle, stop_family
-from mus.ledger.job_counts import (
-    count_repeat,
-    count_requeue,
-    count_success,
-    count_takeover,
-    counted_success,
-)
+from mus.ledger.job_counts import count_success, count_takeover, counted_success
 from mus.ledger.job_rows import (
     ADD_EVENTS,
     ADD_JOBS,
     ADD_UNITS,
-    DROP_PAUSED,
     FINISH,
-    HOLD_QUEUE,
     KEEP_CHECKPOINT,
     OWNED,
-    PAUSED,
-    READY,
     SKIP_CONTINUATION,
     START,
-    STARTABLE,
     TOUCH,
     Failure,
     NewJob,
     StartedJob,
-    delay_until,
     jobs,
     new_row,
 )
 from mus.ledger.job_states import JobState
 from mus.ledger.outgoing_messages import OutgoingMessages
+from mus.ledger.postponed import backoff_seconds, hold_back, requeue
 from mus.ledger.written_together import WrittenTogether
 from mus.persistence.conflicts import insert_into
 from mus.persistence.database import Database
@@ -60,23 +47,10 @@ from mus.persistence.models import Job, utc_now
 from mus.persistence.prepared import Prepared, Transaction, Values
 from mus.persistence.unit_of_work import UnitOfWork, current_unit_of_work
 
-logger = logging.getLogger(__name__)
-
-#: How long a job waits while another with the same `exclusive_key` runs: an eighth of its age, between these.
-_SHORTEST_HOLD, _LONGEST_HOLD = timedelta(seconds=0.5), timedelta(seconds=5)
-_BACKOFF_BASE_SECONDS, _LONGEST_BACKOFF_SECONDS = 2.0, 3600.0
-
 #: (job id, event, attempt, details) of a line in a job's history.
 Event = tuple[str, str, int, dict[str, Any] | None]
 #: Makes the job that tells an admin of a failed job, from its id, task and reason; None for one nobody is told of.
 Alert = Callable[[str, str, str], NewJob | None]
-
-
-def backoff_seconds(attempt: int, *, first_seconds: float = _BACKOFF_BASE_SECONDS) -> float:
-    """Wait before attempt `attempt + 1`: 2, 8, 32 s, … or as many times `first_seconds`, an hour at most; each with
-    up to a quarter of jitter either way."""
-    jitter = random.uniform(0.75, 1.25)  # noqa: S311 - no secret
-    return min(first_seconds * float(4 ** (attempt - 1)), _LONGEST_BACKOFF_SECONDS) * jitter
 
 
 def _lines(events: Sequence[Event]) -> list[dict[str, Any]]:
@@ -190,7 +164,7 @@ class Ledger:
         taken = {**fence, "worker": worker_id, "now": utc_now()}
         event: Event = (job_id, "started", attempt, {"worker": worker_id})
         while (row := await self._started(taken, event)) is None:
-            if not await self._put_off(fence, worker_id):
+            if not await hold_back(self, fence, worker_id):
                 return None
         self.publisher.jobs_changed([job_id])
         return StartedJob(
@@ -215,47 +189,6 @@ class Ledger:
         except IntegrityError:
             # Two jobs with one exclusive key started in the same instant (PostgreSQL): this one waits.
             return None
-
-    async def _put_off(self, fence: dict[str, Any], worker_id: str) -> bool:
-        """What becomes of a delivery that could not start. True: its queue was resumed meanwhile, so it can."""
-        async with self.database.unit_of_work() as work:
-            # A resume has been committed by now, or comes after this transaction: the look that follows it then
-            # finds a row without a message. One that came between would find one that was published just now.
-            await work.session.execute(HOLD_QUEUE, fence)
-            await self._hold_back_if_exclusive(work, fence)
-            await work.session.execute(DROP_PAUSED, fence)
-            await count_repeat(work, fence)
-            ready = (await work.session.execute(READY, {**fence, "worker": worker_id})).first()
-            return ready is not None
-
-    async def _hold_back_if_exclusive(self, work: UnitOfWork, fence: dict[str, Any]) -> None:
-        now = utc_now()
-        created = (
-            await work.session.execute(
-                select(jobs.c.created_at).where(STARTABLE, ~PAUSED, jobs.c.exclusive_key.is_not(None)), fence
-            )
-        ).scalar_one_or_none()
-        if created is None:
-            return
-        hold = min(max((now - created) / 8, _SHORTEST_HOLD), _LONGEST_HOLD)
-        row = (
-            await work.session.execute(
-                update(jobs)
-                .where(STARTABLE, jobs.c.exclusive_key.is_not(None))
-                .values(
-                    delivery=jobs.c.delivery + 1,
-                    run_after=now + hold,
-                    delay_seconds=hold.total_seconds(),
-                    published_at=now,
-                    stage="waits for another like it",
-                )
-                .returning(jobs.c.id, jobs.c.attempt, jobs.c.delivery, jobs.c.task, jobs.c.queue, jobs.c.run_after),
-                fence,
-            )
-        ).one_or_none()
-        if row is not None:
-            self.changed(work, [row.id])
-            self.hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, row.run_after))
 
     # ---------------------------------------------------------------- effects
 
@@ -364,7 +297,8 @@ class Ledger:
                 await self._let_go(work, job, failure.columns)
                 return await stop_family(self, work, job.id)
             wait = backoff_seconds(job.attempt) if wait_seconds is None else wait_seconds
-            return await self._requeue(
+            return await requeue(
+                self,
                 work,
                 OWNED,
                 job.fence,
@@ -402,7 +336,8 @@ class Ledger:
     ) -> None:
         async with self.database.unit_of_work() as work:
             await hold_family(work, job.id)
-            await self._requeue(
+            await requeue(
+                self,
                 work,
                 OWNED,
                 job.fence,
@@ -431,7 +366,8 @@ class Ledger:
                 return
             count_takeover(work, row.task, row.queue)
             if row.cancel_requested_at is None and attempt < row.max_attempts:
-                await self._requeue(
+                await requeue(
+                    self,
                     work,
                     held,
                     {},
@@ -447,54 +383,3 @@ class Ledger:
                 values |= Failure(ErrorCategory.ADMIN_REQUIRED, message, {"worker": worker_id}).columns
             await work.session.execute(update(jobs).where(held).values(**values))
             await stop_family(self, work, job_id)
-
-    async def _requeue(
-        self,
-        work: UnitOfWork,
-        condition: ColumnElement[bool],
-        parameters: dict[str, Any],
-        *,
-        state: JobState,
-        next_attempt: bool,
-        run_after: datetime | None,
-        event: tuple[str, dict[str, Any] | None],
-        **values: Any,
-    ) -> JobState:
-        """To be called with the job's family held. One that was to be cancelled meanwhile ends so instead."""
-        now = utc_now()
-        row = (
-            await work.session.execute(
-                update(jobs)
-                .where(condition)
-                .values(
-                    state=state,
-                    attempt=jobs.c.attempt + (1 if next_attempt else 0),
-                    delivery=jobs.c.delivery + 1,
-                    run_after=run_after,
-                    delay_seconds=delay_until(run_after, now),
-                    published_at=now,
-                    worker_id=None,
-                    # A newer job with this key may wait by now, and the key is unique among those.
-                    dedupe_key=None,
-                    **values,
-                )
-                .returning(
-                    jobs.c.id,
-                    jobs.c.attempt,
-                    jobs.c.delivery,
-                    jobs.c.task,
-                    jobs.c.queue,
-                    jobs.c.cancel_requested_at,
-                ),
-                parameters,
-            )
-        ).one_or_none()
-        if row is None:
-            raise SupersededError
-        if row.cancel_requested_at is not None:
-            # Nothing would ever start it again.
-            return await stop_family(self, work, row.id)
-        await self.record(work, [(row.id, event[0], row.attempt, event[1])])
-        count_requeue(work, event[0], row.task, row.queue)
-        self.hand_over(work, Delivery(row.id, row.attempt, row.delivery, row.task, row.queue, run_after))
-        return state
