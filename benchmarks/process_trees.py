@@ -129,12 +129,18 @@ def _pss(pid: int) -> int:
 
 def cpu_seconds(pid: int) -> float:
     """User and system time of the tree so far, with those of its processes that ended and were waited for."""
-    ticks = 0
+    seconds = 0.0
     for member in tree(pid):
         with contextlib.suppress(OSError):
             fields = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
-            ticks += sum(map(int, fields[11:15]))
-    return ticks / _TICKS
+            # Its own by its clock: whole ticks of seven processes at rest are up to a third of a per cent short.
+            seconds += time.clock_gettime(_cpu_clock(member)) + sum(map(int, fields[13:15])) / _TICKS
+    return seconds
+
+
+def _cpu_clock(pid: int) -> int:
+    """As clock_getcpuclockid(3) of Linux makes it, which Python does not have."""
+    return (~pid << 3) | 2
 
 
 class PeakMemory:

@@ -254,9 +254,9 @@ class EmbeddedServer:
             *("--save", ""),
             *("--maxmemory-policy", "noeviction"),
             *("--daemonize", "no"),
-            # Half as many looks at its own state as by default: a fifth of what it takes at rest. A read that waits
-            # for a message, and gets none, ends up to 0.2 s late.
-            *("--hz", "5"),
+            # A fifth of the looks at its own state of the default: half of what it takes at rest. A read that waits
+            # for a message, and gets none, ends up to 0.5 s late.
+            *("--hz", "2"),
             *("--loglevel", "notice"),
             *("--logfile", ""),  # to the file that is opened, and kept small, here
             *self._extra_arguments,
