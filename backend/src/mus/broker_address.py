@@ -8,6 +8,7 @@ passes silently over options that it does not know, `ssl_ca_certs` of a plain co
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from typing import Any
 from urllib.parse import parse_qs, unquote, urlsplit
@@ -19,8 +20,23 @@ from urllib.parse import parse_qs, unquote, urlsplit
 CLIENT_OPTIONS: dict[str, Any] = {"decode_responses": True, "socket_timeout": None, "driver_info": None}
 #: For that of who connects: a broker that stands still takes connections and answers none.
 CONNECT_SECONDS = 5.0
+#: A host that loses its power says no word of it: a read that waits for a message would wait for ever. Seconds
+#: until it is first asked, and between questions; how often; milliseconds that what was sent may stay unconfirmed.
+_PROBES = {"TCP_KEEPIDLE": 15, "TCP_KEEPINTVL": 5, "TCP_KEEPCNT": 3, "TCP_USER_TIMEOUT": 30_000}
+#: By the system's numbers; macOS lacks some of them.
+TCP_PROBES: dict[int, int | bytes] = {
+    getattr(socket, name): value for name, value in _PROBES.items() if hasattr(socket, name)
+}
 _TLS_OPTIONS = {"ssl_ca_certs", "ssl_certfile", "ssl_keyfile", "ssl_cert_reqs", "ssl_check_hostname"}
 _DATABASE = re.compile(r"/?[0-9]*")
+
+
+def lasting_options(url: str) -> dict[str, Any]:
+    """What lets a connection notice that the other end is gone; both clients call it so. Sockets of this machine
+    need none of it."""
+    if urlsplit(url).scheme == "unix":
+        return {}
+    return {"socket_keepalive": True, "socket_keepalive_options": TCP_PROBES}
 
 
 def check(url: str) -> None:

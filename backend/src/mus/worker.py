@@ -147,6 +147,7 @@ class WorkerProcess:
             dead_after_seconds=self._settings.dead_after_seconds,
             every_seconds=self._settings.reconcile_seconds,
             tasks=broker.tasks,
+            worker_id=self._heartbeat.worker_id,
         )
         while True:
             self._look_again.clear()
@@ -195,6 +196,9 @@ class WorkerProcess:
                             self._told(message["data"])
             except (RedisError, OSError) as error:
                 logger.debug("listening was interrupted: %r", error)
+            except Exception:
+                # Anybody may say anything on a channel; what is missed here, reconcile sees.
+                logger.exception("what was said on the control channel was not understood")
             await asyncio.sleep(0.2)
 
     def _told(self, message: str) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -15,6 +16,7 @@ import trustme
 from broker.secured_broker import PASSWORD, USER, SecuredBroker, TlsTerminator, credentials, secured_broker
 from mus import broker_address
 from mus.broker.lane import BROKER_ERRORS
+from mus.broker.publisher import Publisher
 from mus.broker.queues import Queue
 from mus.broker.runtime import opened
 from mus.broker.server_scripts import ScriptClient
@@ -31,6 +33,22 @@ from waiting import until
 def secured() -> Iterator[SecuredBroker]:
     with secured_broker() as running:
         yield running
+
+
+_KEEPALIVE_TIMER = "02"
+
+
+@pytest.mark.skipif(sys.platform != "linux", reason="asks /proc for the connections' timers")
+async def test_connections_over_tcp_notice_a_host_that_is_gone_without_a_word(secured: SecuredBroker) -> None:
+    url = f"redis://{credentials(USER)}@127.0.0.1:{secured.port}/0"
+    publisher = Publisher(url, "{mus}")
+    async with ScriptClient.from_url(url, decode_responses=True) as client, publisher.opened():
+        await client.ping()
+        await publisher.missing(["nothing"])
+        connections = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+        ours = [line for line in connections if int(line[2].split(":")[1], 16) == secured.port and line[3] == "01"]
+        assert len(ours) >= 2
+        assert {line[5].split(":")[0] for line in ours} == {_KEEPALIVE_TIMER}
 
 
 def _tls(secured: SecuredBroker, options: str) -> str:

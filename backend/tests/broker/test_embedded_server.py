@@ -114,6 +114,25 @@ async def test_a_killed_server_is_started_again_with_its_data(tmp_path: Path) ->
                 assert client.get("kept") == "yes"
 
 
+@pytest.mark.parametrize("what", ["zeros at the end", "no manifest that it knows"])
+async def test_data_that_cannot_be_read_is_set_aside_and_it_starts_empty(tmp_path: Path, what: str) -> None:
+    async with embedded_server(tmp_path) as server:
+        await server.ready()
+        with client_of(server) as client:
+            client.set("lost", "yes")
+    (data,) = tmp_path.rglob("appendonlydir")
+    (written,) = data.glob("*.incr.aof" if what == "zeros at the end" else "*.manifest")
+    with written.open("ab") as file:
+        file.write(bytes(4096))
+    for kept in (None, "yes"):
+        async with embedded_server(tmp_path) as server:
+            await server.ready(30)
+            with client_of(server) as client:
+                assert (client.get("lost"), client.get("kept")) == (None, kept)
+                client.set("kept", "yes")
+    assert (data.with_suffix(".damaged") / written.name).stat().st_size >= 4096
+
+
 async def test_data_outlives_a_stop_and_a_start(tmp_path: Path) -> None:
     for expected in (None, "yes"):
         async with embedded_server(tmp_path) as server:

@@ -114,6 +114,28 @@ async def test_a_lane_that_is_paused_before_it_serves_takes_nothing_and_can_be_s
     assert recorded.begun == []
 
 
+async def test_what_is_no_message_is_taken_off_and_the_lane_goes_on(runtime: Runtime, recorded: Recorded) -> None:
+    redis = runtime.connection.redis
+    stream = f"streaq:{runtime.connection.queue_name}:queues:{Queue.LOW}"
+    await recorded.publish("held")
+
+    async def all_is_off() -> bool:
+        return await redis.xlen(stream) == 1 and (await redis.xpending(stream, "workers"))["pending"] == 1
+
+    async with recorded.serving():
+        for _ in range(3 * SLOTS):
+            await redis.xadd(stream, {"a": "b"})
+            await redis.xadd(stream, {"task_id": "x", "enqueue_time": "yesterday"})
+        await until(all_is_off, what="a stream with the held job alone")
+        await recorded.publish("other")
+
+        async def other_ended() -> bool:
+            return "other.1.1" in recorded.ended
+
+        await until(other_ended, what="another job beside the held one")
+    assert recorded.begun == ["held.1.1", "other.1.1"]
+
+
 async def test_the_broker_keeps_nothing_of_a_job_that_has_ended(runtime: Runtime, recorded: Recorded) -> None:
     redis, queue = runtime.connection.redis, runtime.connection.queue_name
     stream = f"streaq:{queue}:queues:{Queue.LOW}"

@@ -266,6 +266,17 @@ async def test_names_that_are_no_text_and_forms_of_one_text_are_tracks_of_their_
     assert all(unescaped(escaped(name)) == name for name in names)
 
 
+async def test_a_file_of_a_time_that_no_database_has_room_for_keeps_nobody_out(library: MusicLibrary) -> None:
+    library.write("1.mp3", "2.mp3", "3.ogg")
+    for name in ("2.mp3", "3.ogg"):
+        os.utime(library.root / name, ns=(0, 10_413_792_000 * 10**9))  # in 2300, where the file system takes it
+    assert counts_in(await library.scan()) == counts(found=3, added=3)
+    assert counts_in(await library.scan()) == counts(found=3, unchanged=3)
+    assert counts_in(await library.scan(mode="full")) == counts(found=3, updated=3)
+    os.utime(library.root / "2.mp3")
+    assert counts_in(await library.scan()) == counts(found=3, unchanged=2, updated=1)
+
+
 # ------------------------------------------------------------------ bad files
 
 

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from contextlib import suppress
 from datetime import timedelta
 
 import pytest
 from sqlalchemy import select, text, update
 
 from fault_worker import endless, failing, leaf, slow_to_answer
+from mus.broker.job_runner import JobRunner
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
@@ -168,6 +170,38 @@ async def test_jobs_left_running_at_the_end_of_a_drain_go_back_without_losing_an
         await until(runs)
     job = await job_row(job_id)
     assert (job.state, job.attempt, job.worker_id) == ("queued", 1, None)
+
+
+async def test_a_job_that_starts_while_the_others_are_handed_back_goes_back_too(
+    runtime: Runtime, worker_id: str, job_row: Ended
+) -> None:
+    load_job_modules([], list(Queue))
+    runner = JobRunner(runtime.connection.ledger, broker.tasks, worker_id)
+    job_id = await enqueue(runtime, endless)
+    runner.begin_drain()
+    runner.hand_all_back()
+    await runner.deliver(f"{job_id}.1.1")
+    job = await job_row(job_id)
+    assert (job.state, job.attempt, job.delivery, job.worker_id) == ("queued", 1, 2, None)
+
+
+async def test_a_job_that_has_come_to_its_end_is_not_handed_back(
+    runtime: Runtime, worker_id: str, job_row: Ended
+) -> None:
+    runner = JobRunner(runtime.connection.ledger, broker.tasks, worker_id)
+
+    @broker.task("test_stubborn")
+    async def stubborn() -> None:
+        runner.hand_all_back()
+        with suppress(asyncio.CancelledError):
+            await asyncio.sleep(0)
+
+    try:
+        job_id = await enqueue(runtime, stubborn)
+        await runner.deliver(f"{job_id}.1.1")
+    finally:
+        del broker.tasks["test_stubborn"]
+    assert (await job_row(job_id)).state == "succeeded"
 
 
 async def test_enqueueing_never_waits_for_a_broker_that_is_down_and_the_job_runs_later(

@@ -407,6 +407,19 @@ def test_a_worker_is_dead_only_after_standing_still_for_time_that_the_observer_s
     assert watch.look({"w": 8}) == [], "it beats again"
 
 
+def test_while_an_observer_cannot_beat_itself_it_takes_nobody_for_dead(monkeypatch: pytest.MonkeyPatch) -> None:
+    clock = 0.0
+    monkeypatch.setattr("mus.ledger.workers.time.monotonic", lambda: clock)
+    watch = DeadWorkerWatch(dead_after_seconds=20, look_every_seconds=5, own_id="me")
+    assert watch.look({"me": 1, "w": 7}) == []
+    for _ in range(20):  # somebody holds the database's lock
+        clock += 5
+        assert watch.look({"me": 1, "w": 7}) == []
+    for beat, dead in enumerate(([], [], ["w"]), 2):
+        clock += 5
+        assert watch.look({"me": beat, "w": 7}) == dead
+
+
 def test_terminal_states_lead_nowhere_and_every_other_state_leads_somewhere() -> None:
     leaving = {row.source for row in TRANSITIONS}
     assert leaving & TERMINAL_STATES == set()

@@ -24,6 +24,7 @@ import importlib.util
 import logging
 import os
 import platform
+import shutil
 import signal
 import socket
 import subprocess
@@ -53,6 +54,8 @@ _LONGEST_PAUSE_SECONDS = 5.0
 _YOUNG_SECONDS = 5.0
 #: So many deaths in a row without one answer: it will not start by itself.
 _HOPELESS_STARTS = 3
+#: The last words of a server that cannot read its data; where it cannot write them they have a hyphen.
+_UNREADABLE_DATA = ("append only file", "AOF manifest", "loading DB", "load DB")
 _STOP_SECONDS = 8.0
 #: A server left behind that does not answer for this long is killed, so that another can be started.
 _SILENT_SECONDS = 10.0
@@ -270,10 +273,25 @@ class EmbeddedServer:
         self._deaths_in_a_row = self._deaths_in_a_row + 1 if lived < _YOUNG_SECONDS else 1
         logger.warning("the embedded broker ended (status %s): %s; starting it again", status, self._last_words())
         if self._deaths_in_a_row >= _HOPELESS_STARTS and status > 0:
+            if self._set_damaged_data_aside():
+                return
             self._broken = self._last_words()
         if self._deaths_in_a_row > 1:
             pause = min(_TICK_SECONDS * 2**self._deaths_in_a_row, _LONGEST_PAUSE_SECONDS)
             self._closing.wait(pause)
+
+    def _set_damaged_data_aside(self) -> bool:
+        """Where the server cannot read what it wrote, as after a power cut that left zeros at the end of the file:
+        it may begin empty. Jobs are rows of the database, and their messages are published again."""
+        words, data = self._last_words(), self._folder / "appendonlydir"
+        if not any(sign in words for sign in _UNREADABLE_DATA) or not data.exists():
+            return False
+        aside = data.with_suffix(".damaged")
+        shutil.rmtree(aside, ignore_errors=True)
+        data.rename(aside)
+        logger.warning("the embedded broker cannot read its data, which is set aside as %s: %s", aside, words)
+        self._deaths_in_a_row = 0
+        return True
 
     def _stop_server(self) -> None:
         if self._owner_lock is None:

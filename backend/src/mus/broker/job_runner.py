@@ -46,6 +46,9 @@ _current: ContextVar[RunningJob | None] = ContextVar("mus_running_job", default=
 _PROGRESS_EVERY_SECONDS = 0.25
 #: Pauses between tries to tell the ledger how a job ended, when the database does not take it.
 _FINISH_PAUSES_SECONDS = (0.1, 0.5, 2.0, 5.0, 10.0)
+#: How long a message that could not be started keeps its slot: a worker that has lost its database would take all
+#: messages off the broker, as fast as it can read, from those that have not.
+_UNSTARTED_SECONDS = 1.0
 #: How long a job that this worker does not know is left for one that does: a quarter of its age, between these.
 _SHORTEST_LEAVE_SECONDS, _LONGEST_LEAVE_SECONDS = 2.0, 600.0
 
@@ -122,7 +125,7 @@ class RunningJob:
                 pass
 
     def stop(self, reason: StopReason) -> None:
-        if self.stop_reason is None and self._task is not None:
+        if self.stop_reason is None and self._task is not None and not self._task.done():
             self.stop_reason = reason
             self._task.cancel()
 
@@ -143,6 +146,8 @@ class RunningJob:
             with CancelScope(shield=True):
                 await asyncio.wait({self._task})
         result: dict[str, Any] | None = self._task.result()
+        if self.stop_reason is StopReason.SHUTDOWN:
+            self.stop_reason = None  # it came to its end all the same
         return result
 
 
@@ -177,6 +182,7 @@ class JobRunner:
         self._worker_id = worker_id
         #: By delivery: an attempt that was moved on while this process stood still may run beside its successor.
         self.running: dict[str, RunningJob] = {}
+        self._draining = self._handing_back = False
 
     async def deliver(self, delivery_id: str) -> None:
         """Handle one message, whatever comes of it."""
@@ -185,15 +191,20 @@ class JobRunner:
         except TemporaryError as error:
             # The message is spent, the row is not: reconcile publishes it again.
             logger.warning("delivery %s could not be started: %s", delivery_id, error)
+            await asyncio.sleep(_UNSTARTED_SECONDS)
             return
         except Exception:
             logger.exception("delivery %s could not be started", delivery_id)
+            await asyncio.sleep(_UNSTARTED_SECONDS)
             return
         if started is None:
             logger.debug("delivery %s is a repeat", delivery_id)
             return
         job = RunningJob(self._ledger, started)
+        job.draining = self._draining
         self.running[delivery_id] = job
+        if self._handing_back:  # it was being started when the others were told
+            job.stop_reason = StopReason.SHUTDOWN
         observe(JOB_WAIT, started.queue, started.task, value=started.waited_seconds)
         try:
             with logged_as(started.log_context):
@@ -207,8 +218,9 @@ class JobRunner:
         result: dict[str, Any] | None = None
         snoozed: Snooze | None = None
         try:
-            task, arguments = self._fitting(job.started)
-            result = await job.run(task, arguments)
+            if job.stop_reason is None:
+                task, arguments = self._fitting(job.started)
+                result = await job.run(task, arguments)
         except asyncio.CancelledError:
             if job.stop_reason is StopReason.TIMEOUT:
                 failure = Failure(
@@ -309,11 +321,13 @@ class JobRunner:
             job.stop(reason)
 
     def begin_drain(self) -> None:
-        """Tell the running jobs that the worker is about to end."""
+        """Tell the running jobs that the worker is about to end, and those that start yet."""
+        self._draining = True
         for job in self.running.values():
             job.draining = True
 
     def hand_all_back(self) -> None:
-        """Stop what still runs; each job goes back to its queue without losing an attempt."""
+        """Stop what still runs, or starts yet; each job goes back to its queue without losing an attempt."""
+        self._handing_back = True
         for job in list(self.running.values()):
             job.stop(StopReason.SHUTDOWN)

@@ -17,6 +17,7 @@ from anyio import CancelScope, CapacityLimiter
 from anyio.abc import TaskStatus
 from anyio.streams.memory import MemoryObjectSendStream
 from coredis.exceptions import RedisError
+from coredis.response.types import StreamEntry
 
 from mus.broker import server_scripts
 from mus.broker.queues import DELAYED_LOOK_SECONDS
@@ -36,6 +37,8 @@ logger = logging.getLogger(__name__)
 BROKER_ERRORS = (RedisError, OSError, EOFError, TimeoutError)
 #: How long a blocking read lasts at most before idle messages of dead workers are looked for again.
 _BLOCK_SECONDS = 5.0
+#: And how much later than it should an answer may come, until the connection is given up.
+_ANSWER_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
 
 
@@ -127,9 +130,32 @@ class Lane(Worker[None]):
 
     async def _read_streams_legacy(self, count: int, block: bool = False) -> Entries:  # noqa: FBT001, FBT002
         await self._open.wait()
-        if not block:
-            return await super()._read_streams_legacy(count)
-        return await self.redis.xreadgroup(REDIS_GROUP, self.id, self._streams, block=self._block_ms, count=count)
+        async with asyncio.timeout(_ANSWER_SECONDS + (self._block_ms / 1000 if block else 0.0)):
+            if block:
+                entries: Entries = await self.redis.xreadgroup(
+                    REDIS_GROUP, self.id, self._streams, block=self._block_ms, count=count
+                )
+            else:
+                entries = await super()._read_streams_legacy(count)
+            return {stream: sound for stream, read in (entries or {}).items() if (sound := await self._sound(read))}
+
+    async def _sound(self, entries: Sequence[StreamEntry]) -> tuple[StreamEntry, ...]:
+        """Without what is no message, such as what a person put on the stream: that would end the lane each time it
+        is read."""
+        strange = [id_ for id_, fields, *_ in entries if not _is_message(fields)]
+        if strange:
+            logger.warning("%s: %d entries that are no messages are taken off", self._queue, len(strange))
+            await self._take_off(strange)
+        return tuple(entry for entry in entries if _is_message(entry[1]))
+
+    async def _take_off(self, ids: Sequence[Any], task_ids: Sequence[str] = ()) -> None:
+        stream = self.stream_key + self._queue
+        async with self.redis.pipeline(transaction=False) as pipe:
+            # In this order: a broker that stops between two of them has lost a message in a way that is seen.
+            if task_ids:
+                pipe.delete([self.task_key + task_id for task_id in task_ids])
+            pipe.xdel(stream, ids)
+            pipe.xack(stream, REDIS_GROUP, ids)
 
     async def producer(
         self,
@@ -186,12 +212,10 @@ class Lane(Worker[None]):
             logger.info("message %s: the broker went away after it: %r", msg.task_id, error)
 
     async def _forget_all(self, messages: Sequence[StreamMessage]) -> Sequence[None]:
-        ids = [message.message_id for message in messages]
-        stream = self.stream_key + self._queue
-        async with self.redis.pipeline(transaction=False) as pipe:
-            pipe.xack(stream, REDIS_GROUP, ids)
-            pipe.xdel(stream, ids)
-            pipe.delete([self.task_key + message.task_id for message in messages])
+        async with asyncio.timeout(_ANSWER_SECONDS):
+            await self._take_off(
+                [message.message_id for message in messages], [message.task_id for message in messages]
+            )
         return [None] * len(messages)
 
     async def _persist(self, doing: str, loop: Callable[[], Awaitable[None]]) -> None:
@@ -218,6 +242,12 @@ class Lane(Worker[None]):
         self._redis = server_scripts.ScriptClient.from_url(self._url, decode_responses=True)
         self._consumers_run.clear()
         self.lifespan = _lifespan()
+        # What was read and not begun when the lane went down is read again; counted still, it would keep a slot.
+        self._count = 0
+
+
+def _is_message(fields: Any) -> bool:
+    return "task_id" in fields and str(fields.get("enqueue_time", 0)).isdecimal()
 
 
 async def _pause(ended: asyncio.Event, seconds: float) -> None:

@@ -18,7 +18,7 @@ from redis.backoff import NoBackoff
 from redis.exceptions import NoScriptError, RedisError
 
 from mus.broker.script_texts import RELOADS, shipped_scripts
-from mus.broker_address import CLIENT_OPTIONS
+from mus.broker_address import CLIENT_OPTIONS, lasting_options
 from mus.ledger.deliveries import Delivery
 
 #: What a broker that is gone, restarting or emptied makes `Publisher` raise.
@@ -34,7 +34,9 @@ class Publisher:
 
     def __init__(self, url: str, queue_name: str) -> None:
         # Tried once more, and at once: a connection that broke while it lay idle is no broker that is gone.
-        self._redis = redis.asyncio.from_url(url, **CLIENT_OPTIONS, retry=Retry(NoBackoff(), 1))
+        self._redis = redis.asyncio.from_url(
+            url, **CLIENT_OPTIONS, **lasting_options(url), retry=Retry(NoBackoff(), 1)
+        )
         prefix = f"streaq:{queue_name}"
         self.stream_key = f"{prefix}:queues:"
         self.queue_key = f"{prefix}:queues:delayed:"

@@ -215,6 +215,7 @@ class ScriptClient(Redis[AnyStr]):
         }
         # Left alone, coredis would neither decode the password nor check whose certificate it is shown.
         options.setdefault("ssl_context", broker_address.tls_context(url))
+        options = broker_address.lasting_options(url) | options
         pool = SlotKeepingPool.from_url(
             url, decode_components=True, db=db, decode_responses=decode_responses, **options
         )

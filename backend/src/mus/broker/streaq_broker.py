@@ -307,7 +307,7 @@ class Broker:
         """
         if self._connection is not None:
             raise RuntimeError("the broker is connected already")
-        client = redis.asyncio.from_url(url, **broker_address.CLIENT_OPTIONS)
+        client = redis.asyncio.from_url(url, **broker_address.CLIENT_OPTIONS, **broker_address.lasting_options(url))
         publisher = Publisher(url, queue_name)
         feed = EventFeed(database, client, queue_name)
         connection = Connection(url, queue_name, None, client, feed, publisher)  # type: ignore[arg-type]

@@ -6,6 +6,7 @@ import asyncio
 import gc
 import sys
 from collections.abc import Coroutine
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 T = TypeVar("T")
@@ -13,6 +14,9 @@ T = TypeVar("T")
 #: Objects made before the collector looks again, and how often it looks at the older ones. By its own 700 it looked
 #: at what a scan has in hand, thousands of readings, again and again, for a twentieth of the time.
 _GC_THRESHOLDS = (20_000, 20, 20)
+#: Threads for what blocks. By default they are four more than cores, fewer than the jobs of a worker: some that
+#: hang on a dead disk would keep all other libraries' jobs waiting.
+_MOST_THREADS = 64
 
 
 def run(main: Coroutine[Any, Any, T]) -> T:
@@ -28,7 +32,9 @@ def run(main: Coroutine[Any, Any, T]) -> T:
 
 
 async def _watched(main: Coroutine[Any, Any, T]) -> T:
-    asyncio.get_running_loop().set_exception_handler(_report)
+    loop = asyncio.get_running_loop()
+    loop.set_exception_handler(_report)
+    loop.set_default_executor(ThreadPoolExecutor(_MOST_THREADS, thread_name_prefix="mus"))
     return await main
 
 

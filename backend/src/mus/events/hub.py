@@ -28,7 +28,7 @@ from sqlalchemy import select
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mus.broker_address import CLIENT_OPTIONS, CONNECT_SECONDS
+from mus.broker_address import CLIENT_OPTIONS, CONNECT_SECONDS, lasting_options
 from mus.errors import NotFoundError
 from mus.events.messages import (
     JobMessage,
@@ -208,7 +208,12 @@ class EventHub:
             try:
                 # No second try inside the client: a connection that was lost has lost messages too.
                 async with (
-                    Redis.from_url(self._broker_url, **CLIENT_OPTIONS, retry=Retry(NoBackoff(), 0)) as redis,
+                    Redis.from_url(
+                        self._broker_url,
+                        **CLIENT_OPTIONS,
+                        **lasting_options(self._broker_url),
+                        retry=Retry(NoBackoff(), 0),
+                    ) as redis,
                     redis.pubsub() as pubsub,
                 ):
                     await self._listen_on(redis, pubsub, anew=lost)

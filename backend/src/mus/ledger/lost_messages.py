@@ -19,6 +19,7 @@ import asyncio
 import logging
 from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
+from typing import Any
 
 from sqlalchemy import Row, Select, and_, bindparam, or_, select, tuple_, update
 
@@ -111,12 +112,12 @@ class LostMessages:
     async def _look_through(self, queue: str) -> None:
         pages = PAGES_A_LOOK if queue in self._after else None
         after = self._after.get(queue, "")
-        now = utc_now()
+        before = utc_now() - PUBLISH_GRACE
         # Asked before the rows: what is published from here on is not among them.
         waiting = await self._publisher.waiting(queue)
         while pages is None or pages > 0:
             rows = await self._page(
-                _PUBLISHED, on=queue, after=after, before=now - PUBLISH_GRACE, ahead=now + PUBLISH_GRACE
+                _PUBLISHED, on=queue, after=after, before=before, ahead=utc_now() + PUBLISH_GRACE
             )
             lost = await self._without_message(rows, waiting)
             if lost:
@@ -171,6 +172,20 @@ class LostMessages:
         if renewed:
             logger.info("publishing %d jobs again whose messages were lost", len(renewed))
             # In the order in which they came.
-            await self._publisher.publish([Delivery(*row) for row in sorted(renewed)])
+            try:
+                await self._publisher.publish([Delivery(*row) for row in sorted(renewed)])
+            except BrokerUnavailableError:
+                await self._note_unpublished(renewed)
+                raise
             count(DELIVERIES_REPUBLISHED, amount=len(renewed))
         return len(renewed)
+
+    async def _note_unpublished(self, rows: Sequence[Row[Any]]) -> None:
+        """So that the first look after the outage finds them, however many others wait."""
+        keys = [tuple(row[: len(_KEY)]) for row in rows]
+        async with self._ledger.database.unit_of_work() as work:
+            await work.session.execute(
+                update(jobs)
+                .where(jobs.c.id.in_([key[0] for key in keys]), tuple_(*_KEY).in_(keys), _WAITING)
+                .values(published_at=None)
+            )

@@ -39,12 +39,13 @@ class Reconciler:
         dead_after_seconds: float,
         every_seconds: float,
         tasks: Container[str],
+        worker_id: str | None = None,
     ) -> None:
-        """`tasks` are the names of those that this worker knows."""
+        """`tasks` are the names of those that this worker knows; `worker_id` is its own, where it beats."""
         self._ledger = ledger
         self._tasks = tasks
         self._lost_messages = LostMessages(ledger, publisher)
-        self._watch = DeadWorkerWatch(dead_after_seconds, every_seconds)
+        self._watch = DeadWorkerWatch(dead_after_seconds, every_seconds, worker_id)
 
     async def tick(self) -> None:
         """Look once: dead workers, their jobs, rows without a message, schedules that are due."""

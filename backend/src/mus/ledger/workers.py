@@ -101,10 +101,14 @@ class DeadWorkerWatch:
     """Tells which workers died, by this process's own monotonic clock.
 
     Only time in which this process itself could read counts, in steps of at most twice the usual pause: an
-    observer that was frozen does not take everybody else for dead when it wakes up.
+    observer that was frozen does not take everybody else for dead when it wakes up. And only while its own worker's
+    counter rises, where that is named: while somebody holds the database's lock nobody can count, and all live.
     """
 
-    def __init__(self, dead_after_seconds: float, look_every_seconds: float) -> None:
+    def __init__(self, dead_after_seconds: float, look_every_seconds: float, own_id: str | None = None) -> None:
+        self._own_id = own_id
+        self._own_beat: int | None = None
+        self._kept = 0.0
         self._dead_after = dead_after_seconds
         self._longest_step = 2 * look_every_seconds
         self._last_look: float | None = None
@@ -115,6 +119,13 @@ class DeadWorkerWatch:
         now = time.monotonic()
         step = 0.0 if self._last_look is None else min(now - self._last_look, self._longest_step)
         self._last_look = now
+        if self._own_id is not None:
+            # Until the own counter rises what passes is kept, but no more than one step: a beat and a look may just
+            # have missed each other.
+            step = min(step + self._kept, self._longest_step)
+            has_risen = beats.get(self._own_id) != self._own_beat
+            self._own_beat = beats.get(self._own_id)
+            step, self._kept = (step, 0.0) if has_risen else (0.0, step)
         dead: list[str] = []
         seen: dict[str, tuple[int, float]] = {}
         for worker_id, beat in beats.items():

@@ -129,11 +129,18 @@ whole_number(char *at, long long number)
     return decimal(at, number < 0 ? 0ULL - (unsigned long long)number : (unsigned long long)number, 1);
 }
 
-/* In nanoseconds from 1970, which may take more than 64 bits: the seconds, and behind them nine digits. */
+/* In nanoseconds from 1970: the seconds, and behind them nine digits. What takes more than 64 bits, before 1677 or
+ * after 2262, stands at their end, as in FileStat. */
 static char *
 nanoseconds(char *at, struct timespec time)
 {
     long long seconds = (long long)time.tv_sec, rest = time.tv_nsec;
+    if (seconds > 9223372036LL || (seconds == 9223372036LL && rest > 854775807))
+        return decimal(at, 9223372036854775807ULL, 1);
+    if (seconds < -9223372037LL || (seconds == -9223372037LL && rest < 145224193)) {
+        *at++ = '-';
+        return decimal(at, 9223372036854775807ULL, 1);
+    }
     if (seconds < 0) {
         *at++ = '-';
         if (rest > 0) {

@@ -14,9 +14,12 @@ from mus.errors import ErrorCategory
 from mus.library.paths import shown
 from mus.library.track_words import derived
 
+_MOST_NS = (1 << 63) - 1
+
 
 class FileStat(NamedTuple):
-    """Which version of a file this is. Inode and device are signed 64-bit numbers, as in the database."""
+    """Which version of a file this is, in signed 64-bit numbers, as in the database. Times before 1677 or after
+    2262, which some file systems have room for, stand at the ends of these."""
 
     size: int
     mtime_ns: int
@@ -26,10 +29,20 @@ class FileStat(NamedTuple):
 
     @classmethod
     def of(cls, stat: os.stat_result) -> FileStat:
-        return cls(stat.st_size, stat.st_mtime_ns, stat.st_ctime_ns, signed_64(stat.st_ino), signed_64(stat.st_dev))
+        return cls(
+            stat.st_size,
+            _bounded(stat.st_mtime_ns),
+            _bounded(stat.st_ctime_ns),
+            signed_64(stat.st_ino),
+            signed_64(stat.st_dev),
+        )
 
     def as_json(self) -> list[int]:
         return list(self)
+
+
+def _bounded(time_ns: int) -> int:
+    return time_ns if -_MOST_NS <= time_ns <= _MOST_NS else _MOST_NS if time_ns > 0 else -_MOST_NS
 
 
 def signed_64(number: int) -> int:

@@ -83,7 +83,7 @@ def read_tags(
         stat = FileStat.of(found)
     try:
         fields = _read(descriptor, stat.size, path, rules, may_be_plain=opened is None)
-        after = os.fstat(descriptor)
+        after = FileStat.of(os.fstat(descriptor))
     except UnreadableFileError as error:
         return failed_reading(path, str(error), category=error.category, stat=stat)
     except OSError as error:
@@ -91,7 +91,7 @@ def read_tags(
         return failed_reading(path, str(reason), category=reason.category, stat=stat)
     finally:
         os.close(descriptor)
-    has_changed = (stat.size, stat.mtime_ns) != (after.st_size, after.st_mtime_ns)
+    has_changed = (stat.size, stat.mtime_ns) != (after.size, after.mtime_ns)
     return _reading(path, fields, stat, rules, called, has_changed=has_changed)
 
 

@@ -166,7 +166,7 @@ _CHANGED = UnreadableFileError("The file was changed meanwhile", category=ErrorC
 
 
 def _is_version(found: os.stat_result, expected: FileStat) -> bool:
-    return (found.st_size, found.st_mtime_ns) == (expected.size, expected.mtime_ns)
+    return FileStat.of(found)[:2] == expected[:2]
 
 
 def _failed(error: UnreadableFileError) -> Transcoded:

@@ -7,6 +7,7 @@ the server itself. Sessions that only read see one snapshot (`Database.reading`)
 from __future__ import annotations
 
 import re
+import socket
 import ssl
 from typing import Any
 
@@ -15,6 +16,7 @@ from sqlalchemy import URL, event
 from sqlalchemy.exc import DBAPIError, DisconnectionError
 from sqlalchemy.ext.asyncio import AsyncEngine, create_async_engine
 
+from mus.broker_address import TCP_PROBES
 from mus.json_text import decoded, encoded_text
 
 #: Connections that a process keeps open, and those it may open beside them. A worker has one more, for its beats.
@@ -70,12 +72,19 @@ def is_passing(error: DBAPIError) -> bool:
 
 async def _connect(**arguments: Any) -> asyncpg.Connection:
     try:
-        return await asyncpg.connect(**arguments)
+        connection = await asyncpg.connect(**arguments)
     except ssl.SSLError:
         raise
     except (OSError, TimeoutError) as error:
         # As an error of the driver, which SQLAlchemy translates: 08001.
         raise asyncpg.exceptions.ClientCannotConnectError(f"it cannot be reached: {error}") from error
+    # The server's own probes do not tell this side. The driver has no option for it, nor another way to its socket.
+    own = connection._transport.get_extra_info("socket")
+    if own is not None and own.family != socket.AF_UNIX:
+        own.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
+        for option, value in TCP_PROBES.items():
+            own.setsockopt(socket.IPPROTO_TCP, option, value)
+    return connection
 
 
 def _refuse_closed(connection: Any, _record: Any, _proxy: Any) -> None:
