@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Awaitable, Callable
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from datetime import timedelta
 
@@ -19,6 +20,8 @@ from mus.broker.streaq_broker import Options, broker
 from mus.errors import BadRequestError, ConfigurationError
 from mus.ledger import steering
 from mus.ledger.deliveries import Delivery
+from mus.ledger.workers import Heartbeat, living_beats
+from mus.persistence.database import Database
 from mus.persistence.models import Job, utc_now
 from mus.worker import WorkerProcess, load_job_modules, worker_running
 from waiting import until
@@ -202,6 +205,38 @@ async def test_a_job_that_has_come_to_its_end_is_not_handed_back(
     finally:
         del broker.tasks["test_stubborn"]
     assert (await job_row(job_id)).state == "succeeded"
+
+
+async def test_a_worker_whose_loop_stands_still_for_long_is_left_to_be_taken_for_dead(
+    runtime: Runtime, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("mus.ledger.workers.LONGEST_TURN_SECONDS", 0.2)
+    heartbeat = Heartbeat(runtime.database.url, [Queue.LOW], 0.02)
+
+    async def beat() -> int:
+        database = Database(runtime.database.url)
+        try:
+            return (await living_beats(database))[heartbeat.worker_id]
+        finally:
+            await database.close()
+
+    def stood_still() -> bool:
+        before = asyncio.run(beat())
+        time.sleep(0.3)  # many beats
+        return asyncio.run(beat()) == before
+
+    await heartbeat.start()
+    with ThreadPoolExecutor(1) as elsewhere:
+        deadline = time.monotonic() + 20
+        while not elsewhere.submit(stood_still).result():  # without a turn of this loop
+            assert time.monotonic() < deadline
+    last = await beat()
+
+    async def beats_again() -> bool:
+        return await beat() > last
+
+    await until(beats_again, what="a beat of the loop that turns again")
+    await heartbeat.stop()
 
 
 async def test_enqueueing_never_waits_for_a_broker_that_is_down_and_the_job_runs_later(

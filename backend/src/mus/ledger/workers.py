@@ -20,10 +20,16 @@ from mus.persistence.models import WorkerRow, utc_now
 logger = logging.getLogger(__name__)
 
 
+#: No job blocks the event loop for so long.
+LONGEST_TURN_SECONDS = 300.0
+
+
 class Heartbeat:
     """Raises this worker's counter from a thread and a connection of its own.
 
-    So a job that blocks the event loop does not look like a dead worker, while a stopped process does.
+    So a job that blocks the event loop does not look like a dead worker, while a stopped process does; and so does
+    one whose loop has not turned for minutes, as where it writes its log to a pipe that nobody reads: it neither
+    reads messages nor reconciles.
     """
 
     def __init__(self, database_url: URL, queues: Sequence[str], beat_seconds: float) -> None:
@@ -34,6 +40,7 @@ class Heartbeat:
         self._stopping = threading.Event()
         self._registered: asyncio.Future[None] | None = None
         self._thread: threading.Thread | None = None
+        self._loop_turned = time.monotonic()
 
     async def start(self) -> None:
         """Register the worker. Raises what the database raises."""
@@ -63,7 +70,10 @@ class Heartbeat:
                 return
             loop.call_soon_threadsafe(self._registered.set_result, None)
             while not self._stopping.wait(self._beat_seconds):
+                if time.monotonic() - self._loop_turned > LONGEST_TURN_SECONDS:
+                    continue
                 try:
+                    loop.call_soon_threadsafe(self._note_turn)
                     await self._write(database, state="alive")
                 except Exception as error:  # noqa: BLE001 - a database that is busy now may answer the next beat
                     logger.warning("a heartbeat could not be written: %s", error)
@@ -73,6 +83,9 @@ class Heartbeat:
                 logger.warning("the worker could not sign off: %s", error)
         finally:
             await database.close()
+
+    def _note_turn(self) -> None:
+        self._loop_turned = time.monotonic()
 
     async def _write(self, database: Database, *, state: str) -> None:
         async with database.unit_of_work() as work:
