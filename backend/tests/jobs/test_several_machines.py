@@ -10,21 +10,19 @@ import shutil
 import tempfile
 from collections.abc import Iterator
 from dataclasses import replace
-from datetime import timedelta
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import pytest
 from music_library import MusicLibrary, counts, counts_in, result_of, worker_of
-from sqlalchemy import update
+from old_trash import make_old
 
 from audio_files import write_library
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
 from mus.errors import ConflictError
 from mus.persistence.libraries import all_libraries, ensure_library
-from mus.persistence.models import TrashEntry, utc_now
 from mus.persistence.work_lists import PARTS
 
 NAMES = ("A/1.mp3", "A/2.flac", "B/3.ogg")
@@ -202,8 +200,7 @@ async def test_a_track_is_deleted_and_restored_by_machines_that_know_the_folder_
     async with worker_of(first.library.runtime):
         result_of(await first.library.run("restore_track_by_id", track_id=track_id))
         result_of(await first.library.run("delete_track_by_id", track_id=track_id))
-    async with music.runtime.database.unit_of_work() as work:
-        await work.session.execute(update(TrashEntry).values(created_at=utc_now() - timedelta(days=31)))
+    await make_old(music, days=31)
     async with worker_of(second.library.runtime, [Queue.LOW]):
         purge = await second.library.run("purge_trash", Queue.LOW)
     assert result_of(purge) == {"purged": 1}

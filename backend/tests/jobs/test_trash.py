@@ -14,6 +14,7 @@ from typing import Any
 
 import pytest
 from music_library import MusicLibrary, counts, counts_in, new_library, result_of, worker_of
+from old_trash import make_old
 from sqlalchemy import select, update
 
 from audio_files import make_audio
@@ -67,11 +68,6 @@ async def intend(library: MusicLibrary, track_id: int, name: str, state: str = "
             )
         )
     return target
-
-
-async def make_old(library: MusicLibrary, days: int) -> None:
-    async with library.runtime.database.unit_of_work() as work:
-        await work.session.execute(update(TrashEntry).values(created_at=utc_now() - timedelta(days=days)))
 
 
 def in_trash(library: MusicLibrary) -> list[str]:

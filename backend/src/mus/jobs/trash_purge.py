@@ -5,10 +5,11 @@ from __future__ import annotations
 import asyncio
 import os
 from collections.abc import Collection
-from datetime import timedelta
+from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, and_, delete, or_, select
+from sqlalchemy import ColumnElement, and_, delete, func, or_, select
+from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue
@@ -18,12 +19,18 @@ from mus.jobs.services import services
 from mus.jobs.telling import DELETED, tell_tracks
 from mus.jobs.trash import change_state
 from mus.jobs.trash_files import remove_for_good
+from mus.ledger.job_states import JobState
 from mus.library.file_systems import is_mounted_read_only
 from mus.library.paths import shown
 from mus.library.states import TrackState
 from mus.persistence.libraries import on_this_machine
-from mus.persistence.models import Library, Track, TrashEntry, utc_now
+from mus.persistence.models import Job, Library, Track, TrashEntry, utc_now
 
+#: A run that follows none of so many days leaves what is old to the next: a clock that has jumped, of a machine
+#: without one of its own or by a wrong year, makes the whole trash old at once. A day later it is right again, or a
+#: person has had a day to see it.
+_GAP = timedelta(days=3)
+_LEFT = "left_for_the_next_run"
 #: An intent this old whose job has ended for good is taken up again, once a day.
 _LEFT_BEHIND = timedelta(hours=1)
 
@@ -31,11 +38,32 @@ _LEFT_BEHIND = timedelta(hours=1)
 async def purge_old(job: RunningJob, *, older_than_days: float) -> dict[str, Any]:
     """Delete for good what has lain in the trash longer than that, and take up what was left half done.
 
-    Raises AdminRequiredError at the end when files could not be deleted.
+    After a gap of days what is old is left to the next run. Raises AdminRequiredError at the end when files could
+    not be deleted.
     """
     now = utc_now()
     is_old = TrashEntry.created_at < now - timedelta(days=older_than_days)
-    return await _purge_all(job, or_(is_old, TrashEntry.state != "trashed"))
+    is_half_done = TrashEntry.state != "trashed"
+    async with services().database.reading() as session:
+        old = (await session.scalars(select(func.count()).where(is_old, ~is_half_done))).one()
+        if old and await _follows_a_gap(session, job, now):
+            return await _purge_all(job, is_half_done) | {_LEFT: old}
+    return await _purge_all(job, or_(is_old, is_half_done))
+
+
+async def _follows_a_gap(session: AsyncSession, job: RunningJob, now: datetime) -> bool:
+    """Whether the run before was too long ago, or not yet, by the clock; one that left it to this one aside."""
+    before = (
+        await session.execute(
+            select(Job.finished_at, Job.result)
+            .where(Job.task == job.started.task, Job.state == JobState.SUCCEEDED, Job.id != job.id)
+            .order_by(Job.id.desc())
+            .limit(1)
+        )
+    ).one_or_none()
+    if before is None:
+        return True
+    return _LEFT not in (before.result or {}) and abs(now - before.finished_at) > _GAP
 
 
 async def purge_chosen(
