@@ -1,4 +1,4 @@
-"""A worker process that is killed, or frozen, at a chosen step of an edit, or of placing uploads.
+"""A worker process that is killed, or frozen, at a chosen step of an edit, of placing uploads, or of a deletion.
 
     python edit_worker.py STEP [WAKES]      one of STEPS; settings come from MUS_*
 
@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from mus.config import load_settings
-from mus.jobs import edits, renames, upload_batches
+from mus.jobs import edits, renames, trash, upload_batches
 from mus.ledger.ledger import Ledger
 from mus.library import beside, staged_uploads
 from mus.library.reader_pool import ReaderPool
@@ -30,6 +30,8 @@ from mus.worker import run_worker
 EDIT_WORKER = Path(__file__)
 TAG_STEPS = ("intent", "half a copy", "copy", "copy is known", "in place", "committed")
 RENAME_STEPS = ("intent of a rename", "both names", "moved", "rename committed")
+DELETE_STEPS = ("intent of a deletion", "a copy without its name", "both names across disks", "in the trash")
+RESTORE_STEPS = ("intent of a restoring", "a copy without its name", "both names across disks", "restored")
 PLACE_STEPS = ("places are kept", "one with both names", "one placed", "all placed", "parts enqueued")
 
 
@@ -115,6 +117,12 @@ STEPS: dict[str, Callable[[], None]] = {
     "both names": with_both_names,
     "moved": lambda: after(renames, "move"),
     "rename committed": lambda: after_effect(2),
+    "intent of a deletion": lambda: after_effect(1, "delete_track_by_id"),
+    "intent of a restoring": lambda: after_effect(1, "restore_track_by_id"),
+    "a copy without its name": lambda: after(beside, "copy_beside"),
+    "both names across disks": lambda: after(beside, "names_to_disk"),
+    "in the trash": lambda: after(trash, "move_into_trash"),
+    "restored": lambda: after(trash, "move_back"),
     "places are kept": lambda: after_effect(1, "place_uploads"),
     "one with both names": with_both_names,
     "one placed": lambda: after(staged_uploads, "move"),

@@ -49,3 +49,28 @@ async def provably_gone(
         ]
 
     return await asyncio.to_thread(look_at_all)
+
+
+async def disk_is_away(library: LocalLibrary, track: KnownTrack) -> bool:
+    """Whether the disk on which a file lay, inside the library but not the root's, is not there just now.
+
+    Then whatever is written to `track.path` goes onto the root's disk, and is hidden when the other is back.
+    Numbers of devices change with a restart, and are others on another machine: other tracks with this one's tell.
+    The disk is away where none of them is in its place; without any it is not known to be.
+    """
+    here = await asyncio.to_thread(device_of, library)
+    if here is None or track.device == here:
+        return False
+    async with services().database.reading() as session:
+        witnesses = await other_tracks_on(session, library.id, {track.device}, [track.id])
+
+    def none_is_there() -> bool:
+        look = SecondLook(library.root)
+        try:
+            if look.device_above(track.path) != here:
+                return False
+            return all(look.at(witness.path) is None for witness in witnesses)
+        except OSError:
+            return False
+
+    return bool(witnesses) and await asyncio.to_thread(none_is_there)

@@ -4,17 +4,27 @@ from __future__ import annotations
 
 import errno
 import os
-import shutil
 import stat
 from contextlib import suppress
 from pathlib import Path
 
-from mus.library.beside import NO_LINKS, keep_attributes
+from mus.library.beside import (
+    EDIT_PREFIX,
+    discard,
+    lies_at,
+    make_folders,
+    move_between,
+    names_to_disk,
+    opened_folder,
+    stat_at,
+    take_away,
+)
+from mus.library.file_reading import FileStat
 from mus.library.second_look import SecondLook
 from mus.library.walk import TRASH_FOLDER
 
-#: Most file systems' limit, less what a copy under way adds.
-_NAME_BYTES = 255 - len(b".part")
+#: Most file systems' limit, and a little less.
+_NAME_BYTES = 250
 #: File systems round times; FAT to two seconds.
 _SAME_TIME_NS = 2_000_000_000
 
@@ -70,86 +80,131 @@ def free_name(root: bytes, path: bytes) -> bytes:
     return path
 
 
-def move_into_trash(source: bytes, target: bytes) -> None:
-    """`target` is a name of this deletion's own: what lies there was moved by an earlier attempt.
+def move_into_trash(root: bytes, path: bytes, trash_path: bytes, job_id: str) -> None:
+    """`trash_path` is a name of this deletion's own: what lies there was moved by an earlier attempt.
 
-    Raises OSError; then nothing was moved.
+    What an earlier attempt of the job left of a copy goes. Raises ChangedMeanwhileError and OSError; `is_in_trash`
+    tells what came of it.
     """
-    if os.path.lexists(target):
-        if _is_copy(source, target):
-            os.unlink(source)
-        return  # whatever else is at the source by now is somebody's new file
-    try:
-        os.rename(source, target)
-    except OSError as error:
-        if error.errno != errno.EXDEV:
-            raise
-        _copy(source, target + b".part", target)
-        _unlink_copied(source, target)
+    old, (folder, new) = os.path.basename(path), os.path.split(trash_path)
+    with (
+        opened_folder(folder, b"") as to_folder,
+        opened_folder(root, os.path.dirname(path)) as from_folder,
+    ):
+        if not lies_at(to_folder, new):
+            _move(from_folder, to_folder, old, new, job_id)
+        elif _is_one_file(stat_at(from_folder, old), stat_at(to_folder, new)):
+            names_to_disk(to_folder)
+            take_away(from_folder, old, now_also=(to_folder, new))
+        # Whatever else is at the source by now is somebody's new file.
 
 
-def move_back(source: bytes, target: bytes, track_id: int) -> None:
-    """From the trash to where it was, or where an earlier attempt has brought it. Raises OSError."""
-    if not os.path.lexists(source):
-        if os.path.lexists(target):
+def move_back(root: bytes, path: bytes, trash_path: bytes, job_id: str) -> None:
+    """From the trash to `path`, which may be where an earlier attempt has brought it; folders on the way are made.
+
+    Raises FileExistsError, ChangedMeanwhileError and OSError; `is_restored` tells what came of it.
+    """
+    new, (folder, old) = os.path.basename(path), os.path.split(trash_path)
+    with opened_folder(folder, b"") as from_folder:
+        if not lies_at(from_folder, old):
+            if not os.path.lexists(os.path.join(root, path)):
+                raise _os_error(errno.ENOENT, trash_path)
             return
-        raise _os_error(errno.ENOENT, source)
-    folder = os.path.dirname(target)
-    os.makedirs(folder, exist_ok=True)
-    try:
-        # A rename would replace a file that appeared in this moment; a link does not.
-        os.link(source, target, follow_symlinks=False)
-    except FileExistsError:
-        if not os.path.samefile(source, target) and not _is_copy(source, target):
+        made = make_folders(root, os.path.dirname(path))
+        try:
+            with opened_folder(root, os.path.dirname(path)) as to_folder:
+                if _is_one_file(stat_at(from_folder, old), stat_at(to_folder, new)):
+                    names_to_disk(to_folder)
+                    take_away(from_folder, old, now_also=(to_folder, new))
+                else:
+                    _move(from_folder, to_folder, old, new, job_id)
+        except BaseException:
+            for each in reversed(made):
+                with suppress(OSError):
+                    os.rmdir(os.path.join(root, each))
             raise
-    except OSError as error:
-        if error.errno not in NO_LINKS | {errno.EXDEV}:
-            raise
-        if os.path.lexists(target):
-            raise _os_error(errno.EEXIST, target) from None
-        if error.errno != errno.EXDEV:
-            os.rename(source, target)
-            return
-        _copy(source, os.path.join(folder, b".mus-restoring-%d" % track_id), target)
-    os.unlink(source)
 
 
-def _is_copy(one: bytes, other: bytes) -> bool:
-    """Whether both are the same file, copied across file systems: an earlier attempt died before the end."""
+def _move(from_folder: int, to_folder: int, old: bytes, new: bytes, job_id: str) -> None:
+    part_prefix = EDIT_PREFIX + os.fsencode(job_id) + b"-"
+    if os.fstat(from_folder).st_dev != os.fstat(to_folder).st_dev:
+        # What is discarded cannot get its name any more either: of an attempt that was taken for dead.
+        for name in map(os.fsencode, os.listdir(to_folder)):
+            if name.startswith(part_prefix):
+                discard(to_folder, name)
+    move_between(from_folder, to_folder, old, new, part_prefix=part_prefix)
+
+
+def is_in_trash(source: bytes, trash_path: bytes) -> bool | None:
+    """Where a fresh look finds a file that was to be deleted. False: in its place, and not in the trash.
+
+    None where that cannot be told: it has both names, or none that can be seen from here.
+    """
     try:
-        first, second = os.lstat(one), os.lstat(other)
-    except FileNotFoundError:
-        return False
-    return (
-        first.st_dev != second.st_dev
-        and first.st_size == second.st_size
-        and abs(first.st_mtime_ns - second.st_mtime_ns) < _SAME_TIME_NS
-    )
-
-
-def _copy(source: bytes, part: bytes, target: bytes) -> None:
-    try:
-        shutil.copyfile(source, part, follow_symlinks=False)
-        with open(source, "rb") as original, open(part, "rb") as copied:
-            keep_attributes(original.fileno(), copied.fileno())
-            os.fsync(copied.fileno())
-        if os.path.lexists(target):  # it appeared while a big file was copied
-            raise _os_error(errno.EEXIST, target)
-        os.rename(part, target)
-    except BaseException:
-        with suppress(OSError):
-            os.unlink(part)
-        raise
-
-
-def _unlink_copied(source: bytes, copy: bytes) -> None:
-    try:
-        os.unlink(source)
-    except FileNotFoundError:
-        return  # somebody else removed it meanwhile: the copy is all there is
+        # In this order: what is moved in between is seen in the trash.
+        outside, inside = _seen(source), _seen(trash_path)
     except OSError:
-        os.unlink(copy)
-        raise
+        return None
+    if inside is None:
+        return False if outside is not None and os.path.isdir(os.path.dirname(trash_path)) else None
+    return None if _is_one_file(outside, inside) else True
+
+
+def is_restored(trash_path: bytes, target: bytes) -> bool | None:
+    """Where a fresh look finds a file that was to be restored. False: in the trash, and not at the target.
+
+    None where that cannot be told, as in `is_in_trash`.
+    """
+    try:
+        inside, outside = _seen(trash_path), _seen(target)
+    except OSError:
+        return None
+    if inside is None:
+        return True if outside is not None and os.path.isdir(os.path.dirname(trash_path)) else None
+    return None if _is_one_file(outside, inside) else False
+
+
+def is_nowhere(first: bytes, second: bytes) -> bool:
+    """Whether nothing has either name, looked at in this order. False where that cannot be told."""
+    try:
+        return _seen(first) is None and _seen(second) is None
+    except OSError:
+        return False
+
+
+def is_there(path: bytes) -> bool:
+    """Raises OSError where that cannot be told."""
+    return _seen(path) is not None
+
+
+def has_both_names(one: bytes, other: bytes) -> bool:
+    """Whether a move was broken off between the new name and the end of the old one. False where that cannot be
+    told."""
+    try:
+        return _is_one_file(_seen(one), _seen(other))
+    except OSError:
+        return False
+
+
+def _seen(path: bytes) -> os.stat_result | None:
+    try:
+        return os.lstat(path)
+    except (FileNotFoundError, NotADirectoryError):
+        return None
+
+
+def _is_one_file(one: os.stat_result | None, other: os.stat_result | None) -> bool:
+    """Whether both are the same file, linked or copied across file systems: an earlier attempt died half-way."""
+    if one is None or other is None:
+        return False
+    if one.st_dev == other.st_dev:
+        return os.path.samestat(one, other)
+    return one.st_size == other.st_size and abs(one.st_mtime_ns - other.st_mtime_ns) < _SAME_TIME_NS
+
+
+def stat_of(path: bytes) -> FileStat:
+    """Raises OSError."""
+    return FileStat.of(os.lstat(path))
 
 
 def remove_for_good(path: bytes) -> bool:

@@ -26,6 +26,10 @@ EDIT_PREFIX, UPLOAD_PREFIX = b".mus-edit-", b".mus-upload-"
 UPLOAD_FOLDER = b".mus-uploads"
 _CHUNK = 8 * 1024 * 1024
 _RENAME_NOREPLACE = 1
+#: What fsync(2) says of folders on file systems that cannot bring names to disk.
+_NO_FOLDER_SYNC = frozenset({errno.EINVAL, errno.EROFS, errno.ENOTSUP, errno.EOPNOTSUPP, errno.ENOSYS})
+#: What unlink(2) says of a name that was there and has not gone.
+_MUST_STAY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY})
 #: What file systems without hard links say, and kernels that protect others' files.
 NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EACCES})
 
@@ -176,9 +180,9 @@ def _moved_within(root: bytes, source: bytes, target: bytes, expected: FileStat)
             and not _is_one_name(from_folder, to_folder, old, new)
         ):
             # Linked by an attempt that was broken off.
-            _take_away(from_folder, old, now_also=(to_folder, new))
+            take_away(from_folder, old, now_also=(to_folder, new))
         else:
-            _move(from_folder, to_folder, old, new)
+            move_between(from_folder, to_folder, old, new)
         _bring_to_disk(to_folder)
         _bring_to_disk(from_folder)
         return FileStat.of(os.stat(new, dir_fd=to_folder, follow_symlinks=False))
@@ -195,7 +199,7 @@ def arrive(root: bytes, part: bytes, target: bytes) -> None:
         opened_folder(root, UPLOAD_FOLDER) as uploads,
         opened_folder(root, os.path.dirname(target)) as folder,
     ):
-        _move(uploads, folder, part, name)
+        move_between(uploads, folder, part, name)
         _bring_to_disk(folder)
 
 
@@ -230,7 +234,15 @@ def _is_one_name(from_folder: int, to_folder: int, old: bytes, new: bytes) -> bo
     return not {os.fsdecode(old), os.fsdecode(new)} <= set(names)
 
 
-def _move(from_folder: int, to_folder: int, old: bytes, new: bytes) -> None:
+def move_between(
+    from_folder: int, to_folder: int, old: bytes, new: bytes, *, part_prefix: bytes = EDIT_PREFIX
+) -> None:
+    """Move a file from one open folder to another, never over another file; across file systems it is copied, under
+    a hidden name that begins with `part_prefix` as long as it is not whole.
+
+    Raises FileExistsError for a place that is taken, ChangedMeanwhileError when the file was changed while it was
+    copied, and OSError. Whatever an error says, a file system of another machine may have moved it.
+    """
     if _renamed_without_replacing(from_folder, to_folder, old, new):
         return
     there = stat_at(to_folder, new)
@@ -248,8 +260,9 @@ def _move(from_folder: int, to_folder: int, old: bytes, new: bytes) -> None:
         if error.errno != errno.EXDEV:
             os.rename(old, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
             return
-        _copy_across(from_folder, to_folder, old, new)
-    _take_away(from_folder, old, now_also=(to_folder, new))
+        _move_across(from_folder, to_folder, old, new, part_prefix)
+        return
+    take_away(from_folder, old, now_also=(to_folder, new))
 
 
 def _bring_to_disk(folder: int) -> None:
@@ -259,14 +272,18 @@ def _bring_to_disk(folder: int) -> None:
         os.fsync(folder)
 
 
-def _take_away(folder: int, name: bytes, *, now_also: tuple[int, bytes]) -> None:
-    """The old name of a file that has a new one, which goes instead where the old one must stay. Raises OSError."""
+def take_away(folder: int, name: bytes, *, now_also: tuple[int, bytes]) -> None:
+    """The old name of a file that has a new one, which goes instead where the old one must stay.
+
+    Raises OSError. Then the file may have both names: where it is not told whether the old one went.
+    """
     try:
         os.unlink(name, dir_fd=folder)
     except FileNotFoundError:
         return  # somebody else removed it meanwhile: the new one is all there is
-    except OSError:
-        os.unlink(now_also[1], dir_fd=now_also[0])
+    except OSError as error:
+        if error.errno in _MUST_STAY:
+            os.unlink(now_also[1], dir_fd=now_also[0])
         raise
 
 
@@ -296,20 +313,53 @@ def _renamed_without_replacing(from_folder: int, to_folder: int, old: bytes, new
     return False
 
 
-def _copy_across(from_folder: int, to_folder: int, old: bytes, new: bytes) -> None:
-    part = hidden_name(EDIT_PREFIX, new)
+def _move_across(from_folder: int, to_folder: int, old: bytes, new: bytes, part_prefix: bytes) -> None:
+    part = hidden_name(part_prefix, new)
     source = os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=from_folder)
     try:
+        copied = FileStat.of(os.fstat(source))
         target = copy_beside(source, to_folder, part)
         try:
-            os.fsync(target)
             keep_attributes(source, target)
+            os.fsync(target)
+            is_whole = os.fstat(target).st_size == copied.size
         finally:
             os.close(target)
+        if not is_whole:
+            raise ChangedMeanwhileError
+        _refuse_changed(from_folder, old, copied)
         put_new(to_folder, part, new)
     finally:
         discard(to_folder, part)
         os.close(source)
+    try:
+        names_to_disk(to_folder)
+        # Once more at the last moment: a disk takes its time for that.
+        _refuse_changed(from_folder, old, copied)
+    except (ChangedMeanwhileError, OSError):
+        if lies_at(from_folder, old):
+            os.unlink(new, dir_fd=to_folder)
+        raise
+    take_away(from_folder, old, now_also=(to_folder, new))
+
+
+def _refuse_changed(folder: int, name: bytes, copied: FileStat) -> None:
+    """Raises ChangedMeanwhileError where the name has another version by now than was copied."""
+    try:
+        found = os.stat(name, dir_fd=folder, follow_symlinks=False)
+    except FileNotFoundError:
+        return  # somebody removed it meanwhile: the copy is all there is
+    if FileStat.of(found) != copied:
+        raise ChangedMeanwhileError
+
+
+def names_to_disk(folder: int) -> None:
+    """Before the other name of a file is taken away. Raises OSError, but not where folders cannot be synced."""
+    try:
+        os.fsync(folder)
+    except OSError as error:
+        if error.errno not in _NO_FOLDER_SYNC:
+            raise
 
 
 def put_new(folder: int, part: bytes, name: bytes) -> None:

@@ -73,12 +73,13 @@ class SecondLook:
         try:
             if self.at(path) is not None:
                 return False
-            above = self._device_above(path)
+            above = self.device_above(path)
         except OSError:
             return False
         return above is not None and (devices is None or above in devices)
 
-    def _device_above(self, path: bytes) -> int | None:
+    def device_above(self, path: bytes) -> int | None:
+        """The device of the nearest folder that is there. Raises OSError when that cannot be told."""
         folder = path.partition(b"\0")[0]
         while folder:
             folder = folder.rpartition(b"/")[0]
