@@ -17,7 +17,7 @@ from mus.jobs.listening_phase import request_listening
 from mus.jobs.lost_tracks import moves_among, reunite
 from mus.jobs.mount_guard import check_losses, device_of, mark_offline, mark_online
 from mus.jobs.moved_tracks import Moved, apply_moves
-from mus.jobs.scan_read import look_again_later, read
+from mus.jobs.scan_read import by_path, compare_again, look_again_later, overtaken_by_others, read
 from mus.jobs.scan_walk import CHUNK
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import renew_looks, request_analysis
@@ -302,17 +302,23 @@ async def _read_late(
     while late["read"] < len(paths):
         counted = late["read"] >= len(again)
         part = paths[late["read"] : min(late["read"] + CHUNK, len(paths) if counted else len(again))]
-        readings = await read(library, part)
+        async with services().database.reading() as session:
+            before = await by_path(session, library.id, part)
+        readings = await read(library, part, before)
         async with job.effect() as work:
             await hold_tracks(work.session, library.id)
-            stored = await store_readings(work.session, library.id, readings)
+            now = await by_path(work.session, library.id, part)
+            overtaken = overtaken_by_others([r for r in readings if not r.vanished], before, now)
+            fresh = [reading for reading in readings if reading.path not in overtaken]
+            stored = await store_readings(work.session, library.id, fresh, at_paths=now)
             tell_stored(work, library.id, stored)
+            await compare_again(library.id, overtaken)
             await look_again_later(library.id, readings, or_if_temporary=True)
             late["read"] += len(part)
             if counted:
                 late["added"] += stored.added
                 late["updated"] += stored.updated
-                late["vanished"] += len(part) - stored.added - stored.updated
+                late["vanished"] += len(fresh) - stored.added - stored.updated
             left["late"] = late
             await job.keep(work, left)
     return late

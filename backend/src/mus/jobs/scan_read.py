@@ -183,11 +183,12 @@ async def by_path(session: AsyncSession, library_id: int, paths: Sequence[bytes]
 def overtaken_by_others(
     readings: Sequence[FileReading], before: Mapping[bytes, KnownTrack], now: Mapping[bytes, KnownTrack]
 ) -> set[bytes]:
-    """Paths where there is another track now, in the transaction that stores, than before the reading, or none any
-    more.
+    """Paths where there is another track now, in the transaction that stores, than before the reading, none any
+    more, or one that holds another version of the file than it did and than was read.
 
-    Another job has moved it, deleted it or brought it back meanwhile. Stored all the same, a file that a person
-    deleted while a scan read it came back as a track of its own, which then was missing for good.
+    Another job has moved it, deleted it, brought it back or edited it meanwhile. Stored all the same, a file that a
+    person deleted while a scan read it came back as a track of its own, which then was missing for good; and one
+    that a person edited said what it had said before, until the next scan.
     """
     if not before and not now:
         return set()
@@ -195,13 +196,16 @@ def overtaken_by_others(
         reading.path
         for reading in readings
         if not _is_stored(reading, now.get(reading.path))
-        and _id_at(reading.path, now) != _id_at(reading.path, before)
+        and _is_overtaken(reading, before.get(reading.path), now.get(reading.path))
     }
 
 
-def _id_at(path: bytes, tracks: Mapping[bytes, KnownTrack]) -> int | None:
-    track = tracks.get(path)
-    return None if track is None else track.id
+def _is_overtaken(reading: FileReading, before: KnownTrack | None, now: KnownTrack | None) -> bool:
+    if before is None or now is None:
+        return before is not now
+    # Sizes, times and inodes. A device changes for all tracks at once when a disk is mounted anew.
+    held, holds = before[2:6], now[2:6]
+    return before.id != now.id or (held != holds and (reading.stat is None or reading.stat[:4] != holds))
 
 
 async def _known_elsewhere(
