@@ -11,7 +11,9 @@ from sqlalchemy import select, update
 
 from audio_files import make_audio
 from mus.broker.queues import Queue
-from mus.persistence.models import Edit
+from mus.library.file_reading import FileStat
+from mus.persistence.models import Edit, Track
+from waiting import until
 
 
 @pytest.fixture(params=["sqlite"])
@@ -68,6 +70,31 @@ async def test_a_change_that_was_in_the_file_stays_in_the_history_though_it_was_
     assert await states(library) == ["done"]
     await library.scan()
     assert (await library.track("A/1.mp3")).title == "Theirs"
+
+
+@pytest.mark.parametrize("replaced", [True, False])
+async def test_what_is_known_of_the_sound_stays_unless_the_file_was_replaced_since(
+    library: MusicLibrary, *, replaced: bool
+) -> None:
+    track_id = await broken_off(library, landed=True)
+    async with library.runtime.database.reading() as session:
+        [source] = [
+            FileStat(*(versions or {})["source"]) for versions in await session.scalars(select(Edit.versions))
+        ]
+
+    async def analysed() -> bool:
+        return (await library.track("A/1.mp3")).status == "COMPLETE"
+
+    await until(analysed, what="the analysis")
+    # Its worker died before the track followed.
+    known = {"status": "COMPLETE", "analysis_version": 99, "duration_seconds": 0.123}
+    await library.set_tracks(Track.id == track_id, title="1", **source._asdict(), **known)
+    if replaced:
+        make_audio(library.root / "A/1.mp3", seconds=0.6, tags={"title": "Theirs"})
+    result_of(await library.run("edit_upkeep", Queue.LOW))
+    track = await library.track("A/1.mp3")
+    assert track.title == ("Theirs" if replaced else "Sinnerman")
+    assert (track.analysis_version < 99, track.duration_seconds != 0.123) == (replaced, replaced)
 
 
 @pytest.mark.parametrize("landed", [True, False])

@@ -327,6 +327,55 @@ async def test_a_file_that_another_program_changes_meanwhile_keeps_its_change(
     assert leftovers(library) == []
 
 
+async def test_a_file_that_another_program_had_replaced_before_its_edit_is_analysed_anew(
+    music: MusicLibrary,
+) -> None:
+    async with worker_of(music.runtime, [*Queue]):
+        make_audio(music.root / "1.flac", seconds=0.3, tags={"title": "One"})
+        await music.scan()
+        before = await analysed(music, "1.flac")
+        make_audio(music.root / "1.flac", seconds=0.6, pitch=2, tags={"title": "Theirs", "artist": "They"})
+        assert await edited(music, before.id, album="Ours") == {"edited": 1}
+        track = await analysed(music, "1.flac")
+    assert (track.id, track.title, track.artist, track.album) == (before.id, "Theirs", "They", "Ours")
+    assert track.audio_hash != before.audio_hash
+    assert track.duration_seconds == pytest.approx(0.6)
+    assert numbers_of(track) == numbers(music.root / "1.flac")
+
+
+async def analysed(library: MusicLibrary, name: str) -> Track:
+    """The track, once what is known of its sound is that of its file."""
+
+    async def look() -> Track | None:
+        track = await library.track(name)
+        sound = hear(os.fsencode(library.root), os.fsencode(name)).audio_hash
+        return track if (track.status, track.audio_hash) == ("COMPLETE", sound) else None
+
+    return await until(look, what=f"the analysis of {name}")
+
+
+@pytest.mark.parametrize(
+    ("change", "keeps"),
+    [({"inode": 7}, False), ({"ctime_ns": 7}, False), ({"inode": 7, "ctime_ns": 7, "device": 7}, True)],
+    ids=["another file", "changed within one tick", "read by another machine"],
+)
+async def test_which_version_of_a_file_was_read_is_told_before_an_edit_as_in_a_scan(
+    library: MusicLibrary, change: dict[str, int], *, keeps: bool
+) -> None:
+    ids = await scanned(library, "1.mp3")
+    known = {"status": "COMPLETE", "duration_seconds": 0.123, "analysis_version": 9, "audio_hash": b"known"}
+    await library.set_tracks(Track.id == ids["1.mp3"], **known, **change)
+    assert await edited(library, ids["1.mp3"], title="Sinnerman") == {"edited": 1}
+    track = await library.track("1.mp3")
+    assert (track.title, track.audio_hash) == ("Sinnerman", b"known")
+    if keeps:
+        assert (track.status, track.duration_seconds, track.analysis_version) == ("COMPLETE", 0.123, 9)
+    else:
+        assert (track.status, track.analysis_version) == ("PENDING", 0)
+        assert track.duration_seconds == pytest.approx(0.2, abs=0.1)
+    assert numbers_of(track) == numbers(library.root / "1.mp3")
+
+
 async def test_a_full_disk_leaves_the_file_as_it_was(library: MusicLibrary) -> None:
     ids = await scanned(library, "1.mp3")
     content = (library.root / "1.mp3").read_bytes()

@@ -41,12 +41,12 @@ async def test_edits_and_renames_bring_no_job_of_the_watcher_even_before_they_ar
             for module in (edits, renames):
                 commit = module._commit  # type: ignore[attr-defined]
 
-                async def slow(*arguments: Any, _commit: Any = commit) -> None:
+                async def slow(*arguments: Any, _commit: Any = commit, **options: Any) -> None:
                     name = f"{len(seen)}.flac"
                     seen.append(name)
                     (scene.music / name).write_bytes(b"somebody else's")
                     await scene.wait_for("process_file_created", os.fsencode(name))
-                    await _commit(*arguments)
+                    await _commit(*arguments, **options)
 
                 monkeypatch.setattr(module, "_commit", slow)
             for number in (1, 2):

@@ -35,11 +35,13 @@ from mus.errors import (
 )
 from mus.jobs.scan_read import compare_again
 from mus.jobs.services import find_library, services
+from mus.jobs.slow_phase import request_analysis
 from mus.jobs.telling import UPDATED, tell_tracks
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.beside import EDIT_PREFIX, ChangedMeanwhileError, discard, hidden_name, opened_folder, replace
 from mus.library.edit_order import EditedCopy, EditOrder, Picture
 from mus.library.file_reading import FileReading, FileStat
+from mus.library.file_systems import has_stable_inodes
 from mus.library.paths import shown
 from mus.library.second_look import SecondLook
 from mus.library.states import LIVE_STATES, TrackState
@@ -161,12 +163,21 @@ async def _put_in_place(
         raise not_placed(error, shown(track.path)) from error
     stat = placed if _is_same(placed, copy.copy) else copy.copy
     cover = {"cover": copy.cover} if touched else {}
-    await _commit(job, track, edit, copy.reading, stat, cover)
+    keeps_sound = await asyncio.to_thread(_is_as_known, library.root, track, copy.source)
+    await _commit(job, track, edit, copy.reading, stat, cover, keeps_sound=keeps_sound)
     return EditOutcome(edit.id, copy.hard_links)
 
 
 def _is_same(placed: FileStat, copy: FileStat) -> bool:
     return (placed.size, placed.mtime_ns, placed.inode) == (copy.size, copy.mtime_ns, copy.inode)
+
+
+def _is_as_known(root: bytes, track: Track, version: FileStat) -> bool:
+    """Whether the track tells of this version of its file, as a scan would judge (`scan_plan`)."""
+    if (version.size, version.mtime_ns) != (track.size, track.mtime_ns):
+        return False
+    is_same = (version.inode, version.ctime_ns) == (track.inode, track.ctime_ns)
+    return is_same or version.device != track.device or not has_stable_inodes(root)
 
 
 async def _commit(
@@ -176,11 +187,16 @@ async def _commit(
     reading: FileReading,
     stat: FileStat,
     cover: Mapping[str, str | None],
+    *,
+    keeps_sound: bool,
 ) -> None:
     async with job.effect() as work:
         await hold_tracks(work.session, track.library_id)
-        if await retag_track(work.session, track, reading, stat, cover):
+        if await retag_track(work.session, track, reading, stat, cover, keeps_sound=keeps_sound):
             tell_tracks(work, UPDATED, track.library_id, 1, [track.id])
+            if not keeps_sound:
+                # Another program had put another file there, and no scan has seen that.
+                await request_analysis(work.session)
         else:
             await compare_again(track.library_id, {track.path})
         await finish_edit(work.session, edit)
@@ -342,7 +358,17 @@ async def settle(job: RunningJob, edit: Edit) -> None:
             await finish_edit(work.session, edit)
         return
     cover = {"cover": after.get("cover")} if after.get("pictures") is not None else {}
-    await _commit(job, track, edit, reading, reading.stat, cover)
+    keeps_sound = await asyncio.to_thread(_keeps_sound, library.root, track, edit, reading.stat)
+    await _commit(job, track, edit, reading, reading.stat, cover, keeps_sound=keeps_sound)
+
+
+def _keeps_sound(root: bytes, track: Track, edit: Edit, stat: FileStat) -> bool:
+    """Whether what is known of the track's sound is that of its file now, which an edit that was broken off has
+    written."""
+    if _is_as_known(root, track, stat):
+        return True
+    source, copy = (FileStat(*(edit.versions or {})[name]) for name in ("source", "copy"))
+    return _is_same(stat, copy) and _is_as_known(root, track, source)
 
 
 def _is_away(root: bytes, places: Sequence[bytes], device: int) -> bool:

@@ -34,6 +34,8 @@ class Transition:
 
 _S = TrackState
 _READS = "read_files, finish_scan, process_file_*"
+#: An edit of a file that another program had replaced since it was read last.
+_FOLLOWS = f"{_READS}, edit_*, undo_edits"
 _RECOGNISES = "finish_scan, process_file_*, process_slow_metadata"
 _FINDS_GONE = "finish_scan, process_file_*"
 _OVERWRITES = "finish_scan, process_file_*, restore_track_by_id"
@@ -42,13 +44,13 @@ TRANSITIONS: tuple[Transition, ...] = (
     Transition(None, "new file unreadable", _S.ERROR, _READS, "track_added"),
     Transition(_S.PENDING, "analysed", _S.COMPLETE, "process_slow_metadata", "track_updated"),
     Transition(_S.PENDING, "analysis failed", _S.ERROR, "process_slow_metadata", "track_updated"),
-    Transition(_S.PENDING, "file changed", _S.PENDING, _READS, "track_updated"),
+    Transition(_S.PENDING, "file changed", _S.PENDING, _FOLLOWS, "track_updated"),
     Transition(_S.PENDING, "file unreadable", _S.ERROR, _READS, "track_updated"),
-    Transition(_S.COMPLETE, "file changed", _S.PENDING, _READS, "track_updated"),
+    Transition(_S.COMPLETE, "file changed", _S.PENDING, _FOLLOWS, "track_updated"),
     Transition(_S.COMPLETE, "file unreadable", _S.ERROR, _READS, "track_updated"),
     Transition(_S.COMPLETE, "analysed anew, and failed", _S.ERROR, "process_slow_metadata", "track_updated"),
     Transition(_S.COMPLETE, "nothing can be decoded", _S.ERROR, "listen_to_tracks", "track_updated"),
-    Transition(_S.ERROR, "file changed or retried", _S.PENDING, _READS, "track_updated"),
+    Transition(_S.ERROR, "file changed or retried", _S.PENDING, _FOLLOWS, "track_updated"),
     Transition(_S.ERROR, "still unreadable", _S.ERROR, _READS, "track_updated"),
     Transition(_S.PENDING, "file gone", _S.MISSING, _FINDS_GONE, "track_deleted"),
     Transition(_S.COMPLETE, "file gone", _S.MISSING, _FINDS_GONE, "track_deleted"),

@@ -17,10 +17,11 @@ from mus.errors import ConflictError, NotFoundError
 from mus.library.edit_order import Picture, picture_digest
 from mus.library.file_reading import FileReading, FileStat
 from mus.library.paths import shown
+from mus.library.states import TrackState
 from mus.library.walk import FoundFile
 from mus.persistence.known_tracks import LOOKUP_BATCH
 from mus.persistence.models import Edit, EditPicture, EditPictureUse, Track, utc_now
-from mus.persistence.stored_readings import tags_of
+from mus.persistence.stored_readings import store_readings, tags_of
 
 DONE = "done"
 #: How long after a rename of mus's own the vanishing of the old name is known for its doing.
@@ -120,11 +121,18 @@ async def finish_edit(session: AsyncSession, edit: Edit) -> None:
 
 
 async def retag_track(
-    session: AsyncSession, track: Track, reading: FileReading, stat: FileStat, cover: Mapping[str, str | None]
+    session: AsyncSession,
+    track: Track,
+    reading: FileReading,
+    stat: FileStat,
+    cover: Mapping[str, str | None],
+    *,
+    keeps_sound: bool,
 ) -> bool:
     """Give a track the tags and the numbers of its edited file; `cover` is empty where no picture changed.
 
-    What is known of the sound stays. False, and nothing happens, when the track is somewhere else by now.
+    What is known of the sound stays with `keeps_sound`; else it is that of another file, and the track is as after
+    any change of its file. False, and nothing happens, when the track is somewhere else by now, or missing.
     """
     dialect = session.get_bind().dialect.name
     values = tags_of(reading, is_sqlite=dialect == "sqlite") | dict(cover)
@@ -133,6 +141,7 @@ async def retag_track(
         await session.execute(
             update(Track)
             .where(Track.id == track.id, Track.library_id == track.library_id, Track.path == track.path)
+            .where(Track.status != TrackState.MISSING)
             .values(
                 **values,
                 size=stat.size,
@@ -144,6 +153,8 @@ async def retag_track(
             )
         ),
     )
+    if result.rowcount == 1 and not keeps_sound:
+        await store_readings(session, track.library_id, [reading._replace(path=track.path, stat=stat)])
     return result.rowcount == 1
 
 
