@@ -20,6 +20,7 @@ from mus.library.file_reading import FileStat
 from mus.library.listing import Listing, listed, plainly_listed, version_numbers, version_of
 from mus.library.second_look import SecondLook
 from mus.library.walk import WalkReport, skip_reason, walk
+from names_without_case import case_ignored
 
 
 def touch(root: Path, *names: str | bytes) -> None:
@@ -360,3 +361,66 @@ def test_a_name_is_listed_only_in_its_own_spelling(tmp_path: Path) -> None:
     assert look.is_listed(b"Artist/Song.mp3")
     assert not look.is_listed(b"Artist/song.mp3")
     assert not look.is_listed(b"artist/Song.mp3")
+
+
+@pytest.mark.parametrize(
+    "renamed",
+    [b"Artist/Album/song.mp3", b"Artist/ALBUM/Song.mp3", b"artist/Album/Song.mp3", b"artist/album/SONG.MP3"],
+)
+def test_a_file_found_by_its_old_name_only_because_case_is_ignored_is_gone(tmp_path: Path, renamed: bytes) -> None:
+    touch(tmp_path, renamed, "2.mp3")
+    device = {tmp_path.stat().st_dev}
+    with case_ignored(tmp_path):
+        look = SecondLook(os.fsencode(tmp_path))
+        assert look.at(b"Artist/Album/Song.mp3") is not None, "as the disk finds it"
+        assert look.is_misspelled(b"Artist/Album/Song.mp3")
+        assert look.is_gone(b"Artist/Album/Song.mp3", device)
+        assert not look.is_misspelled(renamed)
+        assert not look.is_gone(renamed, device)
+
+
+def test_names_whose_letters_have_no_case_or_another_alphabets_are_told_apart(tmp_path: Path) -> None:
+    touch(tmp_path, "кино/1.mp3", "1984/1.mp3", "日本/1.mp3", "Ä/1.mp3", b"\xff\xc4.mp3")
+    with case_ignored(tmp_path):
+        look = SecondLook(os.fsencode(tmp_path))
+        for path in walked(tmp_path)[0]:
+            assert not look.is_misspelled(path)
+        for spelling in ("Кино/1.mp3", "ä/1.mp3", "1984/1.MP3"):
+            assert SecondLook(os.fsencode(tmp_path)).is_gone(os.fsencode(spelling), None)
+
+
+def test_where_case_counts_two_spellings_are_two_files_and_no_folder_is_listed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "Artist/Song.mp3", "1984/1.mp3")
+    with monkeypatch.context() as patched:
+        patched.setattr(os, "listdir", lambda _: pytest.fail("a folder was listed"))
+        look = SecondLook(os.fsencode(tmp_path))
+        assert not look.is_misspelled(b"Artist/Song.mp3")
+        assert not look.is_misspelled(b"1984/1.mp3")
+    touch(tmp_path, "artist/Song.mp3", "Artist/song.mp3")
+    look = SecondLook(os.fsencode(tmp_path))
+    for path in (b"Artist/Song.mp3", b"artist/Song.mp3", b"Artist/song.mp3"):
+        assert not look.is_misspelled(path)
+        assert not look.is_gone(path, None)
+
+
+def test_a_file_that_came_after_its_folder_was_listed_is_there(tmp_path: Path) -> None:
+    touch(tmp_path, "a.mp3", "A.mp3")
+    look = SecondLook(os.fsencode(tmp_path))
+    assert not look.is_misspelled(b"a.mp3")
+    touch(tmp_path, "b.mp3")
+    assert not look.is_gone(b"b.mp3", None)
+
+
+def test_where_a_folder_cannot_be_listed_nothing_is_gone_by_its_name(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    touch(tmp_path, "song.mp3")
+
+    def broken(_: bytes) -> list[bytes]:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    with case_ignored(tmp_path):
+        monkeypatch.setattr(os, "listdir", broken)
+        assert not SecondLook(os.fsencode(tmp_path)).is_gone(b"Song.mp3", None)

@@ -8,6 +8,7 @@ from collections import Counter
 from collections.abc import Collection, Iterable
 from contextlib import suppress
 
+from mus.library.file_names import alike
 from mus.library.file_reading import signed_64
 from mus.library.scan_plan import KnownRow
 from mus.library.states import LIVE_STATES
@@ -24,6 +25,9 @@ class SecondLook:
         self._root = root
         self._walked: dict[bytes, bool] = {}
         self._names: dict[bytes, frozenset[bytes]] = {}
+        self._spellings: dict[bytes, frozenset[str]] = {}
+        self._minds_case: dict[bytes, bool] = {}
+        self._misspelled: dict[bytes, bool] = {b"": False}
 
     def at(self, path: bytes) -> FoundFile | None:
         """The file that the walk would find at `path`: None when nothing is there, or when it is passed over.
@@ -71,7 +75,7 @@ class SecondLook:
         for any device. What cannot be told is not gone.
         """
         try:
-            if self.at(path) is not None:
+            if self.at(path) is not None and not self.is_misspelled(path):
                 return False
             above = self.device_above(path)
         except OSError:
@@ -92,20 +96,53 @@ class SecondLook:
                 return signed_64(found.st_dev)
         return None
 
+    def is_misspelled(self, path: bytes) -> bool:
+        """Whether what was found at `path` lies there under another name, as its folders list it, that differs in
+        case alone.
+
+        A file system that ignores case (SMB, FAT) finds a renamed file by its old name too, or by its folder's.
+        Raises OSError when that cannot be told.
+        """
+        folder, _, name = path.rpartition(b"/")
+        if folder not in self._misspelled:
+            self._misspelled[folder] = self.is_misspelled(folder)
+        return self._misspelled[folder] or (not self._is_case_minded(folder, name) and self._is_other(folder, name))
+
+    def _is_case_minded(self, folder: bytes, name: bytes) -> bool:
+        """Whether names in the folder that differ in case are two. Most file systems say so of the first name that
+        is asked for, and no folder is listed: one of a network share may take seconds."""
+        if folder not in self._minds_case:
+            other = name.swapcase()  # of English letters, which have two cases everywhere
+            if other == name:
+                return os.fsdecode(name).swapcase() == os.fsdecode(name)
+            self._minds_case[folder] = not os.path.lexists(os.path.join(self._root, folder, other))
+        return self._minds_case[folder]
+
+    def _is_other(self, folder: bytes, name: bytes) -> bool:
+        if name in self._names_in(folder):
+            return False
+        # What came after the folder was listed has no other name there.
+        if folder not in self._spellings:
+            self._spellings[folder] = frozenset(map(alike, self._names_in(folder)))
+        return alike(name) in self._spellings[folder]
+
     def is_listed(self, path: bytes) -> bool:
         """Whether the folders list `path` in just this spelling: a file system that ignores case finds a renamed
         file by its old name too. Raises OSError when that cannot be told."""
         while path:
             folder, _, name = path.rpartition(b"/")
-            if folder not in self._names:
-                try:
-                    self._names[folder] = frozenset(os.listdir(os.path.join(self._root, folder)))
-                except (FileNotFoundError, NotADirectoryError):
+            try:
+                if name not in self._names_in(folder):
                     return False
-            if name not in self._names[folder]:
+            except (FileNotFoundError, NotADirectoryError):
                 return False
             path = folder
         return True
+
+    def _names_in(self, folder: bytes) -> frozenset[bytes]:
+        if folder not in self._names:
+            self._names[folder] = frozenset(os.listdir(os.path.join(self._root, folder)))
+        return self._names[folder]
 
     def same_devices(self, tracks: Iterable[KnownRow]) -> set[tuple[int, int]]:
         """Pairs of numbers, a track's device and this machine's, that mean the same file system.
