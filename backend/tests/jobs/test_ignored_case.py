@@ -6,8 +6,10 @@ from collections.abc import Iterator
 
 import pytest
 from music_library import MusicLibrary, counts, counts_in
+from sqlalchemy import insert, literal, select
 
 from mus.library import file_systems
+from mus.persistence.models import Track
 from names_without_case import case_ignored
 
 
@@ -51,6 +53,44 @@ async def test_or_where_the_watcher_sees_the_old_name_vanish_first(library: Musi
     await library.change("process_file_deletion", "abba/gold/1.mp3", "abba/gold/2.mp3")
     await library.change("process_file_created", "ABBA/gold/1.mp3", "ABBA/gold/2.mp3")
     assert await library.identities() == before
+
+
+@pytest.mark.usefixtures("disk")
+async def test_or_where_it_sees_the_new_name_alone_and_a_scan_finds_the_old_one_gone(library: MusicLibrary) -> None:
+    """As it does: a look at the old name finds the file still."""
+    before = await renamed(library, "abba", "ABBA")
+    await library.change("process_file_created", "ABBA/gold/1.mp3", "ABBA/gold/2.mp3")
+    await library.scan()
+    assert await library.identities() == before
+    assert len(await library.tracks()) == 3
+
+
+@pytest.mark.usefixtures("disk")
+async def test_a_track_that_was_made_by_a_wrong_spelling_does_not_take_the_older_ones_place(
+    library: MusicLibrary,
+) -> None:
+    library.write("abba/1.mp3")
+    await library.scan()
+    before = await library.identities()
+    same = [column for column in Track.__table__.c if column.name not in {"id", "path"}]
+    copied = select(literal(b"Abba/1.mp3"), *same).where(Track.path == b"abba/1.mp3")
+    async with library.runtime.database.unit_of_work() as work:
+        await work.session.execute(insert(Track).from_select(["path", *(column.name for column in same)], copied))
+    await library.scan()
+    assert await library.identities() == before
+    assert await library.statuses() == {"abba/1.mp3": "PENDING", "Abba/1.mp3": "MISSING"}
+
+
+@pytest.mark.usefixtures("disk")
+async def test_a_file_moved_over_another_by_another_spelling_is_the_moved_one(library: MusicLibrary) -> None:
+    library.write("abba/1.mp3", "b/2.mp3")
+    await library.scan()
+    before = await library.identities()
+    (library.root / "abba/1.mp3").unlink()
+    (library.root / "b/2.mp3").rename(library.root / "abba/1.MP3")
+    await library.scan()
+    assert await library.identities() == {"abba/1.MP3": before["b/2.mp3"]}
+    assert await library.statuses() == {"abba/1.mp3": "MISSING", "abba/1.MP3": "PENDING"}
 
 
 async def renamed(library: MusicLibrary, old: str, new: str) -> dict[str, tuple[int, object]]:

@@ -373,9 +373,9 @@ def test_a_file_found_by_its_old_name_only_because_case_is_ignored_is_gone(tmp_p
     with case_ignored(tmp_path):
         look = SecondLook(os.fsencode(tmp_path))
         assert look.at(b"Artist/Album/Song.mp3") is not None, "as the disk finds it"
-        assert look.is_misspelled(b"Artist/Album/Song.mp3")
+        assert look.as_listed(b"Artist/Album/Song.mp3") == renamed
         assert look.is_gone(b"Artist/Album/Song.mp3", device)
-        assert not look.is_misspelled(renamed)
+        assert look.as_listed(renamed) == renamed
         assert not look.is_gone(renamed, device)
 
 
@@ -384,7 +384,7 @@ def test_names_whose_letters_have_no_case_or_another_alphabets_are_told_apart(tm
     with case_ignored(tmp_path):
         look = SecondLook(os.fsencode(tmp_path))
         for path in walked(tmp_path)[0]:
-            assert not look.is_misspelled(path)
+            assert look.as_listed(path) == path
         for spelling in ("Кино/1.mp3", "ä/1.mp3", "1984/1.MP3"):
             assert SecondLook(os.fsencode(tmp_path)).is_gone(os.fsencode(spelling), None)
 
@@ -396,19 +396,19 @@ def test_where_case_counts_two_spellings_are_two_files_and_no_folder_is_listed(
     with monkeypatch.context() as patched:
         patched.setattr(os, "listdir", lambda _: pytest.fail("a folder was listed"))
         look = SecondLook(os.fsencode(tmp_path))
-        assert not look.is_misspelled(b"Artist/Song.mp3")
-        assert not look.is_misspelled(b"1984/1.mp3")
+        assert look.as_listed(b"Artist/Song.mp3") == b"Artist/Song.mp3"
+        assert look.as_listed(b"1984/1.mp3") == b"1984/1.mp3"
     touch(tmp_path, "artist/Song.mp3", "Artist/song.mp3")
     look = SecondLook(os.fsencode(tmp_path))
     for path in (b"Artist/Song.mp3", b"artist/Song.mp3", b"Artist/song.mp3"):
-        assert not look.is_misspelled(path)
+        assert look.as_listed(path) == path
         assert not look.is_gone(path, None)
 
 
 def test_a_file_that_came_after_its_folder_was_listed_is_there(tmp_path: Path) -> None:
     touch(tmp_path, "a.mp3", "A.mp3")
     look = SecondLook(os.fsencode(tmp_path))
-    assert not look.is_misspelled(b"a.mp3")
+    assert look.as_listed(b"a.mp3") == b"a.mp3"
     touch(tmp_path, "b.mp3")
     assert not look.is_gone(b"b.mp3", None)
 

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable, Collection, Mapping, Sequence
+from contextlib import suppress
 
 from mus.broker.job_runner import RunningJob
 from mus.jobs.scan_read import read
@@ -24,9 +25,11 @@ from mus.library.recognition import (
     twins,
 )
 from mus.library.scan_plan import Changed, Move
-from mus.library.states import TrackState
+from mus.library.second_look import SecondLook
+from mus.library.states import LIVE_STATES, TrackState
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import hold_tracks
+from mus.persistence.known_tracks import tracks_at
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.track_identity import (
     common_sounds,
@@ -108,8 +111,8 @@ async def reunite(
     """Merge new tracks into the lost ones that they turn out to be. Returns the ids of those, each with the id
     that the new one had.
 
-    New are tracks with ids above `newer_than`; and copies that were made of what is gone, before it went. `noted`
-    is told of each part in the transaction that merges it.
+    New are tracks with ids above `newer_than`; copies that were made of what is gone, before it went; and tracks in
+    the gone ones' places by another spelling. `noted` is told of each part in the transaction that merges it.
     """
     async with services().database.reading() as session:
         gone = await sketches_of(session, gone_ids)
@@ -119,9 +122,9 @@ async def reunite(
         new = await newcomers(session, library.id, after_id=newer_than)
         copies = await young_copies(session, library.id, gone) if gone else []
     found = {track.id: track for track in [*new, *copies] if track.id not in lost}
-    if not found:
-        return {}
-    pairs = await _recognised(library, list(lost.values()), list(found.values()))
+    pairs = await _recognised(library, list(lost.values()), list(found.values())) if found else []
+    if gone:
+        pairs += await _respelled(library, left_over(gone, [], pairs)[0])
     merged: dict[int, int] = {}
     for start in range(0, len(pairs), _MERGES):
         async with job.effect() as work:
@@ -131,6 +134,30 @@ async def reunite(
                 await noted(work, part)
         merged |= part
     return merged
+
+
+async def _respelled(library: LocalLibrary, gone: Sequence[Sketch]) -> list[Recognised]:
+    """Of these, tracks whose file a younger one has by now under another spelling of its name, where case is
+    ignored. Whoever saw the new name first had nothing to tell it by: the old one still found the file."""
+    places = await asyncio.to_thread(_other_spellings, library.root, [track.path for track in gone])
+    if not places:
+        return []
+    async with services().database.reading() as session:
+        tracks = await tracks_at(session, library.id, list(places.values()))
+        found = await sketches_of(session, [track.id for track in tracks if track.status in LIVE_STATES])
+    pairs = await _recognised(library, [track for track in gone if track.path in places], found)
+    return [pair for pair in pairs if places[pair.lost.path] == pair.found.path and pair.lost.id < pair.found.id]
+
+
+def _other_spellings(root: bytes, paths: Sequence[bytes]) -> dict[bytes, bytes]:
+    """Those of the paths at which a file is found that lies under another name."""
+    look = SecondLook(root)
+    found: dict[bytes, bytes] = {}
+    for path in paths:
+        with suppress(OSError):
+            if look.at(path) is not None and (place := look.as_listed(path)) != path:
+                found[path] = place
+    return found
 
 
 async def reunite_heard(work: UnitOfWork, library_id: int, track_ids: Sequence[int]) -> None:

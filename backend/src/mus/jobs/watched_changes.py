@@ -54,11 +54,11 @@ def _look_at(root: bytes, paths: Sequence[bytes]) -> _Disk:
             continue
         try:
             found = look.at(path)
-            if found is not None and not look.is_misspelled(path):
+            if found is not None and look.as_listed(path) == path:
                 disk.files[path] = found
                 continue
             disk.others.append(path)
-            if look.is_walked(path) and not look.is_misspelled(path):
+            if look.is_walked(path) and look.as_listed(path) == path:
                 for files in walk(root, path, WalkReport()):
                     disk.files.update({file.path: file for file in files})
             elif os.path.lexists(os.path.join(root, path)):

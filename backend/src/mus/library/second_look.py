@@ -25,9 +25,9 @@ class SecondLook:
         self._root = root
         self._walked: dict[bytes, bool] = {}
         self._names: dict[bytes, frozenset[bytes]] = {}
-        self._spellings: dict[bytes, frozenset[str]] = {}
+        self._by_spelling: dict[bytes, dict[str, bytes]] = {}
         self._minds_case: dict[bytes, bool] = {}
-        self._misspelled: dict[bytes, bool] = {b"": False}
+        self._as_listed: dict[bytes, bytes] = {b"": b""}
 
     def at(self, path: bytes) -> FoundFile | None:
         """The file that the walk would find at `path`: None when nothing is there, or when it is passed over.
@@ -75,7 +75,7 @@ class SecondLook:
         for any device. What cannot be told is not gone.
         """
         try:
-            if self.at(path) is not None and not self.is_misspelled(path):
+            if self.at(path) is not None and self.as_listed(path) == path:
                 return False
             above = self.device_above(path)
         except OSError:
@@ -96,17 +96,17 @@ class SecondLook:
                 return signed_64(found.st_dev)
         return None
 
-    def is_misspelled(self, path: bytes) -> bool:
-        """Whether what was found at `path` lies there under another name, as its folders list it, that differs in
-        case alone.
+    def as_listed(self, path: bytes) -> bytes:
+        """The path of what was found at `path`, as its folders list it: another one if that differs in case alone.
 
         A file system that ignores case (SMB, FAT) finds a renamed file by its old name too, or by its folder's.
         Raises OSError when that cannot be told.
         """
         folder, _, name = path.rpartition(b"/")
-        if folder not in self._misspelled:
-            self._misspelled[folder] = self.is_misspelled(folder)
-        return self._misspelled[folder] or (not self._is_case_minded(folder, name) and self._is_other(folder, name))
+        if folder not in self._as_listed:
+            self._as_listed[folder] = self.as_listed(folder)
+        folder = self._as_listed[folder]
+        return os.path.join(folder, name if self._is_case_minded(folder, name) else self._name_in(folder, name))
 
     def _is_case_minded(self, folder: bytes, name: bytes) -> bool:
         """Whether names in the folder that differ in case are two. Most file systems say so of the first name that
@@ -118,13 +118,13 @@ class SecondLook:
             self._minds_case[folder] = not os.path.lexists(os.path.join(self._root, folder, other))
         return self._minds_case[folder]
 
-    def _is_other(self, folder: bytes, name: bytes) -> bool:
+    def _name_in(self, folder: bytes, name: bytes) -> bytes:
         if name in self._names_in(folder):
-            return False
+            return name
+        if folder not in self._by_spelling:
+            self._by_spelling[folder] = {alike(other): other for other in self._names_in(folder)}
         # What came after the folder was listed has no other name there.
-        if folder not in self._spellings:
-            self._spellings[folder] = frozenset(map(alike, self._names_in(folder)))
-        return alike(name) in self._spellings[folder]
+        return self._by_spelling[folder].get(alike(name), name)
 
     def is_listed(self, path: bytes) -> bool:
         """Whether the folders list `path` in just this spelling: a file system that ignores case finds a renamed
