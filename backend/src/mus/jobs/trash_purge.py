@@ -46,8 +46,9 @@ async def purge_old(job: RunningJob, *, older_than_days: float) -> dict[str, Any
     is_half_done = TrashEntry.state != "trashed"
     async with services().database.reading() as session:
         old = (await session.scalars(select(func.count()).where(is_old, ~is_half_done))).one()
-        if old and await _follows_a_gap(session, job, now):
-            return await _purge_all(job, is_half_done) | {_LEFT: old}
+        is_left = old > 0 and await _follows_a_gap(session, job, now)
+    if is_left:
+        return await _purge_all(job, is_half_done) | {_LEFT: old}
     return await _purge_all(job, or_(is_old, is_half_done))
 
 
