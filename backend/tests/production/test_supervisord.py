@@ -13,7 +13,7 @@ import sys
 import urllib.error
 import urllib.request
 from collections.abc import Iterator
-from contextlib import closing, contextmanager
+from contextlib import closing, contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -25,8 +25,7 @@ from cli.mus_commands import MARK, QUICK, Up, environment, until
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(240)]
 
 PRODUCTION = Path(__file__).parents[3] / "docker" / "production"
-#: Enough that a full scan is seen while it runs.
-TRACKS = 1000
+TRACKS = 200
 
 
 class Production(Up):
@@ -81,16 +80,26 @@ class Production(Up):
         job: dict[str, Any] = self.call(f"/jobs/{job_id}")
         return job
 
-    def scan_works(self) -> None:
-        """Return while a job of a scan runs in the worker."""
-        until(lambda: self.call("/jobs?state=running&task=read_files")["items"], what="a job that runs")
+    def scan_that_stands_still(self) -> str:
+        """Start a scan, and return its id while its files are read: until `readers_go_on`, or the worker is killed.
 
-    def freeze_readers(self) -> None:
-        """What the worker reads from now on, it reads for ever."""
-        readers = [pid for pid, line in self.processes().items() if "reader_process" in line]
+        Only after a scan that ended: the readers it used are the ones that are stopped.
+        """
+        readers = self._readers()
         assert readers
         for reader in readers:
             os.kill(reader, signal.SIGSTOP)
+        scan = self.scan()
+        until(lambda: self.call("/jobs?state=running&task=read_files")["items"], what="a job that runs")
+        return scan
+
+    def readers_go_on(self) -> None:
+        for reader in self._readers():
+            with suppress(ProcessLookupError):
+                os.kill(reader, signal.SIGCONT)
+
+    def _readers(self) -> list[int]:
+        return [pid for pid, line in self.processes().items() if "reader_process" in line]
 
     def scan_succeeds(self, job_id: str, *, found: int) -> dict[str, Any]:
         def ended() -> dict[str, Any] | None:
@@ -179,9 +188,9 @@ def test_every_program_that_is_killed_comes_back_and_nothing_is_lost(tmp_path: P
 
         # What runs jobs and what carries them, amid a scan each.
         for command in ("worker", "broker"):
-            scan = running.scan()
-            running.scan_works()
+            scan = running.scan_that_stands_still()
             running.kill(command)
+            running.readers_go_on()
             running.scan_succeeds(scan, found=TRACKS)
 
         running.kill("serve")
@@ -209,8 +218,8 @@ def test_a_worker_that_is_killed_is_reported_to_the_ledger_at_once(tmp_path: Pat
     # The ledger's own time-out is out of reach: what moves on does so because it was told.
     with production(tmp_path, music_dir=str(music), dead_after_seconds="600") as running:
         running.healthy()
-        running.scan()
-        running.scan_works()
+        running.scan_succeeds(running.scan(), found=TRACKS)
+        running.scan_that_stands_still()
         # Right after its start, which supervisord tells otherwise than the end of one that has settled.
         running.was_reported(running.kill("worker"))
         until(
@@ -224,7 +233,17 @@ def test_a_worker_that_is_killed_is_reported_to_the_ledger_at_once(tmp_path: Pat
         )
         running.said("success: streaq-worker entered RUNNING state")
         running.was_reported(running.kill("worker"))
-        stopped(running)
+
+        # One whose death is heard of while everything stops: nothing is asked then, and nothing is wrong.
+        listener = running.program("supervisor-events")
+        os.kill(listener, signal.SIGSTOP)
+        running.kill("worker")
+        running.process.terminate()
+        running.said(" to die")
+        os.kill(listener, signal.SIGCONT)
+        assert running.process.wait(60) == 0
+        assert running.processes() == {}
+        assert "Traceback" not in running.output
 
 
 def test_it_stops_while_a_job_runs_and_the_job_goes_on_at_the_next_start(tmp_path: Path, music: Path) -> None:
@@ -232,9 +251,7 @@ def test_it_stops_while_a_job_runs_and_the_job_goes_on_at_the_next_start(tmp_pat
     with production(tmp_path, music_dir=str(music), drain_seconds="0") as running:
         running.healthy()
         running.scan_succeeds(running.scan(), found=TRACKS)
-        running.freeze_readers()
-        scan = running.scan()
-        running.scan_works()
+        scan = running.scan_that_stands_still()
         stopped(running)
         assert running.rows(f"SELECT 1 FROM jobs WHERE id = '{scan}' AND state = 'waiting'")
         assert running.rows("SELECT 1 FROM jobs WHERE state = 'running'") == []

@@ -53,10 +53,20 @@ class _Deaths:
         """`supervisord` is its XML-RPC interface. Raises what that raises."""
         self._settings = settings
         self._supervisord = supervisord
-        self._running = self._process_ids()
+        self._running = self._process_ids() or set()
 
-    def _process_ids(self) -> set[int]:
-        return {info["pid"] for info in self._supervisord.getAllProcessInfo() if info["pid"]}
+    def _process_ids(self) -> set[int] | None:
+        """None while everything is being stopped, when supervisord answers nothing."""
+        from xmlrpc.client import Fault
+
+        from supervisor.xmlrpc import Faults
+
+        try:
+            return {info["pid"] for info in self._supervisord.getAllProcessInfo() if info["pid"]}
+        except Fault as fault:
+            if fault.faultCode == Faults.SHUTDOWN_STATE:
+                return None
+            raise
 
     def hear(self, name: str, event: dict[str, str]) -> None:
         """Raises what supervisord's interface raises, and CalledProcessError."""
@@ -69,6 +79,8 @@ class _Deaths:
             # Of a program that dies soon after its start (BACKOFF) no process id is told, and events come late,
             # above all when this process has just started itself. So whoever was there and is not now has died.
             now = self._process_ids()
+            if now is None:
+                return  # the time-out of the ledger is left
             for process_id in self._running - now:
                 self._report(process_id)
             self._running |= now
