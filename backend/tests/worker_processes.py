@@ -54,6 +54,10 @@ async def is_free(database: Database) -> bool:
     return await _transactions_end(database.url)
 
 
+async def dead(process: subprocess.Popen[bytes]) -> bool:
+    return process.poll() is not None
+
+
 async def has_stopped(process: subprocess.Popen[bytes]) -> bool:
     """Whether it stands still since it was asked last."""
     return os.waitpid(process.pid, os.WUNTRACED | os.WNOHANG)[0] == process.pid

@@ -1,6 +1,8 @@
 from __future__ import annotations
 
-from collections.abc import AsyncIterator
+import os
+import subprocess
+from collections.abc import AsyncIterator, Iterator
 from pathlib import Path
 
 import pytest
@@ -27,3 +29,12 @@ async def library(music: MusicLibrary) -> AsyncIterator[MusicLibrary]:
     """The same with a worker for scans and watched changes; nothing is analysed."""
     async with worker_of(music.runtime):
         yield music
+
+
+@pytest.fixture
+def other_disk() -> Iterator[Path]:
+    """A folder on another file system than pytest's."""
+    folder = Path("/dev/shm") / f"mus-test-{os.getpid()}"
+    folder.mkdir()
+    yield folder
+    subprocess.run(["rm", "-rf", str(folder)], check=True)

@@ -21,7 +21,7 @@ from typing import Any
 from mus.config import load_settings
 from mus.jobs import edits, renames, trash, upload_batches
 from mus.ledger.ledger import Ledger
-from mus.library import beside, staged_uploads
+from mus.library import moves, staged_uploads
 from mus.library.reader_pool import ReaderPool
 from mus.persistence.unit_of_work import UnitOfWork
 from mus.worker import run_worker
@@ -102,8 +102,8 @@ def after_write() -> None:
 
 def with_both_names() -> None:
     """Where a rename cannot refuse to replace, the file is linked first."""
-    beside._renamed_without_replacing = lambda *_: False
-    after(beside.os, "link")
+    moves._renamed_without_replacing = lambda *_: False
+    after(moves.os, "link")
 
 
 STEPS: dict[str, Callable[[], None]] = {
@@ -119,8 +119,8 @@ STEPS: dict[str, Callable[[], None]] = {
     "rename committed": lambda: after_effect(2),
     "intent of a deletion": lambda: after_effect(1, "delete_track_by_id"),
     "intent of a restoring": lambda: after_effect(1, "restore_track_by_id"),
-    "a copy without its name": lambda: after(beside, "copy_beside"),
-    "both names across disks": lambda: after(beside, "names_to_disk"),
+    "a copy without its name": lambda: after(moves, "copy_beside"),
+    "both names across disks": lambda: after(moves, "names_to_disk"),
     "in the trash": lambda: after(trash, "move_into_trash"),
     "restored": lambda: after(trash, "move_back"),
     "places are kept": lambda: after_effect(1, "place_uploads"),

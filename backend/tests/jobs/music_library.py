@@ -227,3 +227,10 @@ def counts(**expected: int) -> dict[str, int]:
 
 def counts_in(result: dict[str, Any]) -> dict[str, int]:
     return {name: result[name] for name in counts()}
+
+
+async def scanned(library: MusicLibrary, *names: str) -> dict[str, int]:
+    """Ids of new tracks by path."""
+    library.write(*names)
+    await library.scan()
+    return {path: track.id for path, track in (await library.tracks()).items()}

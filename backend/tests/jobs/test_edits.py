@@ -2,20 +2,18 @@
 
 from __future__ import annotations
 
-import errno
 import os
 import resource
 import signal
 import stat
-import subprocess
 from pathlib import Path
 from typing import Any
 
 import pytest
-import pyvips
-from edit_worker import EDIT_WORKER, RENAME_STEPS, TAG_STEPS
-from music_library import MusicLibrary, counts, counts_in, result_of, worker_of
-from sqlalchemy import select, update
+from edit_worker import EDIT_WORKER, TAG_STEPS
+from edited_tracks import edited, history, leftovers, picture, undone
+from music_library import MusicLibrary, counts, counts_in, result_of, scanned, worker_of
+from sqlalchemy import update
 
 from audio_files import make_audio
 from mus.broker.queues import Queue
@@ -25,46 +23,15 @@ from mus.jobs.services import services
 from mus.ledger import steering
 from mus.library.sound import hear
 from mus.persistence.edit_repository import keep_picture
-from mus.persistence.models import Edit, Job, Track
+from mus.persistence.models import Job, Track
 from refusing_folders import read_only
 from waiting import until
-from worker_processes import doomed_process
-
-
-def picture(shade: int) -> bytes:
-    return bytes((pyvips.Image.black(50, 50, bands=3) + shade).cast("uchar").jpegsave_buffer())
-
-
-async def scanned(library: MusicLibrary, *names: str) -> dict[str, int]:
-    """Ids of new tracks by path."""
-    library.write(*names)
-    await library.scan()
-    return {path: track.id for path, track in (await library.tracks()).items()}
-
-
-async def edited(
-    library: MusicLibrary, track_id: int, pattern: str | None = None, **changes: Any
-) -> dict[str, Any]:
-    job = await library.run("edit_track", track_id=track_id, changes=changes, rename_pattern=pattern)
-    return result_of(job)
-
-
-async def history(library: MusicLibrary) -> list[Edit]:
-    async with library.runtime.database.reading() as session:
-        return list((await session.scalars(select(Edit).order_by(Edit.id))).all())
-
-
-async def undone(library: MusicLibrary, *edit_ids: int) -> Job:
-    return await library.run("undo_edits", edit_ids=list(edit_ids))
+from worker_processes import dead, doomed_process
 
 
 async def kept(library: MusicLibrary, data: bytes) -> str:
     async with library.runtime.database.unit_of_work() as work:
         return await keep_picture(work.session, data)
-
-
-def leftovers(library: MusicLibrary) -> list[str]:
-    return [str(path) for path in library.root.rglob(".mus-*")]
 
 
 def numbers(file: Path) -> tuple[int, ...]:
@@ -209,10 +176,6 @@ async def test_the_history_goes_along_when_a_file_moves_and_goes_with_its_track(
 sqlite_only = pytest.mark.parametrize("database_kind", ["sqlite"])
 
 
-async def dead(process: subprocess.Popen[bytes]) -> bool:
-    return process.poll() is not None
-
-
 @pytest.mark.slow
 @sqlite_only
 @pytest.mark.parametrize("step", TAG_STEPS)
@@ -243,31 +206,6 @@ async def test_a_worker_killed_at_any_step_leaves_a_whole_file_and_another_ends_
     assert (edit.state, (edit.before or {})["tags"], (edit.after or {})["tags"]) == (
         "done", {"title": ["1"]}, {"title": ["Sinnerman"]},
     )  # fmt: skip
-
-
-@pytest.mark.slow
-@sqlite_only
-@pytest.mark.parametrize("step", RENAME_STEPS)
-async def test_a_worker_killed_at_any_step_of_a_rename_loses_no_file(
-    music: MusicLibrary, settings: Settings, step: str
-) -> None:
-    async with worker_of(music.runtime):
-        ids = await scanned(music, "A/1.mp3", "A/2.mp3")
-    content = (music.root / "A/1.mp3").read_bytes()
-    with doomed_process(settings, EDIT_WORKER, step) as worker:
-        arguments: dict[str, Any] = {"changes": {}, "rename_pattern": "B/{title}"}
-        job_id = await music.enqueue("edit_track", track_id=ids["A/1.mp3"], **arguments)
-        await until(lambda: dead(worker), what="the worker's death")
-        assert worker.returncode == -signal.SIGKILL
-    places = [path for path in ("A/1.mp3", "B/1.mp3") if (music.root / path).exists()]
-    assert places
-    assert all((music.root / path).read_bytes() == content for path in places)
-    async with worker_of(music.runtime):
-        assert result_of(await music.ended(job_id)) == {"renamed": 1}
-        assert counts_in(await music.scan()) == counts(found=2, unchanged=2)
-    assert (await music.track("B/1.mp3")).id == ids["A/1.mp3"]
-    assert not (music.root / "A/1.mp3").exists()
-    assert [edit.state for edit in await history(music)] == ["done"]
 
 
 @pytest.mark.slow
@@ -465,125 +403,3 @@ async def test_a_job_about_many_goes_on_where_it_was_and_ends_between_two_files(
     albums = [track.album for track in (await music.tracks()).values()]
     assert albums.count("Soul") == len(edits) - 12
     assert leftovers(music) == []
-
-
-# -------------------------------------------------------------------------------------------------- names
-
-
-async def renamed(library: MusicLibrary, pattern: str, *track_ids: int) -> dict[str, Any]:
-    job = await library.run(
-        "edit_tracks", Queue.MEDIUM, track_ids=list(track_ids), changes={}, rename_pattern=pattern
-    )
-    return job.result or {"error": job.error_message, **(job.error_details or {})}
-
-
-async def test_a_pattern_names_files_and_tracks_stay_theirs(library: MusicLibrary) -> None:
-    tags = {"title": "Sinner/man: a?", "artist": "Nina", "album": "..", "tracknumber": "3", "date": "1965"}
-    make_audio(library.root / "new/x.mp3", seconds=0.2, tags=tags)
-    (library.root / "new/cover.jpg").write_bytes(picture(1))
-    ids = await scanned(library, "other.mp3")
-    before = await library.identities()
-    pattern = "{album_artist}/{album} ({year})/{track:02} - {title}[ {composer}]"
-    assert await renamed(library, pattern, ids["new/x.mp3"]) == {"renamed": 1, "failures": []}
-    path = "Nina/__ (1965)/03 - Sinner_man_ a_.mp3"
-    assert (await library.identities())[path] == before["new/x.mp3"]
-    assert (library.root / path).is_file()
-    assert os.listdir(library.root / "new") == ["cover.jpg"], "what lies beside it stays"
-    assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
-    [edit] = await history(library)
-    result_of(await undone(library, edit.id))
-    assert (await library.identities())["new/x.mp3"] == before["new/x.mp3"]
-    assert not (library.root / "Nina").exists(), "folders that mus emptied are gone"
-
-
-async def test_a_name_that_is_taken_is_refused_and_chains_of_names_are_followed(library: MusicLibrary) -> None:
-    for name, title in (
-        ("a.mp3", "b"),
-        ("b.mp3", "c"),
-        ("c.mp3", "d"),
-        ("x.mp3", "E"),
-        ("e.mp3", "y2"),
-        ("z.mp3", "y2"),
-    ):
-        make_audio(library.root / name, seconds=0.2, tags={"title": title})
-    ids = await scanned(library, "only.mp3")
-    chain = [ids[name] for name in ("a.mp3", "b.mp3", "c.mp3")]
-    assert await renamed(library, "{title}", *chain) == {"renamed": 3, "failures": []}
-    assert [path for path, track in (await library.tracks()).items() if track.id in chain] != []
-    assert {path: track.id for path, track in (await library.tracks()).items() if track.id in chain} == {
-        "b.mp3": ids["a.mp3"], "c.mp3": ids["b.mp3"], "d.mp3": ids["c.mp3"],
-    }  # fmt: skip
-    # "E.mp3" beside "e.mp3": one file on many file systems.
-    refused = await renamed(library, "{title}", ids["x.mp3"])
-    assert "There is another file at E.mp3" in refused["error"]
-    twice = await renamed(library, "{title}", ids["e.mp3"], ids["z.mp3"])
-    assert (twice["renamed"], twice["failed"]) == (1, 1)
-    assert (library.root / "z.mp3").exists()
-
-
-async def test_a_name_may_change_in_case_alone(library: MusicLibrary) -> None:
-    make_audio(library.root / "sinnerman.mp3", seconds=0.2, tags={"title": "Sinnerman"})
-    ids = await scanned(library, "2.mp3")
-    assert await renamed(library, "{title}", ids["sinnerman.mp3"]) == {"renamed": 1, "failures": []}
-    assert sorted(os.listdir(library.root)) == ["2.mp3", "Sinnerman.mp3"]
-
-
-async def test_a_pattern_and_a_link_lead_nowhere_else(library: MusicLibrary, tmp_path: Path) -> None:
-    make_audio(library.root / "1.mp3", seconds=0.2, tags={"title": "../../x\0y", "album": "t" * 300})
-    ids = await scanned(library, "2.mp3")
-    assert (await renamed(library, "{album}/{title}", ids["1.mp3"]))["renamed"] == 1
-    [path] = [path for path in await library.tracks() if path != "2.mp3"]
-    assert path == "t" * 255 + "/_.._.._x.mp3" or path.count("/") == 1
-    (tmp_path / "outside").mkdir()
-    (library.root / "L").symlink_to(tmp_path / "outside")
-    refused = await renamed(library, "L/{title}", ids["2.mp3"])
-    assert "could not be written" in refused["error"]
-    assert os.listdir(tmp_path / "outside") == []
-
-
-async def test_a_file_is_carried_to_another_file_system_of_the_library(library: MusicLibrary) -> None:
-    ids = await scanned(library, "1.mp3", "2.mp3")
-    content, before = (library.root / "1.mp3").read_bytes(), await library.identities()
-    (library.root / "Disk").mkdir()
-    mounted = subprocess.run(["mount", "-t", "tmpfs", "tmpfs", library.root / "Disk"], check=False)
-    if mounted.returncode != 0:
-        pytest.skip("nothing can be mounted here")
-    try:
-        assert await renamed(library, "Disk/{title}", ids["1.mp3"]) == {"renamed": 1, "failures": []}
-        assert (library.root / "Disk/1.mp3").read_bytes() == content
-        assert (await library.identities())["Disk/1.mp3"] == before["1.mp3"]
-        assert not (library.root / "1.mp3").exists()
-        assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
-    finally:
-        subprocess.run(["umount", library.root / "Disk"], check=True)
-
-
-async def test_a_file_that_may_not_leave_its_folder_gets_no_second_name(library: MusicLibrary) -> None:
-    ids = await scanned(library, "A/1.mp3")
-    subprocess.run(["chattr", "+i", library.root / "A"], check=False, capture_output=True)
-    try:
-        (library.root / "A/x").touch()
-    except PermissionError:
-        refused = await renamed(library, "B/{title}", ids["A/1.mp3"])
-    else:
-        pytest.skip("no folder can be made immutable here")
-    finally:
-        subprocess.run(["chattr", "-i", library.root / "A"], check=False, capture_output=True)
-    assert "mus may not change A/1.mp3: its folder is read-only" in refused["error"]
-    assert sorted(str(path.relative_to(library.root)) for path in library.root.rglob("*")) == ["A", "A/1.mp3"]
-
-
-async def test_a_file_system_that_cannot_sync_folders_loses_no_history(
-    library: MusicLibrary, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    ids = await scanned(library, "1.mp3")
-    fsync = os.fsync
-
-    def of_files_alone(descriptor: int) -> None:
-        if stat.S_ISDIR(os.fstat(descriptor).st_mode):
-            raise OSError(errno.EINVAL, os.strerror(errno.EINVAL))
-        fsync(descriptor)
-
-    monkeypatch.setattr(os, "fsync", of_files_alone)
-    assert await edited(library, ids["1.mp3"], "A/{title}", title="Sinnerman") == {"edited": 1, "renamed": 1}
-    assert [edit.state for edit in await history(library)] == ["done", "done"]

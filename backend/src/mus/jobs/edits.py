@@ -320,15 +320,16 @@ def _discard_part(root: bytes, edit: Edit, now_at: bytes | None = None) -> bool:
 # ----------------------------------------------------------------------------------------------- and after
 
 
-async def settle(job: RunningJob, edit: Edit) -> None:
-    """Bring an edit that was broken off to its end: done where its file is in place, forgotten where it is not.
+async def settle(job: RunningJob, edit: Edit) -> bool:
+    """Bring an edit that was broken off to its end: done where its file is in place, forgotten (False) where it is
+    not.
 
     Raises BusyFileError while that cannot be told.
     """
     async with services().database.reading() as session:
         track = await session.get(Track, edit.track_id)
     if track is None:
-        return
+        return False
     library = await find_library(track.library_id)
     places = [track.path] if edit.new_path is None else [track.path, edit.new_path]
     if await asyncio.to_thread(_is_away, library.root, places, track.device):
@@ -336,8 +337,7 @@ async def settle(job: RunningJob, edit: Edit) -> None:
     if edit.kind == "rename":
         from mus.jobs.renames import settle_rename
 
-        await settle_rename(job, library, track, edit)
-        return
+        return await settle_rename(job, library, track, edit)
     # Nothing but the rename over the file takes away the copy of an edit that is `writing`; and nobody can rename
     # what was discarded here, not even a worker that was taken for dead.
     try:
@@ -347,7 +347,7 @@ async def settle(job: RunningJob, edit: Edit) -> None:
     if was_there or edit.state != "writing":
         async with job.effect() as work:
             await forget_edit(work.session, edit.id)
-        return
+        return False
     (reading,) = await services().readers.run(
         "read", library.root, [edit.path], file_timeout_seconds=services().settings.file_timeout_seconds
     )
@@ -356,10 +356,11 @@ async def settle(job: RunningJob, edit: Edit) -> None:
         async with job.effect() as work:
             await compare_again(library.id, {edit.path})
             await finish_edit(work.session, edit)
-        return
+        return True
     cover = {"cover": after.get("cover")} if after.get("pictures") is not None else {}
     keeps_sound = await asyncio.to_thread(_keeps_sound, library.root, track, edit, reading.stat)
     await _commit(job, track, edit, reading, reading.stat, cover, keeps_sound=keeps_sound)
+    return True
 
 
 def _keeps_sound(root: bytes, track: Track, edit: Edit, stat: FileStat) -> bool:

@@ -14,8 +14,8 @@ from sqlalchemy.orm import load_only
 from mus.errors import ConflictError
 from mus.jobs.edits import refuse_unreadable
 from mus.jobs.renames import NAMING_TAGS, name_by
-from mus.library.beside import name_in_the_way
 from mus.library.file_names import NamePattern
+from mus.library.moves import name_in_the_way
 from mus.library.paths import shown
 from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.rename_plan import PlannedName, with_conflicts

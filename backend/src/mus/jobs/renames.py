@@ -3,18 +3,19 @@
 from __future__ import annotations
 
 import asyncio
-import os
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
 from mus.broker.job_runner import RunningJob
 from mus.errors import ConflictError
-from mus.jobs.edits import BusyFileError, EditOutcome, done_by, intend, is_there, not_placed, ready
+from mus.jobs.edits import BusyFileError, EditOutcome, done_by, intend, is_there, not_placed, ready, settle
 from mus.jobs.scan_read import compare_again
 from mus.jobs.telling import UPDATED, tell_tracks
-from mus.library.beside import ChangedMeanwhileError, move, name_in_the_way
+from mus.library.beside import ChangedMeanwhileError, opened_folder
 from mus.library.file_names import NamePattern, UnnamableError
 from mus.library.file_reading import FileStat, title_from_name
+from mus.library.moves import discard_copies, is_same_content, move, name_in_the_way, names_to_disk, take_away
 from mus.library.paths import escaped, shown
 from mus.library.scan_plan import Move
 from mus.library.walk import FoundFile
@@ -98,8 +99,9 @@ async def rename_track(
     try:
         placed = await asyncio.to_thread(move, library.root, track.path, target, source)
     except (ChangedMeanwhileError, OSError) as error:
-        async with job.effect() as work:
-            await forget_edit(work.session, edit.id)
+        # Which tells nothing: a share may have moved the file and not have answered.
+        if await settle(job, edit):
+            return EditOutcome(edit.id)
         if isinstance(error, FileExistsError):
             raise _taken(target) from error
         raise not_placed(error, shown(track.path)) from error
@@ -123,17 +125,27 @@ async def _commit(job: RunningJob, library: LocalLibrary, track: Track, edit: Ed
         await finish_edit(work.session, edit)
 
 
-async def settle_rename(job: RunningJob, library: LocalLibrary, track: Track, edit: Edit) -> None:
+async def settle_rename(job: RunningJob, library: LocalLibrary, track: Track, edit: Edit) -> bool:
     """See `edits.settle`: the file is under its new name, under both, or still under the old one."""
     try:
         placed = await asyncio.to_thread(_moved_to, library.root, edit)
     except (ChangedMeanwhileError, OSError) as error:
         raise BusyFileError(f"It cannot be told just now where {shown(edit.path)} is: {error}") from error
     if placed is None:
+        with suppress(OSError):
+            await asyncio.to_thread(_discard_copies, library.root, edit)
         async with job.effect() as work:
             await forget_edit(work.session, edit.id)
-        return
+        return False
     await _commit(job, library, track, edit, placed)
+    return True
+
+
+def _discard_copies(root: bytes, edit: Edit) -> None:
+    assert edit.new_path is not None
+    folder, _, name = edit.new_path.rpartition(b"/")
+    with opened_folder(root, folder) as descriptor:
+        discard_copies(descriptor, name)
 
 
 def _moved_to(root: bytes, edit: Edit) -> FileStat | None:
@@ -145,7 +157,17 @@ def _moved_to(root: bytes, edit: Edit) -> FileStat | None:
     if old is not None and (old.size, old.mtime_ns) == (source.size, source.mtime_ns):
         if (old.inode, old.device) == (new.inode, new.device):
             return move(root, edit.path, edit.new_path, source)  # takes the old name away
-        if old.device == new.device:
+        if old.device == new.device or not _end_copy(root, edit.path, edit.new_path):
             return None  # two files: nothing was moved yet
-        os.unlink(os.path.join(root, edit.path))  # copied to another file system
     return new
+
+
+def _end_copy(root: bytes, source: bytes, target: bytes) -> bool:
+    """Take away the old name of a file that was copied to another file system. False: it is another file."""
+    (from_folder, _, old), (to_folder, _, new) = source.rpartition(b"/"), target.rpartition(b"/")
+    with opened_folder(root, from_folder) as before, opened_folder(root, to_folder) as after:
+        if not is_same_content((before, old), (after, new)):
+            return False
+        names_to_disk(after)
+        take_away(before, old, now_also=(after, new))
+    return True

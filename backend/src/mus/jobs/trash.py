@@ -34,6 +34,7 @@ from mus.errors import (
 from mus.jobs.edits import settle_open
 from mus.jobs.gone_files import disk_is_away, provably_gone
 from mus.jobs.mount_guard import check_root, check_still_there
+from mus.jobs.scan_read import compare_again
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import request_analysis
 from mus.jobs.telling import ADDED, DELETED, tell_tracks
@@ -91,7 +92,7 @@ async def _delete(job: RunningJob, library: LocalLibrary, track: Track, entry: T
     source = os.path.join(library.root, entry.original_path)
     trash_path = library.local_path(entry.trash_path)
     try:
-        await asyncio.to_thread(move_into_trash, library.root, entry.original_path, trash_path, job.id)
+        await asyncio.to_thread(move_into_trash, library.root, entry.original_path, trash_path)
     except (ChangedMeanwhileError, OSError) as error:
         came = await asyncio.to_thread(is_in_trash, source, trash_path)
         if came is None:
@@ -246,7 +247,7 @@ async def _restore(job: RunningJob, library: LocalLibrary, track: Track, entry: 
     target = os.path.join(library.root, path)
     try:
         try:
-            await asyncio.to_thread(move_back, library.root, path, trash_path, job.id)
+            await asyncio.to_thread(move_back, library.root, path, trash_path)
         except (ChangedMeanwhileError, OSError):
             if not await asyncio.to_thread(is_restored, trash_path, target):
                 raise
@@ -257,6 +258,7 @@ async def _restore(job: RunningJob, library: LocalLibrary, track: Track, entry: 
         async with job.effect() as work:
             await change_state(work.session, entry, "restoring", "trashed")
         raise _not_moved(error, shown(path)) from error
+    is_as_known = (stat.size, stat.mtime_ns) == (track.size, track.mtime_ns)
     async with job.effect() as work:
         await hold_tracks(work.session, library.id)
         await work.session.execute(delete(TrashEntry).where(TrashEntry.id == entry.id))
@@ -269,15 +271,14 @@ async def _restore(job: RunningJob, library: LocalLibrary, track: Track, entry: 
                 error_category=None,
                 error_message=None,
                 path=path,
-                size=stat.size,
-                mtime_ns=stat.mtime_ns,
-                ctime_ns=stat.ctime_ns,
-                inode=stat.inode,
-                device=stat.device,
                 analysis_attempts=0,
                 updated_at=utc_now(),
+                **(stat._asdict() if is_as_known else {}),
             )
         )
+        if not is_as_known:
+            # Somebody has changed it in the trash.
+            await compare_again(library.id, {path})
         await job.keep(work, {"newest": newest, "restored": True})
         tell_tracks(work, ADDED, library.id, 1, [track.id])
         await request_analysis(work.session)

@@ -8,18 +8,9 @@ import stat
 from contextlib import suppress
 from pathlib import Path
 
-from mus.library.beside import (
-    EDIT_PREFIX,
-    discard,
-    lies_at,
-    make_folders,
-    move_between,
-    names_to_disk,
-    opened_folder,
-    stat_at,
-    take_away,
-)
+from mus.library.beside import make_folders, opened_folder, stat_at
 from mus.library.file_reading import FileStat
+from mus.library.moves import lies_at, move_between, names_to_disk, take_away
 from mus.library.second_look import SecondLook
 from mus.library.walk import TRASH_FOLDER
 
@@ -80,11 +71,10 @@ def free_name(root: bytes, path: bytes) -> bytes:
     return path
 
 
-def move_into_trash(root: bytes, path: bytes, trash_path: bytes, job_id: str) -> None:
+def move_into_trash(root: bytes, path: bytes, trash_path: bytes) -> None:
     """`trash_path` is a name of this deletion's own: what lies there was moved by an earlier attempt.
 
-    What an earlier attempt of the job left of a copy goes. Raises ChangedMeanwhileError and OSError; `is_in_trash`
-    tells what came of it.
+    Raises ChangedMeanwhileError and OSError; `is_in_trash` tells what came of it.
     """
     old, (folder, new) = os.path.basename(path), os.path.split(trash_path)
     with (
@@ -92,14 +82,14 @@ def move_into_trash(root: bytes, path: bytes, trash_path: bytes, job_id: str) ->
         opened_folder(root, os.path.dirname(path)) as from_folder,
     ):
         if not lies_at(to_folder, new):
-            _move(from_folder, to_folder, old, new, job_id)
+            move_between(from_folder, to_folder, old, new)
         elif _is_one_file(stat_at(from_folder, old), stat_at(to_folder, new)):
             names_to_disk(to_folder)
             take_away(from_folder, old, now_also=(to_folder, new))
         # Whatever else is at the source by now is somebody's new file.
 
 
-def move_back(root: bytes, path: bytes, trash_path: bytes, job_id: str) -> None:
+def move_back(root: bytes, path: bytes, trash_path: bytes) -> None:
     """From the trash to `path`, which may be where an earlier attempt has brought it; folders on the way are made.
 
     Raises FileExistsError, ChangedMeanwhileError and OSError; `is_restored` tells what came of it.
@@ -117,22 +107,12 @@ def move_back(root: bytes, path: bytes, trash_path: bytes, job_id: str) -> None:
                     names_to_disk(to_folder)
                     take_away(from_folder, old, now_also=(to_folder, new))
                 else:
-                    _move(from_folder, to_folder, old, new, job_id)
+                    move_between(from_folder, to_folder, old, new)
         except BaseException:
             for each in reversed(made):
                 with suppress(OSError):
                     os.rmdir(os.path.join(root, each))
             raise
-
-
-def _move(from_folder: int, to_folder: int, old: bytes, new: bytes, job_id: str) -> None:
-    part_prefix = EDIT_PREFIX + os.fsencode(job_id) + b"-"
-    if os.fstat(from_folder).st_dev != os.fstat(to_folder).st_dev:
-        # What is discarded cannot get its name any more either: of an attempt that was taken for dead.
-        for name in map(os.fsencode, os.listdir(to_folder)):
-            if name.startswith(part_prefix):
-                discard(to_folder, name)
-    move_between(from_folder, to_folder, old, new, part_prefix=part_prefix)
 
 
 def is_in_trash(source: bytes, trash_path: bytes) -> bool | None:

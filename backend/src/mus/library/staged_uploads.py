@@ -17,15 +17,9 @@ from collections.abc import Collection, Iterator, Sequence
 from contextlib import suppress
 from typing import NamedTuple
 
-from mus.library.beside import (
-    UPLOAD_FOLDER,
-    UPLOAD_PREFIX,
-    ChangedMeanwhileError,
-    move,
-    name_in_the_way,
-    opened_folder,
-)
+from mus.library.beside import UPLOAD_FOLDER, UPLOAD_PREFIX, ChangedMeanwhileError, opened_folder
 from mus.library.file_reading import FileStat
+from mus.library.moves import move, name_in_the_way
 from mus.library.paths import shown
 
 #: Names of batches, as whoever uploads makes them up.

@@ -21,8 +21,8 @@ from mus.broker.streaq_broker import Options
 from mus.errors import ConflictError, NotFoundError, not_written
 from mus.jobs.upload_batches import batches_to_place, refuse_taken_places, taken_message
 from mus.library.arrivals import Arrival
-from mus.library.beside import arrive, name_in_the_way
 from mus.library.file_names import NamePattern
+from mus.library.moves import arrive, name_in_the_way
 from mus.library.paths import shown
 from mus.library.staged_uploads import (
     BATCH_PATTERN,

@@ -17,8 +17,8 @@ from mus.broker.streaq_broker import Options
 from mus.errors import ConflictError
 from mus.jobs.edits import not_placed
 from mus.jobs.trash_files import free_name
-from mus.library.beside import arrive, name_in_the_way
 from mus.library.file_names import NamePattern
+from mus.library.moves import arrive, name_in_the_way
 from mus.library.paths import escaped, shown
 
 router = APIRouter(prefix="/tracks", tags=["tracks"])

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from mus.library import beside
+from mus.library import moves
 from mus.library.file_reading import FileStat
 from other_disks import bound
 
@@ -33,7 +33,7 @@ def files(root: Path) -> dict[str, bytes]:
 def test_a_file_is_moved_to_another_disk_with_its_times(root: Path) -> None:
     (root / "1.mp3").write_bytes(b"music")
     os.utime(root / "1.mp3", ns=(10**18, 10**18))
-    placed = beside.move(bytes(root), b"1.mp3", b"Disk/A/1.mp3", version(root / "1.mp3"))
+    placed = moves.move(bytes(root), b"1.mp3", b"Disk/A/1.mp3", version(root / "1.mp3"))
     assert files(root) == {"Disk/A/1.mp3": b"music"}
     assert placed == version(root / "Disk/A/1.mp3")
     assert placed.mtime_ns == 10**18
@@ -45,15 +45,15 @@ def test_a_file_that_is_changed_while_it_is_copied_keeps_its_place_and_its_chang
 ) -> None:
     (root / "1.mp3").write_bytes(b"music")
     was = version(root / "1.mp3")
-    real = getattr(beside, moment)
+    real = getattr(moves, moment)
 
     def be_overtaken(*descriptors: int) -> None:
         real(*descriptors)
         (root / "1.mp3").write_bytes(b"music and more")
 
-    monkeypatch.setattr(beside, moment, be_overtaken)
-    with pytest.raises(beside.ChangedMeanwhileError):
-        beside.move(bytes(root), b"1.mp3", b"Disk/A/1.mp3", was)
+    monkeypatch.setattr(moves, moment, be_overtaken)
+    with pytest.raises(moves.ChangedMeanwhileError):
+        moves.move(bytes(root), b"1.mp3", b"Disk/A/1.mp3", was)
     assert files(root) == {"1.mp3": b"music and more"}
     assert not (root / "Disk/A").exists()
 
@@ -67,6 +67,6 @@ def test_the_new_name_is_on_its_disk_before_the_old_one_goes(root: Path, monkeyp
         synced.append((os.fstat(descriptor).st_ino, (root / "1.mp3").exists()))
 
     monkeypatch.setattr(os, "fsync", look)
-    beside.move(bytes(root), b"1.mp3", b"Disk/1.mp3", version(root / "1.mp3"))
+    moves.move(bytes(root), b"1.mp3", b"Disk/1.mp3", version(root / "1.mp3"))
     file, folder = (root / "Disk/1.mp3").stat().st_ino, (root / "Disk").stat().st_ino
     assert synced[:2] == [(file, True), (folder, True)]
