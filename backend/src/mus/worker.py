@@ -27,7 +27,7 @@ from mus.jobs import JOB_MODULES, TASK_QUEUES
 from mus.jobs.renewed_words import request_renewal
 from mus.jobs.schedules import schedule_entries
 from mus.jobs.services import job_services
-from mus.ledger.queries import paused_queues
+from mus.ledger.queries import PAUSED_QUEUES
 from mus.ledger.reconcile import Reconciler
 from mus.ledger.schedules import ensure_schedules
 from mus.ledger.workers import Heartbeat
@@ -163,8 +163,8 @@ class WorkerProcess:
 
     async def _mind_paused_queues(self) -> None:
         """Take no messages of paused queues. The ledger starts none of their jobs either way."""
-        async with self._connection.ledger.database.reading() as session:
-            paused = await paused_queues(session)
+        rows = await self._connection.ledger.database.look(lambda look: look.all(PAUSED_QUEUES))
+        paused = {row.name for row in rows}
         for queue, lane in zip(self._queues, self._lanes, strict=True):
             if queue in paused:
                 lane.pause()

@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
+import asyncio
+import threading
 from datetime import timedelta
 
 import pytest
-from sqlalchemy import func, select
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy import bindparam, func, literal_column, select
+from sqlalchemy.exc import DBAPIError, IntegrityError
 
 from mus.ledger.job_rows import ADD_EVENTS, ADD_JOBS, NewJob, new_row
 from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent, utc_now
-from mus.persistence.prepared import Transaction, Values
+from mus.persistence.prepared import Prepared, Transaction, Values
 
 
 def row() -> Values:
@@ -89,3 +91,46 @@ async def test_a_transaction_that_fails_leaves_nothing_and_is_in_nobodys_way(dat
     assert await jobs(database) == []
     await database.transact(lambda transaction: transaction.insert(ADD_JOBS, [given]))
     assert [job.id for job in await jobs(database)] == [given["id"]]
+
+
+_BY_QUEUE = Prepared(
+    select(Job.id, Job.arguments, Job.run_after).where(Job.queue == bindparam("on")).order_by(Job.id)
+)
+
+
+async def test_a_look_finds_what_a_session_finds(database: Database) -> None:
+    rows = sorted((row() for _ in range(2)), key=lambda one: one["id"])
+    other = {**row(), "queue": "high_priority"}
+    await database.transact(lambda transaction: transaction.insert(ADD_JOBS, [*rows, other]))
+    found = await database.look(lambda look: look.all(_BY_QUEUE, {"on": "low_priority"}))
+    assert [(one.id, one.arguments, one.run_after) for one in found] == [
+        (one["id"], one["arguments"], one["run_after"]) for one in rows
+    ]
+    assert await database.look(lambda look: look.all(_BY_QUEUE, {"on": "none"})) == []
+
+
+async def test_a_look_that_fails_is_in_nobodys_way(database: Database) -> None:
+    broken = Prepared(select(literal_column("no_such_column").label("x")).select_from(Job))
+    for _ in range(5):
+        with pytest.raises(DBAPIError):
+            await database.look(lambda look: look.all(broken))
+    assert await database.look(lambda look: look.all(_BY_QUEUE, {"on": "low_priority"})) == []
+
+
+# PostgreSQL's look would wait in the event loop, in which the other writes.
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_a_look_sees_one_moment(database: Database) -> None:
+    has_looked, has_written = threading.Event(), threading.Event()
+
+    def twice(look: Transaction) -> list[int]:
+        counts = [len(look.all(_BY_QUEUE, {"on": "low_priority"}))]
+        has_looked.set()
+        assert has_written.wait(20)
+        return [*counts, len(look.all(_BY_QUEUE, {"on": "low_priority"}))]
+
+    looking = asyncio.create_task(database.look(twice))
+    assert await asyncio.to_thread(has_looked.wait, 20)
+    await database.transact(lambda transaction: transaction.insert(ADD_JOBS, [row()]))
+    has_written.set()
+    assert await looking == [0, 0]
+    assert len(await database.look(lambda look: look.all(_BY_QUEUE, {"on": "low_priority"}))) == 1

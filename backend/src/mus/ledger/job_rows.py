@@ -154,7 +154,8 @@ workers = cast("Table", WorkerRow.__table__)
 queues = cast("Table", QueueRow.__table__)
 
 
-def _one_of(state: ColumnElement[str], states: Iterable[JobState]) -> ColumnElement[bool]:
+def one_of(state: ColumnElement[str], states: Iterable[JobState]) -> ColumnElement[bool]:
+    """`IN` for statements that are prepared."""
     # Each a parameter of its own: the text of the statement is then whole, and can be prepared.
     return state.in_([literal(one) for one in sorted(states)])
 
@@ -171,7 +172,7 @@ STARTABLE = and_(
     jobs.c.id == bindparam("f_id"),
     jobs.c.attempt == bindparam("f_attempt"),
     jobs.c.delivery == bindparam("f_delivery"),
-    _one_of(jobs.c.state, STARTABLE_STATES),
+    one_of(jobs.c.state, STARTABLE_STATES),
     jobs.c.cancel_requested_at.is_(None),
 )
 #: The job's queue is paused.
@@ -191,7 +192,7 @@ START = Prepared(
         _WORKER_LIVES,
         or_(
             jobs.c.exclusive_key.is_(None),
-            ~exists().where(_other.c.exclusive_key == jobs.c.exclusive_key, _one_of(_other.c.state, ACTIVE_STATES)),
+            ~exists().where(_other.c.exclusive_key == jobs.c.exclusive_key, one_of(_other.c.state, ACTIVE_STATES)),
         ),
     )
     .values(

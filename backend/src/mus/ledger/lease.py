@@ -14,10 +14,11 @@ import os
 import socket
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager, suppress
+from functools import partial
 from pathlib import Path
 from typing import Any
 
-from sqlalchemy import delete, select, update
+from sqlalchemy import bindparam, delete, select, update
 from sqlalchemy.exc import SQLAlchemyError
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -28,6 +29,7 @@ from mus.library.file_systems import is_remote
 from mus.persistence.conflicts import insert_into
 from mus.persistence.database import Database
 from mus.persistence.models import LeaseRow, utc_now
+from mus.persistence.prepared import Prepared, Transaction
 from mus.persistence.unit_of_work import UnitOfWork
 
 logger = logging.getLogger(__name__)
@@ -38,6 +40,14 @@ WATCHER = "watcher"
 _LOOK_SECONDS = 1.0
 #: Who stops does not wait longer for the database: without a release the others wait for the counter.
 _RELEASE_SECONDS = 2.0
+
+
+_BEAT = Prepared(
+    update(LeaseRow)
+    .where(LeaseRow.name == bindparam("lease"), LeaseRow.holder == bindparam("by"))
+    .values(beat=LeaseRow.beat + 1, beat_at=bindparam("now"))
+    .returning(LeaseRow.beat)
+)
 
 
 class Lease:
@@ -177,15 +187,9 @@ class Lease:
                     await self._lost.wait()
                     return
             try:
-                async with self._database.unit_of_work() as work:
-                    beaten = await work.session.execute(
-                        update(LeaseRow)
-                        .where(LeaseRow.name == self._name, LeaseRow.holder == self._holder)
-                        .values(beat=LeaseRow.beat + 1, beat_at=utc_now())
-                        .returning(LeaseRow.beat)
-                    )
-                    if beaten.one_or_none() is None:
-                        self._lost.set()
+                values = {"lease": self._name, "by": self._holder, "now": utc_now()}
+                if await self._database.transact(partial(Transaction.one, statement=_BEAT, values=values)) is None:
+                    self._lost.set()
             except (MusError, SQLAlchemyError, OSError) as error:
                 # What waits is kept meanwhile, and nobody can take over without the database either.
                 logger.warning("the lease of the %s could not be renewed: %s", self._name, error)

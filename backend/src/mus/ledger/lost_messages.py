@@ -21,15 +21,16 @@ from collections.abc import Container, Sequence
 from datetime import datetime, timedelta
 from typing import Any
 
-from sqlalchemy import Row, Select, and_, bindparam, or_, select, tuple_, update
+from sqlalchemy import Row, and_, bindparam, or_, select, tuple_, update
 
 from mus.errors import BrokerUnavailableError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
-from mus.ledger.job_rows import PAUSED, jobs, queues
+from mus.ledger.job_rows import PAUSED, jobs, one_of, queues
 from mus.ledger.job_states import STARTABLE_STATES
 from mus.ledger.ledger import Ledger
 from mus.metrics import DELIVERIES_REPUBLISHED, count
 from mus.persistence.models import WorkerRow, utc_now
+from mus.persistence.prepared import Prepared
 
 logger = logging.getLogger(__name__)
 
@@ -41,20 +42,21 @@ PAGE = 500
 #: Pages of one queue in one look, while nothing is found lost.
 PAGES_A_LOOK = 4
 
-_Key = tuple[str, int, int]
-_WAITING = and_(jobs.c.state.in_(STARTABLE_STATES), jobs.c.cancel_requested_at.is_(None))
-_QUEUES = (
+_WAITING = and_(one_of(jobs.c.state, STARTABLE_STATES), jobs.c.cancel_requested_at.is_(None))
+_QUEUES = Prepared(
     select(jobs.c.queue)
     .distinct()
     .where(
-        jobs.c.state.in_(STARTABLE_STATES),
+        one_of(jobs.c.state, STARTABLE_STATES),
         jobs.c.queue.not_in(select(queues.c.name).where(queues.c.paused_at.is_not(None))),
     )
 )
 _KEY = (jobs.c.id, jobs.c.attempt, jobs.c.delivery)
-_DEAD = select(WorkerRow.id, WorkerRow.queues).where(WorkerRow.state == "dead")
-_NEVER_PUBLISHED = select(*_KEY).where(_WAITING, ~PAUSED, jobs.c.published_at.is_(None)).order_by(jobs.c.id)
-_PUBLISHED = (
+_DEAD = Prepared(select(WorkerRow.id, WorkerRow.queues).where(WorkerRow.state == "dead"))
+_NEVER_PUBLISHED = Prepared(
+    select(*_KEY).where(_WAITING, ~PAUSED, jobs.c.published_at.is_(None)).order_by(jobs.c.id).limit(PAGE)
+)
+_PUBLISHED = Prepared(
     select(*_KEY)
     .where(
         _WAITING,
@@ -63,6 +65,7 @@ _PUBLISHED = (
         or_(jobs.c.published_at < bindparam("before"), jobs.c.published_at > bindparam("ahead")),
     )
     .order_by(jobs.c.id)
+    .limit(PAGE)
 )
 
 
@@ -83,8 +86,7 @@ class LostMessages:
         try:
             await self._publish_what_the_dead_took()
             await self._publish_never_published()
-            async with self._ledger.database.reading() as session:
-                waiting = (await session.execute(_QUEUES)).scalars().all()
+            waiting = [row.queue for row in await self._look(_QUEUES)]
             self._after = {queue: after for queue, after in self._after.items() if queue in waiting}
             for queue in waiting:
                 await self._look_through(queue)
@@ -94,8 +96,7 @@ class LostMessages:
     async def _publish_what_the_dead_took(self) -> None:
         """What a worker took from the broker and did not start before it died is there, but nobody's: the broker
         would give it to another after the idle time-out only."""
-        async with self._ledger.database.reading() as session:
-            dead = (await session.execute(_DEAD)).all()
+        dead = await self._look(_DEAD)
         self._buried.intersection_update(worker.id for worker in dead)
         for worker in dead:
             if worker.id not in self._buried:
@@ -105,7 +106,7 @@ class LostMessages:
                 self._buried.add(worker.id)
 
     async def _publish_never_published(self) -> None:
-        while rows := await self._page(_NEVER_PUBLISHED):
+        while rows := await self._look(_NEVER_PUBLISHED):
             if not await self._renew_and_publish(rows):
                 break
 
@@ -116,7 +117,7 @@ class LostMessages:
         # Asked before the rows: what is published from here on is not among them.
         waiting = await self._publisher.waiting(queue)
         while pages is None or pages > 0:
-            rows = await self._page(
+            rows = await self._look(
                 _PUBLISHED, on=queue, after=after, before=before, ahead=utc_now() + PUBLISH_GRACE
             )
             lost = await self._without_message(rows, waiting)
@@ -131,11 +132,10 @@ class LostMessages:
             await asyncio.sleep(0)
         self._after[queue] = after
 
-    async def _page(self, statement: Select[_Key], **parameters: str | datetime) -> Sequence[Row[_Key]]:
-        async with self._ledger.database.reading() as session:
-            return (await session.execute(statement.limit(PAGE), parameters)).all()
+    async def _look(self, statement: Prepared, **values: str | datetime) -> list[Any]:
+        return await self._ledger.database.look(lambda look: look.all(statement, values))
 
-    async def _without_message(self, rows: Sequence[Row[_Key]], waiting: Container[str] | None) -> list[Row[_Key]]:
+    async def _without_message(self, rows: Sequence[Any], waiting: Container[str] | None) -> list[Any]:
         delivery_ids = [f"{row.id}.{row.attempt}.{row.delivery}" for row in rows]
         missing = await self._publisher.missing(delivery_ids)
         return [
@@ -144,7 +144,7 @@ class LostMessages:
             if delivery_id in missing or (waiting is not None and delivery_id not in waiting)
         ]
 
-    async def _renew_and_publish(self, rows: Sequence[Row[_Key] | _Key]) -> int:
+    async def _renew_and_publish(self, rows: Sequence[Any]) -> int:
         """Returns how many: a row that was moved on meanwhile is nobody's business any more."""
         # A new number first: if this process dies before the publish, the next look finds it missing again,
         # and a copy of the old message that still turns up is a repeat.

@@ -13,6 +13,7 @@ from sqlalchemy.orm import load_only
 from mus.errors import NotFoundError
 from mus.ledger.job_states import STARTABLE_STATES, JobState
 from mus.persistence.models import Job, JobEvent, QueueRow, WorkerRow, utc_now
+from mus.persistence.prepared import Prepared
 
 #: Over how long the rate of a queue is measured.
 RATE_WINDOW = timedelta(minutes=5)
@@ -206,6 +207,10 @@ async def failure_groups(
         )
         for row in rows
     ]
+
+
+#: Names of the queues that are paused.
+PAUSED_QUEUES = Prepared(select(QueueRow.name).where(QueueRow.paused_at.is_not(None)))
 
 
 async def paused_queues(session: AsyncSession) -> dict[str, QueueRow]:

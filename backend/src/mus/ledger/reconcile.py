@@ -10,7 +10,7 @@ import logging
 from collections.abc import Collection, Container
 from datetime import timedelta
 
-from sqlalchemy import or_, select
+from sqlalchemy import bindparam, or_, select
 
 from mus.errors import SupersededError, TemporaryError
 from mus.ledger.deliveries import Publisher
@@ -21,11 +21,24 @@ from mus.ledger.schedules import fire_due
 from mus.ledger.wall_clock import shorten_waits
 from mus.ledger.workers import DeadWorkerWatch, declare_dead, living_beats
 from mus.persistence.models import Job, WorkerRow, utc_now
+from mus.persistence.prepared import Prepared
 
 logger = logging.getLogger(__name__)
 
 #: Between the ledger's start of a job and its worker's note of it, and the same at its end, lies a moment.
 _UNTOLD_GRACE = timedelta(seconds=60)
+
+
+_ORPHANS = Prepared(
+    select(Job.id, Job.attempt, Job.worker_id)
+    .outerjoin(WorkerRow, WorkerRow.id == Job.worker_id)
+    .where(Job.state == JobState.RUNNING, or_(WorkerRow.id.is_(None), WorkerRow.state != "alive"))
+)
+_OWN = Prepared(
+    select(Job.id, Job.attempt, Job.delivery, Job.cancel_requested_at, Job.started_at).where(
+        Job.state == JobState.RUNNING, Job.worker_id == bindparam("worker")
+    )
+)
 
 
 class Reconciler:
@@ -71,17 +84,7 @@ class Reconciler:
                 logger.warning("worker %s has not been heard of; its jobs move on", worker_id)
 
     async def _take_over_orphans(self) -> None:
-        async with self._ledger.database.reading() as session:
-            orphans = (
-                await session.execute(
-                    select(Job.id, Job.attempt, Job.worker_id)
-                    .outerjoin(WorkerRow, WorkerRow.id == Job.worker_id)
-                    .where(
-                        Job.state == JobState.RUNNING,
-                        or_(WorkerRow.id.is_(None), WorkerRow.state != "alive"),
-                    )
-                )
-            ).all()
+        orphans = await self._ledger.database.look(lambda look: look.all(_ORPHANS))
         for job_id, attempt, worker_id in orphans:
             assert worker_id is not None
             try:
@@ -97,14 +100,7 @@ class Reconciler:
         A job that the ledger says this worker runs, but that it does not, is taken over like a dead worker's:
         how it ended could not be written.
         """
-        async with self._ledger.database.reading() as session:
-            rows = (
-                await session.execute(
-                    select(Job.id, Job.attempt, Job.delivery, Job.cancel_requested_at, Job.started_at).where(
-                        Job.state == JobState.RUNNING, Job.worker_id == worker_id
-                    )
-                )
-            ).all()
+        rows = await self._ledger.database.look(lambda look: look.all(_OWN, {"worker": worker_id}))
         own = {f"{row.id}.{row.attempt}.{row.delivery}": row for row in rows}
         for delivery_id, row in own.items():
             if delivery_id not in running and row.started_at < utc_now() - _UNTOLD_GRACE:

@@ -22,6 +22,7 @@ from mus.ledger.ledger import Ledger
 from mus.persistence.conflicts import insert_into
 from mus.persistence.database import Database
 from mus.persistence.models import Schedule, utc_now
+from mus.persistence.prepared import Prepared
 from mus.persistence.unit_of_work import current_unit_of_work
 
 logger = logging.getLogger(__name__)
@@ -143,14 +144,20 @@ async def _rows_named(database: Database, names: Sequence[str]) -> dict[str, Sch
 # -------------------------------------------------------------------- firing
 
 
+_ENABLED = Prepared(
+    select(Schedule.name, Schedule.task, Schedule.crontab, Schedule.next_due)
+    .where(Schedule.enabled)
+    .order_by(Schedule.name)
+)
+
+
 async def fire_due(ledger: Ledger, tasks: Container[str]) -> list[str]:
     """Enqueue what is due, each schedule once however many processes look. Returns the jobs' ids.
 
     A schedule of none of these `tasks` is left to the workers of the mus that made it.
     """
     now = utc_now()
-    async with ledger.database.reading() as session:
-        rows = (await session.scalars(select(Schedule).where(Schedule.enabled).order_by(Schedule.name))).all()
+    rows = await ledger.database.look(lambda look: look.all(_ENABLED))
     fired: list[str] = []
     for row in rows:
         try:
@@ -172,7 +179,7 @@ async def fire_due(ledger: Ledger, tasks: Container[str]) -> list[str]:
     return fired
 
 
-async def _fire(ledger: Ledger, seen: Schedule, following: datetime) -> list[str]:
+async def _fire(ledger: Ledger, seen: Any, following: datetime) -> list[str]:
     async with ledger.database.unit_of_work() as work:
         won = (
             await work.session.execute(
@@ -188,7 +195,7 @@ async def _fire(ledger: Ledger, seen: Schedule, following: datetime) -> list[str
         return [await enqueue_for_schedule(ledger, won.name, job)]
 
 
-def _as_seen(row: Schedule) -> Any:
+def _as_seen(row: Any) -> Any:
     return (
         (Schedule.name == row.name)
         & (Schedule.next_due == row.next_due)

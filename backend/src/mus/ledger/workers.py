@@ -11,15 +11,23 @@ import time
 from collections.abc import Sequence
 from datetime import timedelta
 
-from sqlalchemy import URL, delete, select, update
+from sqlalchemy import URL, bindparam, delete, select, update
 
 from mus.ledger.deliveries import new_id
 from mus.persistence.database import Database
 from mus.persistence.models import WorkerRow, utc_now
+from mus.persistence.prepared import Prepared
 
 logger = logging.getLogger(__name__)
 
 
+_LIVING = Prepared(select(WorkerRow.id, WorkerRow.beat).where(WorkerRow.state == "alive"))
+_BEAT = Prepared(
+    update(WorkerRow)
+    .where(WorkerRow.id == bindparam("worker"))
+    .values(beat=WorkerRow.beat + 1, beat_at=bindparam("now"), state=bindparam("as"))
+    .returning(WorkerRow.beat)
+)
 #: No job blocks the event loop for so long.
 LONGEST_TURN_SECONDS = 300.0
 
@@ -88,26 +96,20 @@ class Heartbeat:
         self._loop_turned = time.monotonic()
 
     async def _write(self, database: Database, *, state: str) -> None:
+        values = {"worker": self.worker_id, "now": utc_now(), "as": state}
+        if await database.transact(lambda transaction: transaction.one(_BEAT, values)) is not None:
+            return
         async with database.unit_of_work() as work:
-            changed = (
-                await work.session.execute(
-                    update(WorkerRow)
-                    .where(WorkerRow.id == self.worker_id)
-                    .values(beat=WorkerRow.beat + 1, beat_at=utc_now(), state=state)
-                    .returning(WorkerRow.id)
+            work.session.add(
+                WorkerRow(
+                    id=self.worker_id,
+                    host=socket.gethostname(),
+                    pid=os.getpid(),
+                    queues=self._queues,
+                    state=state,
+                    beat=1,
                 )
-            ).one_or_none()
-            if changed is None:
-                work.session.add(
-                    WorkerRow(
-                        id=self.worker_id,
-                        host=socket.gethostname(),
-                        pid=os.getpid(),
-                        queues=self._queues,
-                        state=state,
-                        beat=1,
-                    )
-                )
+            )
 
 
 class DeadWorkerWatch:
@@ -153,9 +155,7 @@ class DeadWorkerWatch:
 
 async def living_beats(database: Database) -> dict[str, int]:
     """Counters of the workers that are taken for alive."""
-    async with database.reading() as session:
-        rows = await session.execute(select(WorkerRow.id, WorkerRow.beat).where(WorkerRow.state == "alive"))
-        return {row.id: row.beat for row in rows}
+    return {row.id: row.beat for row in await database.look(lambda look: look.all(_LIVING))}
 
 
 async def declare_dead(database: Database, worker_id: str, *, at_beat: int | None = None) -> bool:

@@ -15,7 +15,7 @@ import os
 import sqlite3
 import sys
 import time
-from collections.abc import AsyncIterator, Callable, Iterator
+from collections.abc import AsyncIterator, Callable, Coroutine, Iterator
 from contextlib import asynccontextmanager
 from pathlib import Path
 from typing import Any, TypeVar
@@ -243,6 +243,16 @@ class Database:
         with self._used():
             return await self._transact(lambda transaction: _with_inserts(transaction, write))
 
+    async def look(self, read: Callable[[Transaction], T]) -> T:
+        """`read` in one snapshot, on SQLite in one hop to the driver's thread. Raises what `reading` does."""
+        with self._used():
+            if not self.is_sqlite:
+                async with self._reader.connect() as connection:
+                    return await connection.run_sync(lambda sync: read(CoreTransaction(sync)))
+            return await _in_one_hop(
+                self._reader, lambda driver: driver.look(lambda connection: read(SqliteTransaction(connection)))
+            )
+
     async def write_back(self) -> None:
         """After a transaction that wrote much: copy it from SQLite's log into the database, beside who writes next.
 
@@ -274,21 +284,30 @@ class Database:
             if not self.is_sqlite:
                 async with self._writer.begin() as connection:
                     return await connection.run_sync(lambda sync: write(CoreTransaction(sync, inserts)))
-            pooled = await self._writer.raw_connection()
-            try:
-                driver = pooled.driver_connection
-                assert isinstance(driver, sqlite_driver.OneHopConnection)
-                result = await driver.transact(lambda connection: write(SqliteTransaction(connection, inserts)))
-            except BaseException as error:
-                # It is the only one that writes.
-                await to_the_end(greenlet_spawn(pooled.close))
-                if isinstance(error, sqlite3.Error):
-                    raise DBAPIError.instance("", None, error, sqlite3.Error) from error
-                raise
-            await greenlet_spawn(pooled.close)  # waits for nothing: the transaction is over
-            return result
+            return await _in_one_hop(
+                self._writer,
+                lambda driver: driver.transact(lambda connection: write(SqliteTransaction(connection, inserts))),
+            )
         except (DBAPIError, PoolTimeoutError) as error:
             raise as_temporary(error) from error
+
+
+async def _in_one_hop(
+    engine: AsyncEngine, hop: Callable[[sqlite_driver.OneHopConnection], Coroutine[Any, Any, T]]
+) -> T:
+    pooled = await engine.raw_connection()
+    try:
+        driver = pooled.driver_connection
+        assert isinstance(driver, sqlite_driver.OneHopConnection)
+        result = await hop(driver)
+    except BaseException as error:
+        # There is one that writes, and four that read.
+        await to_the_end(greenlet_spawn(pooled.close))
+        if isinstance(error, sqlite3.Error):
+            raise DBAPIError.instance("", None, error, sqlite3.Error) from error
+        raise
+    await greenlet_spawn(pooled.close)  # waits for nothing: the transaction is over
+    return result
 
 
 def _with_inserts(transaction: Transaction, write: Callable[[Transaction], T]) -> T:

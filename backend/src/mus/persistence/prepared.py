@@ -4,6 +4,9 @@ To go through SQLAlchemy's Core takes four times what SQLite does for a short st
 times (`jobs` insert, event insert and commit: 115 µs by the driver in one hop to its thread, 365 µs by Core in one,
 480 µs by a session). So the few statements of the hot paths are compiled once, and `Database.transact` runs all of
 a transaction in one hop.
+
+`Database.look` does so with what a process at rest asks for every few seconds: half a second after its last work,
+when its code has left the processor's caches, a query takes 2.4 ms by a session and 0.7 ms in one hop.
 """
 
 from __future__ import annotations
@@ -14,10 +17,11 @@ from collections.abc import Mapping, Sequence
 from functools import cached_property
 from typing import Any, NamedTuple
 
-from sqlalchemy import Connection, Dialect, Insert, Update
+from sqlalchemy import Connection, Dialect, Insert, Select, Update
 from sqlalchemy.sql.compiler import SQLCompiler
 
 Values = Mapping[str, Any]
+_NOTHING: Values = {}
 
 
 class _SqliteForm(NamedTuple):
@@ -30,9 +34,12 @@ class _SqliteForm(NamedTuple):
 
 
 class Prepared:
-    """An insert or update of Core, compiled once. An insert names all the columns that are given for each row."""
+    """A statement of Core, compiled once. An insert names all the columns that are given for each row; a query's
+    columns have different names, and each value of its lists is a parameter of its own."""
 
-    def __init__(self, statement: Insert | Update, columns: Sequence[str] | None = None) -> None:
+    def __init__(
+        self, statement: Insert | Update | Select[*tuple[Any, ...]], columns: Sequence[str] | None = None
+    ) -> None:
         self.statement = statement
         self._columns = columns
 
@@ -44,7 +51,10 @@ class Prepared:
         compiled = self.statement.compile(dialect=sqlite, column_keys=self._columns)
         assert isinstance(compiled, SQLCompiler)
         binds = [compiled.binds[name] for name in compiled.positiontup or ()]
-        returned = self.statement.returning_column_descriptions
+        if isinstance(self.statement, Select):
+            returned = self.statement.column_descriptions
+        else:
+            returned = self.statement.returning_column_descriptions
         makers = [column["type"].dialect_impl(sqlite).result_processor(sqlite, None) for column in returned]
         return _SqliteForm(
             str(compiled),
@@ -66,15 +76,19 @@ class Inserts:
 
 
 class Transaction(ABC):
-    """What a function given to `Database.transact` writes with."""
+    """What a function given to `Database.transact` writes with, and one given to `Database.look` reads with."""
 
     def __init__(self, inserts: Inserts | None = None) -> None:
         self._inserts = inserts or Inserts()
         self.insert = self._inserts.many
 
     @abstractmethod
+    def all(self, statement: Prepared, values: Values = _NOTHING) -> list[Any]:
+        """The rows of a query, or those that an update returns."""
+
     def one(self, statement: Prepared, values: Values) -> Any | None:
         """Run an update that returns one row, or none."""
+        return next(iter(self.all(statement, values)), None)
 
     @abstractmethod
     def _insert(self, statement: Prepared, rows: Sequence[Values]) -> None: ...
@@ -92,16 +106,16 @@ class SqliteTransaction(Transaction):
         super().__init__(inserts)
         self._connection = connection
 
-    def one(self, statement: Prepared, values: Values) -> Any | None:
+    def all(self, statement: Prepared, values: Values = _NOTHING) -> list[Any]:
         form = statement.sqlite
-        # All of them, though it is one: a statement that is not at its end keeps the transaction from its own.
-        found = self._connection.execute(form.text, _bound(form, values)).fetchall()
-        if not found:
-            return None
-        row = list(found[0])
-        for position, make in form.results:
-            row[position] = make(row[position])
-        return form.row(row)
+        # All at once: a statement that is not at its end keeps the transaction from its own.
+        rows = self._connection.execute(form.text, _bound(form, values)).fetchall()
+        if form.results:
+            rows = [list(row) for row in rows]
+            for row in rows:
+                for position, make in form.results:
+                    row[position] = make(row[position])
+        return [form.row(row) for row in rows]
 
     def _insert(self, statement: Prepared, rows: Sequence[Values]) -> None:
         form = statement.sqlite
@@ -115,8 +129,8 @@ class CoreTransaction(Transaction):
         super().__init__(inserts)
         self._connection = connection
 
-    def one(self, statement: Prepared, values: Values) -> Any | None:
-        return self._connection.execute(statement.statement, dict(values)).one_or_none()
+    def all(self, statement: Prepared, values: Values = _NOTHING) -> list[Any]:
+        return list(self._connection.execute(statement.statement, dict(values)))
 
     def _insert(self, statement: Prepared, rows: Sequence[Values]) -> None:
         self._connection.execute(statement.statement, [dict(row) for row in rows])

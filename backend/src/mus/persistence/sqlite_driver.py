@@ -66,6 +66,20 @@ class OneHopConnection(aiosqlite.Connection):
         await self.run(begin_and_commit)
         return results[0]
 
+    async def look(self, read: Callable[[sqlite3.Connection], T]) -> T:
+        """What `read` returns, which sees one snapshot, in the connection's thread. It has no transaction yet."""
+
+        def begin_and_end(connection: sqlite3.Connection) -> None:
+            connection.execute("BEGIN").close()
+            try:
+                results.append(read(connection))
+            finally:
+                connection.execute("ROLLBACK").close()
+
+        results: list[T] = []
+        await self.run(begin_and_end)
+        return results[0]
+
     async def run(self, statement: Callable[[sqlite3.Connection], None]) -> None:
         """`statement` in the connection's thread, in the transaction that was asked for."""
         # Taken here, not there: whatever happens to the caller meanwhile, it goes with this statement.

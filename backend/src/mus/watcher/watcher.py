@@ -30,6 +30,7 @@ from mus.jobs import JOB_MODULES
 from mus.ledger.lease import WATCHER, Lease
 from mus.library.paths import shown
 from mus.persistence.models import Library
+from mus.persistence.prepared import Prepared
 from mus.watcher.library_watcher import LibraryWatcher, WatchedLibrary
 
 logger = logging.getLogger(__name__)
@@ -38,6 +39,9 @@ _LIBRARIES_SECONDS = 2.0
 _PING_SECONDS = 2.0
 _PING_TIMEOUT_SECONDS = 2.0
 _LONGEST_PAUSE_SECONDS = 60.0
+
+
+_LIBRARIES = Prepared(select(Library.id, Library.root, Library.watch).where(Library.removing_since.is_(None)))
 
 
 class _Watchers:
@@ -52,12 +56,9 @@ class _Watchers:
     async def keep_in_step(self) -> None:
         while True:
             try:
-                async with self._runtime.database.reading() as session:
-                    rows = await session.execute(
-                        select(Library.id, Library.root, Library.watch).where(Library.removing_since.is_(None))
-                    )
-                    roots = self._runtime.settings.roots
-                    self._adopt({WatchedLibrary(row.id, roots.here(row.root), row.watch) for row in rows})
+                rows = await self._runtime.database.look(lambda look: look.all(_LIBRARIES))
+                roots = self._runtime.settings.roots
+                self._adopt({WatchedLibrary(row.id, roots.here(row.root), row.watch) for row in rows})
             except (MusError, SQLAlchemyError, OSError) as error:
                 logger.warning("the table of libraries cannot be read now: %s", error)
             await asyncio.sleep(_LIBRARIES_SECONDS)
