@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import os
 import signal
 import subprocess
 import sys
 import wave
+import weakref
 from collections.abc import AsyncIterator, Callable
+from contextvars import ContextVar
 from pathlib import Path
 
 import pytest
+import uvloop
 
 from audio_files import make_audio
 from mus.errors import AdminRequiredError
@@ -272,3 +276,26 @@ async def test_children_end_with_a_parent_that_is_killed_and_not_with_ctrl_c(tmp
         parent.communicate()
 
     await until(lambda: not is_alive(child))
+
+
+def test_an_idle_reader_keeps_nothing_of_what_it_was_started_and_used_for(tmp_path: Path) -> None:
+    class Job:
+        """What a context holds while a job runs."""
+
+    current: ContextVar[Job] = ContextVar("current")
+
+    async def read(pool: ReaderPool, job: Job) -> None:
+        current.set(job)
+        await pool.run("read", os.fsencode(tmp_path), [b"gone.mp3"], file_timeout_seconds=10)
+
+    async def read_for_two() -> None:
+        jobs = [Job(), Job()]
+        kept = [weakref.ref(job) for job in jobs]
+        async with ReaderPool(1) as pool:
+            while jobs:
+                await asyncio.create_task(read(pool, jobs.pop()))
+            await until(lambda: gc.collect() >= 0 and [job() for job in kept] == [None, None])
+
+    # The worker's loop: asyncio's own keeps timers that were cancelled until their time has come.
+    with asyncio.Runner(loop_factory=uvloop.new_event_loop) as runner:
+        runner.run(read_for_two())

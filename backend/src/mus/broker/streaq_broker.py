@@ -338,7 +338,10 @@ def _argument_model(name: str, function: JobFunction[Any]) -> type[BaseModel]:
             raise TypeError(f"task {name}: arguments are passed by name, so declare {parameter.name!r} after a `*`")
         default = ... if parameter.default is inspect.Parameter.empty else parameter.default
         fields[parameter.name] = (hints[parameter.name], default)
-    config = ConfigDict(extra="forbid", strict=True, validate_by_name=True, validate_by_alias=True)
+    # Not the texts of arguments: no path comes twice, and the last 16,000 would be kept, strewn over 10 MiB.
+    config = ConfigDict(
+        extra="forbid", strict=True, validate_by_name=True, validate_by_alias=True, cache_strings="keys"
+    )
     return create_model(f"{name}_arguments", __config__=config, **fields)
 
 

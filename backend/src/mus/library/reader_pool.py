@@ -17,6 +17,7 @@ import struct
 import sys
 from asyncio.subprocess import DEVNULL, PIPE, Process
 from collections.abc import AsyncIterator, Collection, Sequence
+from contextvars import Context
 from pathlib import Path
 from types import TracebackType
 from typing import Any, Literal, Self, overload
@@ -358,8 +359,9 @@ class ReaderPool:
         arguments = (str(os.getpid()), str(self._nice), str(self._memory_limit_bytes))
         # -P: nothing is imported from the current folder, which may be anyone's.
         command = (sys.executable, "-P", "-m", "mus.library.reader_process", *arguments)
-        # A child of a cancelled start must not be lost: the start ends, then the child does.
-        starting = asyncio.ensure_future(
+        # A child of a cancelled start must not be lost: the start ends, then the child does. In no job's context:
+        # with it the job that began a child would be kept for as long as that lives, its arguments and all.
+        starting = asyncio.create_task(
             # One malloc arena, and no threads of NumPy's: what they set aside counts against the memory limit.
             asyncio.create_subprocess_exec(
                 *command,
@@ -373,7 +375,8 @@ class ReaderPool:
                     "OPENBLAS_NUM_THREADS": "1",
                     "PYTHONWARNINGS": "ignore",
                 },
-            )
+            ),
+            context=Context(),
         )
         try:
             process = await asyncio.shield(starting)
@@ -398,7 +401,9 @@ class ReaderPool:
         if self._closed or not child.is_alive:
             self._discard(child)
             return
-        child.retirement = asyncio.get_running_loop().call_later(IDLE_SECONDS, self._retire, child)
+        child.retirement = asyncio.get_running_loop().call_later(
+            IDLE_SECONDS, self._retire, child, context=Context()
+        )
         self._idle.append(child)
 
     def _retire(self, child: _Child) -> None:
