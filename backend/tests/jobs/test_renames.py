@@ -22,6 +22,8 @@ from sqlalchemy import update
 from audio_files import make_audio
 from mus.broker.queues import Queue
 from mus.config import Settings
+from mus.jobs import renames
+from mus.library.beside import ChangedMeanwhileError
 from mus.library.file_reading import FileStat
 from mus.persistence.models import Edit, Job, Track
 from other_disks import bound
@@ -177,11 +179,13 @@ async def test_a_worker_killed_at_any_step_of_a_rename_loses_no_file(
 async def test_a_rename_whose_answer_was_lost_is_told_for_what_it_is(
     library: MusicLibrary, monkeypatch: pytest.MonkeyPatch, name: str, number: int
 ) -> None:
-    ids = await scanned(library, "A/1.mp3", "A/2.mp3")
+    ids = await scanned(library, "A/1.mp3", "2.mp3")
     before = await library.identities()
-    lose_answer(monkeypatch, name, number)
+    was_lost = lose_answer(monkeypatch, name, number, of=b"1.mp3")
     assert await renamed(library, "B/{title}", ids["A/1.mp3"]) == {"renamed": 1, "failures": []}
-    assert sorted(path.name for path in library.root.rglob("*.mp3")) == ["1.mp3", "2.mp3"]
+    assert was_lost
+    assert sorted(path.name for path in library.root.iterdir()) == ["2.mp3", "B"], "the emptied folder is gone"
+    assert os.listdir(library.root / "B") == ["1.mp3"]
     assert (await library.identities())["B/1.mp3"] == before["A/1.mp3"]
     assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
     result_of(await undone(library, *[edit.id for edit in await history(library)]))
@@ -220,6 +224,29 @@ async def test_the_old_name_of_a_file_goes_only_when_the_other_disk_holds_what_i
         assert (music.root / "1.mp3").exists() == another
         assert (disk / "1.mp3").read_bytes() == (bytes(reversed(content)) if another else content)
         assert [edit.state for edit in await history(music)] == ["done"] * (not another)
+
+
+@sqlite_only
+@pytest.mark.parametrize("moment", ["is_same_content", "names_to_disk"])
+async def test_a_file_that_is_edited_while_the_end_of_its_copy_is_settled_stays(
+    music: MusicLibrary, disk: Path, monkeypatch: pytest.MonkeyPatch, moment: str
+) -> None:
+    (music.root / "1.mp3").write_bytes(b"music")
+    shutil.copy2(music.root / "1.mp3", disk)
+    edit = Edit(path=b"1.mp3", new_path=b"Disk/1.mp3")
+    edit.versions = {"source": FileStat.of((music.root / "1.mp3").stat()).as_json()}
+    real = getattr(renames, moment)
+
+    def be_overtaken(*arguments: Any) -> Any:
+        result = real(*arguments)
+        (music.root / "1.mp3").write_bytes(b"MUSIC")
+        return result
+
+    monkeypatch.setattr(renames, moment, be_overtaken)
+    with pytest.raises(ChangedMeanwhileError):
+        renames._moved_to(bytes(music.root), edit)
+    assert (music.root / "1.mp3").read_bytes() == b"MUSIC"
+    assert (disk / "1.mp3").read_bytes() == b"music"
 
 
 @pytest.mark.slow

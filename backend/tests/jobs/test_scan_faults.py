@@ -31,7 +31,7 @@ from mus.ledger.job_states import TERMINAL_STATES
 from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent, Track
 from waiting import until
-from worker_processes import doomed_process, worker_process
+from worker_processes import dead, doomed_process, worker_process
 
 pytestmark = pytest.mark.slow
 
@@ -42,10 +42,6 @@ SCAN_WORKER = Path(__file__).parent / "scan_worker.py"
 async def tracks_so_far(library: MusicLibrary) -> int:
     async with library.runtime.database.reading() as session:
         return (await session.execute(select(func.count()).select_from(Track))).scalar_one()
-
-
-async def is_dead(process: subprocess.Popen[bytes]) -> bool:
-    return process.poll() is not None
 
 
 async def assert_whole(library: MusicLibrary, scan: Job, files: int = FILES) -> None:
@@ -93,7 +89,7 @@ async def test_a_worker_killed_while_it_reads_is_succeeded_by_another(
         scan_id = await music.enqueue_scan()
         await until(lambda: tracks_so_far(music), what="the first tracks")
         os.kill(doomed.pid, signal.SIGKILL)
-        await until(lambda: is_dead(doomed), what="its death")
+        await until(lambda: dead(doomed), what="its death")
     assert await tracks_so_far(music) < FILES
     async with worker_of(music.runtime):
         scan = await music.ended(scan_id)
@@ -111,7 +107,7 @@ async def test_a_worker_killed_in_the_middle_of_its_walk_has_nothing_read_or_cou
         music.write_many(CHUNK, f"Album {number}")
     with doomed_process(settings, SCAN_WORKER, "kill", str(effects)) as doomed:
         scan_id = await music.enqueue_scan(mode=mode)
-        await until(lambda: is_dead(doomed), what="its death")
+        await until(lambda: dead(doomed), what="its death")
     assert "found" not in ((await music.job(scan_id)).checkpoint or {}), "the walk was not over"
     assert len(await music.jobs("read_files")) == effects - 1
     if are_read:
@@ -152,7 +148,7 @@ async def test_a_worker_killed_at_any_step_of_a_scans_end_leaves_every_track_its
         audio.save()
     with doomed_process(settings, SCAN_WORKER, "finish", str(effects)) as doomed:
         scan_id = await music.enqueue_scan()
-        await until(lambda: is_dead(doomed), what="its death")
+        await until(lambda: dead(doomed), what="its death")
     async with worker_of(music.runtime):
         scan = await music.ended(scan_id)
     assert scan.state == "succeeded", scan.error_message
@@ -367,7 +363,7 @@ async def test_a_scan_without_changes_is_one_job_also_when_its_worker_dies_befor
     last_parts = [job.id for job in await music.jobs("finish_scan")]
     with doomed_process(settings, SCAN_WORKER, "kill", str(effects)) as doomed:
         scan_id = await music.enqueue_scan()
-        await until(lambda: is_dead(doomed), what="its death")
+        await until(lambda: dead(doomed), what="its death")
     assert ("counts" in ((await music.job(scan_id)).checkpoint or {})) == (effects == 2)
     async with worker_of(music.runtime):
         scan = await music.ended(scan_id)

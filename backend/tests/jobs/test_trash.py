@@ -22,7 +22,7 @@ from mus.jobs import scan_read, watched_changes
 from mus.persistence.models import Job, Track, TrashEntry, utc_now
 from other_disks import bound
 from waiting import until
-from worker_processes import worker_process
+from worker_processes import dead, worker_process
 
 # ------------------------------------------------------------------ there and back
 
@@ -307,11 +307,7 @@ async def test_a_worker_killed_between_intent_and_rename_is_succeeded_by_another
             result_of(await deleted(music, ids["1.mp3"]))
     with worker_process(settings, "effect committed", "SIGKILL", str(tmp_path / "marker")) as doomed:
         job_id = await music.enqueue(task, track_id=ids["1.mp3"])
-
-        async def is_dead() -> bool:
-            return doomed.poll() is not None
-
-        await until(is_dead, what="the worker's death")
+        await until(lambda: dead(doomed), what="the worker's death")
         assert doomed.returncode == -signal.SIGKILL
     [entry] = await entries(music)
     assert entry.state == ("moving" if task == "delete_track_by_id" else "restoring")
@@ -330,11 +326,7 @@ async def test_a_restored_file_that_was_met_as_a_new_one_leaves_no_missing_track
         result_of(await deleted(music, ids["1.mp3"]))
     with worker_process(settings, "effect committed", "SIGKILL", str(tmp_path / "marker")) as doomed:
         job_id = await music.enqueue("restore_track_by_id", track_id=ids["1.mp3"])
-
-        async def is_dead() -> bool:
-            return doomed.poll() is not None
-
-        await until(is_dead, what="the worker's death")
+        await until(lambda: dead(doomed), what="the worker's death")
     [entry] = await entries(music)
     os.rename(entry.trash_path, music.path("1.mp3"))
     met = os.stat(music.path("1.mp3"))

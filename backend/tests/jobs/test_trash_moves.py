@@ -29,7 +29,7 @@ from mus.library import moves
 from mus.persistence.models import TrashEntry
 from refusing_folders import full_disk, read_only
 from waiting import until
-from worker_processes import doomed_process
+from worker_processes import dead, doomed_process
 
 # ------------------------------------------------------------------ other disks
 
@@ -126,7 +126,7 @@ def test_a_file_that_appears_while_another_is_copied_to_its_place_is_not_replace
 
     monkeypatch.setattr(moves, "keep_attributes", be_overtaken)
     with pytest.raises(FileExistsError):
-        trash_files.move_back(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"))
+        trash_files.move_back(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"), "a job")
     assert files_in(root, trash) == {"1.mp3": b"a newer download", "7-1.mp3": b"old"}
 
 
@@ -147,10 +147,10 @@ def test_a_file_that_is_changed_while_it_is_copied_to_another_disk_stays(
 
     monkeypatch.setattr(moves, moment, be_overtaken)
     with pytest.raises(moves.ChangedMeanwhileError):
-        trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"))
+        trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"), "a job")
     assert files_in(root, trash) == {"1.mp3": b"MUSIC"}
     monkeypatch.undo()
-    trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"))
+    trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"), "a job")
     assert files_in(root, trash) == {"7-1.mp3": b"MUSIC"}
 
 
@@ -168,7 +168,7 @@ def test_a_file_that_another_takes_the_name_of_while_it_is_copied_does_not_take_
 
     monkeypatch.setattr(moves, "keep_attributes", be_overtaken)
     with pytest.raises(moves.ChangedMeanwhileError):
-        trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"))
+        trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"), "a job")
     assert files_in(root, trash) == {"1.mp3": b"another"}
 
 
@@ -184,7 +184,7 @@ def test_the_only_copy_stays_where_the_file_was_removed_meanwhile_and_the_disk_f
 
     monkeypatch.setattr(moves, "names_to_disk", fail)
     with pytest.raises(OSError, match=os.strerror(errno.EIO)):
-        trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"))
+        trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"), "a job")
     assert files_in(root, trash) == {"7-1.mp3": b"music"}
 
 
@@ -193,7 +193,7 @@ def test_a_full_disk_keeps_nothing_of_a_copy(disks: tuple[Path, Path]) -> None:
     (root / "1.mp3").write_bytes(bytes(1024 * 1024))
     with full_disk(trash):
         with pytest.raises(OSError, match=os.strerror(errno.ENOSPC)):
-            trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"))
+            trash_files.move_into_trash(bytes(root), b"1.mp3", bytes(trash / "7-1.mp3"), "a job")
         assert os.listdir(trash) == ["filler.bin"]
     assert (root / "1.mp3").stat().st_size == 1024 * 1024
 
@@ -266,11 +266,7 @@ async def test_a_worker_killed_at_any_step_between_two_disks_loses_no_file_and_l
             result_of(await deleted(library, ids["A/1.mp3"]))
     with doomed_process(settings, EDIT_WORKER, step) as worker:
         job_id = await library.enqueue(task, track_id=ids["A/1.mp3"])
-
-        async def is_dead() -> bool:
-            return worker.poll() is not None
-
-        await until(is_dead, what="the worker's death")
+        await until(lambda: dead(worker), what="the worker's death")
         assert worker.returncode == -signal.SIGKILL
     trash = runtime.settings.data_dir / "trash" / str(library.id)
     if step == "both names across disks":
@@ -298,18 +294,18 @@ def test_a_move_whose_answer_was_lost_is_seen_for_what_it_is_and_can_be_ended(
     source, trash_path = tmp_path / "1.mp3", trash / "7-1.mp3"
     source.write_bytes(b"music")
     seen = True if name == "unlink" else None
-    lose_answer(monkeypatch, name, number)
+    lose_answer(monkeypatch, name, number, of=b"1.mp3")
     with pytest.raises(OSError, match=os.strerror(number)):
-        trash_files.move_into_trash(root, b"1.mp3", bytes(trash_path))
+        trash_files.move_into_trash(root, b"1.mp3", bytes(trash_path), "a job")
     assert trash_files.is_in_trash(bytes(source), bytes(trash_path)) is seen
-    trash_files.move_into_trash(root, b"1.mp3", bytes(trash_path))
+    trash_files.move_into_trash(root, b"1.mp3", bytes(trash_path), "a job")
     assert files_in(trash) == {"7-1.mp3": b"music"}
     assert not source.exists()
-    lose_answer(monkeypatch, name, number)
+    lose_answer(monkeypatch, name, number, of=b"7-1.mp3")
     with pytest.raises(OSError, match=os.strerror(number)):
-        trash_files.move_back(root, b"1.mp3", bytes(trash_path))
+        trash_files.move_back(root, b"1.mp3", bytes(trash_path), "a job")
     assert trash_files.is_restored(bytes(trash_path), bytes(source)) is seen
-    trash_files.move_back(root, b"1.mp3", bytes(trash_path))
+    trash_files.move_back(root, b"1.mp3", bytes(trash_path), "a job")
     assert files_in(trash) == {}
     assert source.read_bytes() == b"music"
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import threading
 from datetime import timedelta
+from pathlib import Path
 
 import pytest
 from sqlalchemy import bindparam, func, literal_column, select
@@ -14,6 +15,7 @@ from mus.ledger.job_rows import ADD_EVENTS, ADD_JOBS, NewJob, new_row
 from mus.persistence.database import Database
 from mus.persistence.models import Job, JobEvent, utc_now
 from mus.persistence.prepared import Prepared, Transaction, Values
+from waiting import until
 
 
 def row() -> Values:
@@ -115,6 +117,42 @@ async def test_a_look_that_fails_is_in_nobodys_way(database: Database) -> None:
         with pytest.raises(DBAPIError):
             await database.look(lambda look: look.all(broken))
     assert await database.look(lambda look: look.all(_BY_QUEUE, {"on": "low_priority"})) == []
+
+
+async def test_a_database_that_cannot_be_opened_is_told_of_as_any_other_error(tmp_path: Path) -> None:
+    database, threads = Database(f"sqlite+aiosqlite:///{tmp_path}/none/mus.db"), set(threading.enumerate())
+    with pytest.raises(DBAPIError):
+        await database.look(lambda look: look.all(_BY_QUEUE, {"on": "low_priority"}))
+    with pytest.raises(DBAPIError):
+        await database.transact(lambda transaction: transaction.insert(ADD_JOBS, [row()]))
+    await database.close()
+
+    async def are_gone() -> bool:
+        return set(threading.enumerate()) <= threads
+
+    await until(are_gone, what="the end of the driver's threads, which nobody else waits for")
+
+
+@pytest.mark.parametrize("database_kind", ["sqlite"])
+async def test_looks_that_are_cancelled_are_in_nobodys_way(database: Database) -> None:
+    are_looking, may_end = threading.Barrier(5), threading.Event()
+
+    def wait(look: Transaction) -> None:
+        look.all(_BY_QUEUE, {"on": "low_priority"})
+        are_looking.wait(20)
+        assert may_end.wait(20)
+
+    # As many as there are connections to read with.
+    looking = [asyncio.create_task(database.look(wait)) for _ in range(4)]
+    await asyncio.to_thread(are_looking.wait, 20)
+    for task in looking:
+        task.cancel()
+    may_end.set()
+    assert all(
+        isinstance(end, asyncio.CancelledError) for end in await asyncio.gather(*looking, return_exceptions=True)
+    )
+    for _ in range(8):
+        assert await database.look(lambda look: look.all(_BY_QUEUE, {"on": "low_priority"})) == []
 
 
 # PostgreSQL's look would wait in the event loop, in which the other writes.

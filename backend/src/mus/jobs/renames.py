@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+import os
 from collections.abc import Mapping
 from contextlib import suppress
+from functools import partial
 from typing import Any
 
 from mus.broker.job_runner import RunningJob
@@ -12,12 +14,22 @@ from mus.errors import ConflictError
 from mus.jobs.edits import BusyFileError, EditOutcome, done_by, intend, is_there, not_placed, ready, settle
 from mus.jobs.scan_read import compare_again
 from mus.jobs.telling import UPDATED, tell_tracks
-from mus.library.beside import ChangedMeanwhileError, opened_folder
+from mus.library.beside import ChangedMeanwhileError, opened_folder, stat_at
 from mus.library.file_names import NamePattern, UnnamableError
 from mus.library.file_reading import FileStat, title_from_name
-from mus.library.moves import discard_copies, is_same_content, move, name_in_the_way, names_to_disk, take_away
+from mus.library.moves import (
+    discard_copies,
+    is_same_content,
+    move,
+    name_in_the_way,
+    names_to_disk,
+    refuse_changed,
+    remove_emptied,
+    take_away,
+)
 from mus.library.paths import escaped, shown
 from mus.library.scan_plan import Move
+from mus.library.second_look import SecondLook
 from mus.library.walk import FoundFile
 from mus.persistence.batch_operations import hold_tracks, move_tracks
 from mus.persistence.edit_repository import finish_edit, forget_edit
@@ -97,7 +109,7 @@ async def rename_track(
         ),
     )
     try:
-        placed = await asyncio.to_thread(move, library.root, track.path, target, source)
+        placed = await asyncio.to_thread(partial(move, library.root, track.path, target, source, owner=job.id))
     except (ChangedMeanwhileError, OSError) as error:
         # Which tells nothing: a share may have moved the file and not have answered.
         if await settle(job, edit):
@@ -131,9 +143,9 @@ async def settle_rename(job: RunningJob, library: LocalLibrary, track: Track, ed
         placed = await asyncio.to_thread(_moved_to, library.root, edit)
     except (ChangedMeanwhileError, OSError) as error:
         raise BusyFileError(f"It cannot be told just now where {shown(edit.path)} is: {error}") from error
+    with suppress(OSError):
+        await asyncio.to_thread(_discard_copies, library.root, edit)
     if placed is None:
-        with suppress(OSError):
-            await asyncio.to_thread(_discard_copies, library.root, edit)
         async with job.effect() as work:
             await forget_edit(work.session, edit.id)
         return False
@@ -142,10 +154,9 @@ async def settle_rename(job: RunningJob, library: LocalLibrary, track: Track, ed
 
 
 def _discard_copies(root: bytes, edit: Edit) -> None:
-    assert edit.new_path is not None
-    folder, _, name = edit.new_path.rpartition(b"/")
-    with opened_folder(root, folder) as descriptor:
-        discard_copies(descriptor, name)
+    if edit.new_path is not None and edit.job_id is not None:
+        with opened_folder(root, os.path.dirname(edit.new_path)) as folder:
+            discard_copies(folder, edit.job_id)
 
 
 def _moved_to(root: bytes, edit: Edit) -> FileStat | None:
@@ -156,18 +167,26 @@ def _moved_to(root: bytes, edit: Edit) -> FileStat | None:
         return None
     if old is not None and (old.size, old.mtime_ns) == (source.size, source.mtime_ns):
         if (old.inode, old.device) == (new.inode, new.device):
+            if not SecondLook(root).is_listed(edit.new_path):
+                return None  # the old name, which a file system that ignores case finds in other spellings
             return move(root, edit.path, edit.new_path, source)  # takes the old name away
         if old.device == new.device or not _end_copy(root, edit.path, edit.new_path):
             return None  # two files: nothing was moved yet
+    remove_emptied(root, os.path.dirname(edit.path))
     return new
 
 
 def _end_copy(root: bytes, source: bytes, target: bytes) -> bool:
-    """Take away the old name of a file that was copied to another file system. False: it is another file."""
+    """Take away the old name of a file that was copied to another file system. False: it is another file.
+
+    Raises ChangedMeanwhileError when somebody writes it, and OSError.
+    """
     (from_folder, _, old), (to_folder, _, new) = source.rpartition(b"/"), target.rpartition(b"/")
     with opened_folder(root, from_folder) as before, opened_folder(root, to_folder) as after:
-        if not is_same_content((before, old), (after, new)):
+        found = stat_at(before, old)
+        if found is None or not is_same_content((before, old), (after, new)):
             return False
         names_to_disk(after)
+        refuse_changed(before, old, FileStat.of(found))
         take_away(before, old, now_also=(after, new))
     return True

@@ -92,7 +92,7 @@ async def _delete(job: RunningJob, library: LocalLibrary, track: Track, entry: T
     source = os.path.join(library.root, entry.original_path)
     trash_path = library.local_path(entry.trash_path)
     try:
-        await asyncio.to_thread(move_into_trash, library.root, entry.original_path, trash_path)
+        await asyncio.to_thread(move_into_trash, library.root, entry.original_path, trash_path, job.id)
     except (ChangedMeanwhileError, OSError) as error:
         came = await asyncio.to_thread(is_in_trash, source, trash_path)
         if came is None:
@@ -247,7 +247,7 @@ async def _restore(job: RunningJob, library: LocalLibrary, track: Track, entry: 
     target = os.path.join(library.root, path)
     try:
         try:
-            await asyncio.to_thread(move_back, library.root, path, trash_path)
+            await asyncio.to_thread(move_back, library.root, path, trash_path, job.id)
         except (ChangedMeanwhileError, OSError):
             if not await asyncio.to_thread(is_restored, trash_path, target):
                 raise
@@ -277,7 +277,7 @@ async def _restore(job: RunningJob, library: LocalLibrary, track: Track, entry: 
             )
         )
         if not is_as_known:
-            # Somebody has changed it in the trash.
+            # Somebody has changed it in the trash, or a disk on the way keeps coarser times.
             await compare_again(library.id, {path})
         await job.keep(work, {"newest": newest, "restored": True})
         tell_tracks(work, ADDED, library.id, 1, [track.id])

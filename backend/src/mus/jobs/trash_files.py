@@ -71,10 +71,11 @@ def free_name(root: bytes, path: bytes) -> bytes:
     return path
 
 
-def move_into_trash(root: bytes, path: bytes, trash_path: bytes) -> None:
+def move_into_trash(root: bytes, path: bytes, trash_path: bytes, job_id: str) -> None:
     """`trash_path` is a name of this deletion's own: what lies there was moved by an earlier attempt.
 
-    Raises ChangedMeanwhileError and OSError; `is_in_trash` tells what came of it.
+    What an earlier attempt of the job left of a copy goes. Raises ChangedMeanwhileError and OSError; `is_in_trash`
+    tells what came of it.
     """
     old, (folder, new) = os.path.basename(path), os.path.split(trash_path)
     with (
@@ -82,14 +83,14 @@ def move_into_trash(root: bytes, path: bytes, trash_path: bytes) -> None:
         opened_folder(root, os.path.dirname(path)) as from_folder,
     ):
         if not lies_at(to_folder, new):
-            move_between(from_folder, to_folder, old, new)
+            move_between(from_folder, to_folder, old, new, owner=job_id)
         elif _is_one_file(stat_at(from_folder, old), stat_at(to_folder, new)):
             names_to_disk(to_folder)
             take_away(from_folder, old, now_also=(to_folder, new))
         # Whatever else is at the source by now is somebody's new file.
 
 
-def move_back(root: bytes, path: bytes, trash_path: bytes) -> None:
+def move_back(root: bytes, path: bytes, trash_path: bytes, job_id: str) -> None:
     """From the trash to `path`, which may be where an earlier attempt has brought it; folders on the way are made.
 
     Raises FileExistsError, ChangedMeanwhileError and OSError; `is_restored` tells what came of it.
@@ -107,7 +108,7 @@ def move_back(root: bytes, path: bytes, trash_path: bytes) -> None:
                     names_to_disk(to_folder)
                     take_away(from_folder, old, now_also=(to_folder, new))
                 else:
-                    move_between(from_folder, to_folder, old, new)
+                    move_between(from_folder, to_folder, old, new, owner=job_id)
         except BaseException:
             for each in reversed(made):
                 with suppress(OSError):

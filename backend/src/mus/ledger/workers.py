@@ -28,6 +28,7 @@ _BEAT = Prepared(
     .values(beat=WorkerRow.beat + 1, beat_at=bindparam("now"), state=bindparam("as"))
     .returning(WorkerRow.beat)
 )
+
 #: No job blocks the event loop for so long.
 LONGEST_TURN_SECONDS = 300.0
 

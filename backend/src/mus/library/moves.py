@@ -10,7 +10,6 @@ from __future__ import annotations
 
 import ctypes
 import errno
-import hashlib
 import os
 import sys
 from collections.abc import Container
@@ -44,26 +43,26 @@ _MUST_STAY = frozenset({errno.EACCES, errno.EPERM, errno.EROFS, errno.EBUSY})
 _NO_LINKS = frozenset({errno.EPERM, errno.ENOTSUP, errno.EOPNOTSUPP, errno.EMLINK, errno.ENOSYS, errno.EACCES})
 
 
-def move(root: bytes, source: bytes, target: bytes, expected: FileStat) -> FileStat:
+def move(root: bytes, source: bytes, target: bytes, expected: FileStat, *, owner: str | None = None) -> FileStat:
     """Move a file inside the root, never over another; folders on the way are made, emptied ones removed.
 
     Done twice is done once: of a move that was broken off, both names of the file may be there. Across file
-    systems it is copied. Raises FileExistsError for a place that is taken, ChangedMeanwhileError when the file is
-    not the `expected` version any more, and OSError.
+    systems it is copied, see `move_between`. Raises FileExistsError for a place that is taken,
+    ChangedMeanwhileError when the file is not the `expected` version any more, and OSError.
     """
     made = make_folders(root, os.path.dirname(target))
     try:
-        moved = _moved_within(root, source, target, expected)
+        moved = _moved_within(root, source, target, expected, owner)
     except BaseException:
         for folder in reversed(made):
             with suppress(OSError):
                 os.rmdir(os.path.join(root, folder))
         raise
-    _remove_emptied(root, os.path.dirname(source))
+    remove_emptied(root, os.path.dirname(source))
     return moved
 
 
-def _moved_within(root: bytes, source: bytes, target: bytes, expected: FileStat) -> FileStat:
+def _moved_within(root: bytes, source: bytes, target: bytes, expected: FileStat, owner: str | None) -> FileStat:
     old, new = source.rpartition(b"/")[2], target.rpartition(b"/")[2]
     with (
         opened_folder(root, os.path.dirname(source)) as from_folder,
@@ -81,7 +80,7 @@ def _moved_within(root: bytes, source: bytes, target: bytes, expected: FileStat)
             # Linked by an attempt that was broken off.
             take_away(from_folder, old, now_also=(to_folder, new))
         else:
-            move_between(from_folder, to_folder, old, new)
+            move_between(from_folder, to_folder, old, new, owner=owner)
         bring_to_disk(to_folder)
         bring_to_disk(from_folder)
         return FileStat.of(os.stat(new, dir_fd=to_folder, follow_symlinks=False))
@@ -102,9 +101,10 @@ def arrive(root: bytes, part: bytes, target: bytes) -> None:
         bring_to_disk(folder)
 
 
-def move_between(from_folder: int, to_folder: int, old: bytes, new: bytes) -> None:
+def move_between(from_folder: int, to_folder: int, old: bytes, new: bytes, *, owner: str | None = None) -> None:
     """Move a file from one open folder to another, never over another file; across file systems it is copied, under
-    a hidden name as long as it is not whole, and what earlier attempts left of such copies goes.
+    a hidden name as long as it is not whole. `owner` says for whom, who does one move at a time: what earlier
+    attempts left of copies goes.
 
     Raises FileExistsError for a place that is taken, ChangedMeanwhileError when the file was changed while it was
     copied, and OSError. Whatever an error says, a file system of another machine may have moved it.
@@ -126,7 +126,7 @@ def move_between(from_folder: int, to_folder: int, old: bytes, new: bytes) -> No
         if error.errno != errno.EXDEV:
             os.rename(old, new, src_dir_fd=from_folder, dst_dir_fd=to_folder)
             return
-        _move_across(from_folder, to_folder, old, new)
+        _move_across(from_folder, to_folder, old, new, owner)
         return
     take_away(from_folder, old, now_also=(to_folder, new))
 
@@ -148,9 +148,10 @@ def _renamed_without_replacing(from_folder: int, to_folder: int, old: bytes, new
     return False
 
 
-def _move_across(from_folder: int, to_folder: int, old: bytes, new: bytes) -> None:
-    discard_copies(to_folder, new)
-    part = hidden_name(_copies_prefix(new), new)
+def _move_across(from_folder: int, to_folder: int, old: bytes, new: bytes, owner: str | None) -> None:
+    if owner is not None:
+        discard_copies(to_folder, owner)
+    part = hidden_name(EDIT_PREFIX if owner is None else _copies_prefix(owner), new)
     source = os.open(old, os.O_RDONLY | os.O_NOFOLLOW | os.O_CLOEXEC, dir_fd=from_folder)
     try:
         copied = FileStat.of(os.fstat(source))
@@ -163,7 +164,7 @@ def _move_across(from_folder: int, to_folder: int, old: bytes, new: bytes) -> No
             os.close(target)
         if not is_whole:
             raise ChangedMeanwhileError
-        _refuse_changed(from_folder, old, copied)
+        refuse_changed(from_folder, old, copied)
         put_new(to_folder, part, new)
     finally:
         discard(to_folder, part)
@@ -171,7 +172,7 @@ def _move_across(from_folder: int, to_folder: int, old: bytes, new: bytes) -> No
     try:
         names_to_disk(to_folder)
         # Once more at the last moment: a disk takes its time for that.
-        _refuse_changed(from_folder, old, copied)
+        refuse_changed(from_folder, old, copied)
     except (ChangedMeanwhileError, OSError):
         if lies_at(from_folder, old):
             os.unlink(new, dir_fd=to_folder)
@@ -210,7 +211,7 @@ def take_away(folder: int, name: bytes, *, now_also: tuple[int, bytes]) -> None:
         raise
 
 
-def _refuse_changed(folder: int, name: bytes, copied: FileStat) -> None:
+def refuse_changed(folder: int, name: bytes, copied: FileStat) -> None:
     """Raises ChangedMeanwhileError where the name has another version by now than was copied."""
     try:
         found = os.stat(name, dir_fd=folder, follow_symlinks=False)
@@ -229,15 +230,15 @@ def names_to_disk(folder: int) -> None:
             raise
 
 
-def _copies_prefix(name: bytes) -> bytes:
-    """How the hidden names of copies begin that are to get this name. They end differently: a copy that was
-    discarded cannot get its name any more, not even from an attempt that was taken for dead."""
-    return EDIT_PREFIX + hashlib.blake2b(name, digest_size=8).hexdigest().encode() + b"-"
+def _copies_prefix(owner: str) -> bytes:
+    """How the hidden names of an owner's copies begin. They end differently: a copy that was discarded cannot get
+    its name any more, not even from an attempt that was taken for dead."""
+    return EDIT_PREFIX + os.fsencode(owner) + b"-"
 
 
-def discard_copies(folder: int, name: bytes) -> None:
-    """Remove what moves that were broken off left of copies that were to get this name. Raises OSError."""
-    prefix = _copies_prefix(name)
+def discard_copies(folder: int, owner: str) -> None:
+    """Remove what moves of an owner that were broken off left of copies. Raises OSError."""
+    prefix = _copies_prefix(owner)
     for other in map(os.fsencode, os.listdir(folder)):  # bytes are not to be had of a descriptor
         if other.startswith(prefix):
             discard(folder, other)
@@ -296,7 +297,8 @@ def name_in_the_way(root: bytes, target: bytes, *, besides: Container[bytes] = (
     return next((path for path in found if path not in besides), None)
 
 
-def _remove_emptied(root: bytes, folder: bytes) -> None:
+def remove_emptied(root: bytes, folder: bytes) -> None:
+    """A folder whose last file went, and those above it, as far as they are empty."""
     while folder:
         try:
             os.rmdir(os.path.join(root, folder))

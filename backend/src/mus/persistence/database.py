@@ -295,18 +295,19 @@ class Database:
 async def _in_one_hop(
     engine: AsyncEngine, hop: Callable[[sqlite_driver.OneHopConnection], Coroutine[Any, Any, T]]
 ) -> T:
-    pooled = await engine.raw_connection()
     try:
-        driver = pooled.driver_connection
-        assert isinstance(driver, sqlite_driver.OneHopConnection)
-        result = await hop(driver)
-    except BaseException as error:
-        # There is one that writes, and four that read.
-        await to_the_end(greenlet_spawn(pooled.close))
-        if isinstance(error, sqlite3.Error):
-            raise DBAPIError.instance("", None, error, sqlite3.Error) from error
-        raise
-    await greenlet_spawn(pooled.close)  # waits for nothing: the transaction is over
+        pooled = await engine.raw_connection()
+        try:
+            driver = pooled.driver_connection
+            assert isinstance(driver, sqlite_driver.OneHopConnection)
+            result = await hop(driver)
+        except BaseException:
+            # Back into the pool, before anything else: it may be the only one that writes.
+            await to_the_end(greenlet_spawn(pooled.close))
+            raise
+        await greenlet_spawn(pooled.close)  # waits for nothing: the transaction is over
+    except sqlite3.Error as error:
+        raise DBAPIError.instance("", None, error, sqlite3.Error) from error
     return result
 
 

@@ -76,7 +76,8 @@ class Inserts:
 
 
 class Transaction(ABC):
-    """What a function given to `Database.transact` writes with, and one given to `Database.look` reads with."""
+    """What a function given to `Database.transact` writes with, and one given to `Database.look` reads with, which
+    inserts nothing."""
 
     def __init__(self, inserts: Inserts | None = None) -> None:
         self._inserts = inserts or Inserts()
@@ -87,7 +88,7 @@ class Transaction(ABC):
         """The rows of a query, or those that an update returns."""
 
     def one(self, statement: Prepared, values: Values) -> Any | None:
-        """Run an update that returns one row, or none."""
+        """The first row of a statement that finds one, or none."""
         return next(iter(self.all(statement, values)), None)
 
     @abstractmethod

@@ -74,7 +74,9 @@ class OneHopConnection(aiosqlite.Connection):
             try:
                 results.append(read(connection))
             finally:
-                connection.execute("ROLLBACK").close()
+                # An error of the disk has rolled it back already.
+                if connection.in_transaction:
+                    connection.execute("ROLLBACK").close()
 
         results: list[T] = []
         await self.run(begin_and_end)
