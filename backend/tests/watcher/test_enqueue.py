@@ -172,7 +172,15 @@ async def test_a_stream_of_changes_is_gathered(scene: Scene, lease: Lease) -> No
     await enqueuer.flush(100.0)
     jobs = await scene.jobs()
     assert sum(len(job.arguments["paths"]) for job in jobs) == 1000
-    assert len(jobs) <= 12
+    assert len(jobs) <= 40, "four a second"
+
+
+async def test_files_that_come_one_by_one_do_not_wait_for_each_other(scene: Scene, lease: Lease) -> None:
+    enqueuer = Enqueuer(scene.runtime.database, scene.library_id, lease)
+    for step in range(80):
+        enqueuer.add(present(file(b"%d.mp3" % step, step)))
+        await enqueuer.flush(step * 0.051)
+        assert len(enqueuer) == 0
 
 
 async def test_more_vanished_tracks_than_one_job_carries_are_judged_by_a_scan(scene: Scene, lease: Lease) -> None:

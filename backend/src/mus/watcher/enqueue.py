@@ -206,7 +206,7 @@ class Enqueuer:
         self._flushed = [(at, many) for at, many in self._flushed if at > now - 2]
         self._flushed.append((now, count))
         lately = sum(many for _, many in self._flushed)
-        return 0.05 if lately <= 20 else 1.0 if lately <= 100 else 3.0
+        return 0.05 if lately <= 100 else 0.5 if lately <= 500 else 1.0
 
     async def _enqueue(self, changes: dict[bytes, FoundFile | None], now: float) -> None:
         self._forget_old(now)
