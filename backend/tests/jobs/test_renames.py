@@ -26,6 +26,7 @@ from mus.jobs import renames
 from mus.library.beside import ChangedMeanwhileError
 from mus.library.file_reading import FileStat
 from mus.persistence.models import Edit, Job, Track
+from names_without_case import case_ignored
 from other_disks import bound
 from waiting import until
 from worker_processes import dead, doomed_process
@@ -190,6 +191,24 @@ async def test_a_rename_whose_answer_was_lost_is_told_for_what_it_is(
     assert counts_in(await library.scan()) == counts(found=2, unchanged=2)
     result_of(await undone(library, *[edit.id for edit in await history(library)]))
     assert await library.identities() == before
+
+
+@sqlite_only
+async def test_a_change_of_case_alone_that_a_disk_which_ignores_case_refuses_is_refused_and_over(
+    library: MusicLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    make_audio(library.root / "sinnerman.mp3", seconds=0.2, tags={"title": "Sinnerman"})
+    ids = await scanned(library, "2.mp3")
+
+    def refuse(*_: Any, **options: Any) -> None:
+        raise OSError(errno.EROFS, os.strerror(errno.EROFS))
+
+    monkeypatch.setattr(renames, "move", refuse)
+    with case_ignored(library.root):
+        refused = await renamed(library, "{title}", ids["sinnerman.mp3"])
+    assert "mus may not change sinnerman.mp3: its folder is read-only" in refused["error"]
+    assert await history(library) == []
+    assert (library.root / "sinnerman.mp3").exists()
 
 
 @pytest.fixture
