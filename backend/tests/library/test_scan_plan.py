@@ -39,7 +39,7 @@ class Outcome:
 
     @property
     def read_after_moves(self) -> list[bytes]:
-        return [file.path for file in self.end.to_read_after_moves]
+        return self.end.to_read_after_moves
 
 
 def compare(
@@ -59,8 +59,8 @@ def compare(
         report = WalkReport()
         report.folder_devices[start] = DEVICE
     end = plan.conclude(report, start, any_device=any_device)
-    changed = [change.file for change in end.changed]
-    return Outcome(plan, [one.path for one in [*read, *end.to_read, *changed]], end)
+    changed = [change.file.path for change in end.changed]
+    return Outcome(plan, [*read, *end.to_read, *changed], end)
 
 
 def test_a_file_as_it_was_is_unchanged() -> None:

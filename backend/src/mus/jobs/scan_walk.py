@@ -9,7 +9,6 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
-from operator import attrgetter
 from typing import Any
 
 from sqlalchemy import select
@@ -26,7 +25,7 @@ from mus.library.file_systems import has_stable_inodes
 from mus.library.paths import escaped, shown
 from mus.library.scan_plan import NOTHING_SETTLED, KnownRow, ScanPlan
 from mus.library.second_look import SecondLook
-from mus.library.walk import FoundFile, FoundFiles, WalkReport
+from mus.library.walk import FoundFiles, WalkReport
 from mus.library.walk_ahead import is_read_ahead, walk_or_take
 from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks
 from mus.persistence.known_tracks import known_tracks, settled_tracks
@@ -105,7 +104,7 @@ async def walk_and_enqueue(
             await adopt_numbers(work.session, end.adopted[batch : batch + ADOPTED_BATCH])
     doubtful = [change for change in end.changed if end.missing or change.is_suspect]
     sure = set(end.changed).difference(doubtful)
-    await chunks.add([[*end.to_read, *(change.file for change in end.changed if change in sure)]])
+    await chunks.add([[*end.to_read, *(change.file.path for change in end.changed if change in sure)]])
     checkpoint = {
         "newest": newest,
         "path": escaped(start),
@@ -114,7 +113,7 @@ async def walk_and_enqueue(
         "moves": [[move.track_id, escaped(move.found.path), *move.found[1:]] for move in end.moves],
         "missing": end.missing,
         "doubtful": [[change.track_id, escaped(change.file.path), *change.file[1:]] for change in doubtful],
-        "after_moves": [escaped(file.path) for file in end.to_read_after_moves],
+        "after_moves": [escaped(path) for path in end.to_read_after_moves],
         "renumbered": [[old, new] for old, new in end.renumbered.items()],
         "same_devices": [[old, new] for old, new in end.same_devices],
         "skipped": dict(walker.report.skipped),
@@ -182,7 +181,7 @@ class _Walker:
     _arrived: asyncio.Event = field(default_factory=asyncio.Event)
     _stopped: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock)
-    _to_read: list[list[FoundFile]] = field(default_factory=list)
+    _to_read: list[list[bytes]] = field(default_factory=list)
     _plan: Future[ScanPlan] = field(default_factory=Future)
 
     def begin(self, start: bytes) -> None:
@@ -228,7 +227,7 @@ class _Walker:
                     self._to_read.append(to_read)
                 wake()
 
-    def _take(self) -> list[list[FoundFile]]:
+    def _take(self) -> list[list[bytes]]:
         with self._lock:
             taken, self._to_read = self._to_read, []
         return taken
@@ -271,13 +270,13 @@ class _Chunks:
         """Whether no file is to be read, by an earlier delivery's chunks either."""
         return not self._total and not self._waiting
 
-    async def add(self, found: list[list[FoundFile]]) -> None:
+    async def add(self, found: list[list[bytes]]) -> None:
         # By name, as people number what belongs together: new tracks get their ids so, and lists have tracks of one
         # album, or of one day, in the order of their ids. A folder's own order is none. Each part of the walk by
         # itself: in this order they are read ahead.
         for files in found:
-            ordered = sorted(files, key=attrgetter("path"))
-            self._waiting += [path for file in ordered if (path := escaped(file.path)) not in self._taken]
+            in_arguments = map(escaped, sorted(files))
+            self._waiting += [path for path in in_arguments if path not in self._taken]
         if ready := self._whole():
             await self._enqueue(ready)
 

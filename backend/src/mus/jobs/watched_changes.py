@@ -98,9 +98,9 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
     end = plan.conclude(WalkReport(), b"")
     moves = end.moves + await _recognised_moves(library, named, disk, end)
     moved = await apply_moves(job, library, moves)
-    to_read += [*end.to_read, *(change.file for change in end.changed), *moved.links]
+    to_read += [*end.to_read, *(change.file.path for change in end.changed), *(link.path for link in moved.links)]
     moved_to = {move.found.path for move in end.moves}
-    to_read += [file for file in end.to_read_after_moves if file.path not in moved_to]
+    to_read += [path for path in end.to_read_after_moves if path not in moved_to]
     counts: dict[str, Any] = {
         "added": 0,
         "updated": 0,
@@ -108,7 +108,7 @@ async def _apply(job: RunningJob, library: LocalLibrary, paths: Sequence[bytes])
         "missing": 0,
         "skipped": disk.skipped,
     }
-    busy = await _read_and_store(job, library, [file.path for file in to_read], counts)
+    busy = await _read_and_store(job, library, to_read, counts)
     moved_ids = {move.track_id for move in moved.confirmed}
     unmet = [track for track in named.values() if track.path not in disk.files and track.id not in moved_ids]
     async with services().database.reading() as session:

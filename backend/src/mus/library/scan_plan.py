@@ -93,12 +93,12 @@ class Conclusion:
     moves: list[Move] = field(default_factory=list)
     #: Live tracks whose file was not met where it could have been; to be looked at once more.
     missing: list[int] = field(default_factory=list)
-    #: Files to be read that `consider` kept back: they might have been moved ones.
-    to_read: list[FoundFile] = field(default_factory=list)
+    #: Paths to be read that `consider` kept back: they might have been those of moved files.
+    to_read: list[bytes] = field(default_factory=list)
     #: Files to be read too; unless tracks are missing, or a file is suspect, when each may be another track's file.
     changed: list[Changed] = field(default_factory=list)
-    #: Files to be read once the moves are done: until then another track has their place.
-    to_read_after_moves: list[FoundFile] = field(default_factory=list)
+    #: Paths to be read once the moves are done: until then another track has that place.
+    to_read_after_moves: list[bytes] = field(default_factory=list)
     #: Old device numbers, with the one that the same file system has now.
     renumbered: dict[int, int] = field(default_factory=dict)
     #: Old and new device of files that were met in their place, unchanged, on another device.
@@ -178,15 +178,15 @@ class ScanPlan:
         """Whether the track's file is where it was."""
         return track.id in self._kept or self._was_met(track)
 
-    def consider(self, files: FoundFiles) -> list[FoundFile]:
-        """Take a folder's files; returns those to be read."""
+    def consider(self, files: FoundFiles) -> list[bytes]:
+        """Take a folder's files; returns the paths of those to be read."""
         self.found += len(files)
         known = list(map(self._unmet.pop, files.paths, repeat(None)))
         if known == files.versions:
             self.unchanged += len(known)
             return []
         if not self._by_path:
-            return list(files)
+            return files.paths
         others: list[FoundFile] = []
         for file, version, found in zip(files, known, files.versions, strict=True):
             if found == version:
@@ -195,7 +195,7 @@ class ScanPlan:
             if version is not None:
                 self._unmet[file.path] = version
             others.append(file)
-        return [file for file in others if self._is_to_be_read(file)]
+        return [file.path for file in others if self._is_to_be_read(file)]
 
     def _is_to_be_read(self, file: FoundFile) -> bool:
         """Whether a file that is not known as it is must be read at once; what it is else is noted."""
@@ -273,12 +273,12 @@ class ScanPlan:
             moved.add(origin.id)
             end.moves.append(Move(origin.id, file))
             if self._full or origin.error_category == ErrorCategory.TEMPORARY:
-                end.to_read_after_moves.append(file)
+                end.to_read_after_moves.append(file.path)
         for file, track in [*in_place, *self._changed]:
             if track is None:
-                end.to_read.append(file)
+                end.to_read.append(file.path)
             elif track.id in moved:
-                end.to_read_after_moves.append(file)
+                end.to_read_after_moves.append(file.path)
             else:
                 end.changed.append(Changed(file, track.id, self._is_suspect(file, track, moved)))
         self._kept.update(change.track_id for change in end.changed)
