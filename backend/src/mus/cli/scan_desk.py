@@ -127,7 +127,7 @@ class _Desk:
             if followed is None:
                 tell(elsewhere=True)
             else:
-                ends = await ends_of(self._runtime.database, targets, asked, *followed)
+                ends = ends_of(targets, asked, *followed)
                 tell(ends=[end._asdict() for end in ends])
         finally:
             listening.cancel()

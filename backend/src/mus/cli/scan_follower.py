@@ -11,11 +11,10 @@ import sys
 import time
 from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from dataclasses import dataclass
 from datetime import datetime, timedelta
-from typing import Any
+from typing import Any, NamedTuple
 
-from sqlalchemy import select
+from sqlalchemy import bindparam, select
 
 from mus.broker.queues import Queue
 from mus.broker.runtime import Runtime
@@ -25,7 +24,9 @@ from mus.errors import ConflictError, NotFoundError
 from mus.ledger import steering
 from mus.ledger.job_states import TERMINAL_STATES, JobState
 from mus.ledger.queries import paused_queues
+from mus.persistence.database import Database
 from mus.persistence.models import Job, WorkerRow, utc_now
+from mus.persistence.prepared import Prepared
 from mus.worker import worker_running
 
 #: How long a living worker may take to pick the scan up before this process works itself.
@@ -39,11 +40,12 @@ _BROKER_SECONDS = 10.0
 SCAN_QUEUES = (Queue.HIGH, Queue.MEDIUM)
 
 
-@dataclass(frozen=True, slots=True)
-class ScanRow:
+class ScanRow(NamedTuple):
     """What is followed of a job."""
 
     state: str
+    created_at: datetime
+    finished_at: datetime | None
     stage: str | None
     progress: float
     units_done: int
@@ -57,6 +59,20 @@ class ScanRow:
     @property
     def ended(self) -> bool:
         return self.state in TERMINAL_STATES
+
+    @property
+    def seconds(self) -> float:
+        """From the request to the end, or to now."""
+        return ((self.finished_at or utc_now()) - self.created_at).total_seconds()
+
+
+_ROW = Prepared(select(*(getattr(Job, name) for name in ScanRow._fields)).where(Job.id == bindparam("wanted")))
+
+
+async def scan_rows(database: Database, job_ids: Sequence[str]) -> list[ScanRow | None]:
+    """As the database has them now."""
+    found = await database.look(lambda look: [look.one(_ROW, {"wanted": job_id}) for job_id in job_ids])
+    return [None if row is None else ScanRow(*row) for row in found]
 
 
 class Follower:
@@ -75,9 +91,6 @@ class Follower:
     ) -> None:
         self._runtime = runtime
         self._asked = asked
-        # Made once: each chunk of a scan is a reason to look.
-        columns = [getattr(Job, name) for name in ScanRow.__slots__]
-        self._query = select(Job.id, *columns).where(Job.id.in_([scan.job_id for scan in asked]))
         self._may_work = work
         self._works_here = False
         #: Why the scan does not begin, where its queue is paused.
@@ -93,14 +106,13 @@ class Follower:
         self._news.set()
 
     async def rows(self) -> list[ScanRow]:
-        async with self._runtime.database.reading() as session:
-            found = (await session.execute(self._query)).all()
-        by_id = {job_id: ScanRow(*values) for job_id, *values in found}
+        rows: list[ScanRow] = []
         job_ids = [scan.job_id for scan in self._asked]
-        for job_id in job_ids:
-            if job_id not in by_id:
+        for job_id, row in zip(job_ids, await scan_rows(self._runtime.database, job_ids), strict=True):
+            if row is None:
                 raise NotFoundError(f"The job {job_id} is gone")
-        return [by_id[job_id] for job_id in job_ids]
+            rows.append(row)
+        return rows
 
     async def follow(
         self, stack: AsyncExitStack, bar: Any, *, patience_seconds: float | None = None

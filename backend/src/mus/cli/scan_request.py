@@ -6,7 +6,6 @@ import contextlib
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import AsyncExitStack, contextmanager
-from datetime import datetime
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ from mus.broker.runtime import opened
 from mus.broker.streaq_broker import broker
 from mus.cli.given_settings import NO_MUSIC
 from mus.cli.prepared_library import library_of
-from mus.cli.scan_follower import Follower, ScanRow
+from mus.cli.scan_follower import Follower, ScanRow, scan_rows
 from mus.cli.scan_terms import AskedScan, ScanEnd, ScanRequest
 from mus.cli.wrong_usage import WrongUsageError
 from mus.config import Settings
@@ -29,11 +28,12 @@ from mus.persistence.database import Database
 from mus.persistence.libraries import (
     LocalLibrary,
     all_libraries,
-    library_named,
+    library_at,
+    named,
     on_this_machine,
     refuse_overlap,
 )
-from mus.persistence.models import Job, utc_now
+from mus.persistence.models import Job, Library, utc_now
 from mus.worker import load_job_modules
 
 
@@ -64,11 +64,10 @@ async def request_scan(
             rows, interrupted = followed
         else:
             rows, interrupted = await follower.rows(), False
-        return await ends_of(runtime.database, targets, asked, rows, interrupted)
+        return ends_of(targets, asked, rows, interrupted)
 
 
-async def ends_of(
-    database: Database,
+def ends_of(
     targets: Sequence[tuple[LocalLibrary, str]],
     asked: Sequence[AskedScan],
     rows: Sequence[ScanRow],
@@ -80,7 +79,7 @@ async def ends_of(
             job_id=scan.job_id,
             library=library.name,
             state=row.state,
-            seconds=await _seconds_of(database, scan.job_id),
+            seconds=row.seconds,
             result=row.result or {},
             error=_error(row),
             interrupted=interrupted,
@@ -96,17 +95,19 @@ async def targets_of(
     if request.only_set:
         library = await library_of(database, settings)
         return [(library, _path_in(library, request.path))]
-    if settings.music_dir is not None and request.library is None:
+    every = await _libraries(database)
+    is_named = request.library is not None
+    if settings.music_dir is not None and not is_named and not library_at(every, settings.music_dir, settings.roots):
         await library_of(database, settings)
-    async with database.reading() as session:
-        rows = [row for row in await all_libraries(session) if row.removing_since is None]
-        if request.library is not None:
-            try:
-                wanted = await library_named(session, request.library)
-            except NotFoundError as error:
-                names = ", ".join(row.name for row in rows) or "none yet"
-                raise WrongUsageError(f"{error.user_message}: there are {names}") from None
-            rows = [row for row in rows if row.id == wanted.id]
+        every = await _libraries(database)
+    rows = [row for row in every if row.removing_since is None]
+    if request.library is not None:
+        try:
+            wanted = named(every, request.library)
+        except NotFoundError as error:
+            names = ", ".join(row.name for row in rows) or "none yet"
+            raise WrongUsageError(f"{error.user_message}: there are {names}") from None
+        rows = [row for row in rows if row is wanted]
     if not rows:
         raise WrongUsageError(NO_MUSIC if request.library is None else f"{request.library} is being removed")
     libraries = [on_this_machine(row, settings.roots) for row in rows]
@@ -121,6 +122,11 @@ async def targets_of(
         raise WrongUsageError(f"--path {request.path!r} is not inside any library's folder")
     names = ", ".join(library.name for library in libraries)
     raise WrongUsageError(f"--path {request.path!r}: say in which library, by --library ({names})")
+
+
+async def _libraries(database: Database) -> list[Library]:
+    async with database.reading() as session:
+        return await all_libraries(session)
 
 
 async def ask(
@@ -146,19 +152,11 @@ async def ask(
                 for library, path in targets
             ]
         )
-    async with database.reading() as session:
-        rows = await session.execute(select(Job.id, Job.created_at).where(Job.id.in_(job_ids)))
-        created: dict[str, datetime] = dict(rows.all())
-    return [AskedScan(job_id, is_ours=job_id in created and created[job_id] >= asked_at) for job_id in job_ids]
-
-
-async def _seconds_of(database: Database, job_id: str) -> float:
-    """From the request of a scan to its end, or to now."""
-    async with database.reading() as session:
-        created, finished = (
-            await session.execute(select(Job.created_at, Job.finished_at).where(Job.id == job_id))
-        ).one()
-    return float(((finished or utc_now()) - created).total_seconds())
+    rows = await scan_rows(database, job_ids)
+    return [
+        AskedScan(job_id, is_ours=row is not None and row.created_at >= asked_at)
+        for job_id, row in zip(job_ids, rows, strict=True)
+    ]
 
 
 async def _newest_scan(database: Database, library: LocalLibrary) -> str | None:

@@ -7,7 +7,7 @@ from typing import Any
 from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
 from mus.errors import BadRequestError
-from mus.jobs.library_jobs import follow_move, give_way_to_follow, remove
+from mus.jobs.library_jobs import follow_move, remove
 from mus.jobs.scan_finish import earlier_result, finish, finish_at_once
 from mus.jobs.scan_read import read_and_store
 from mus.jobs.scan_walk import walk_and_enqueue
@@ -26,7 +26,6 @@ async def scan_library(
     """Bring a library in step with the disk. `path` limits it to a folder; `mode` full reads every file again."""
     if mode not in {"quick", "full"}:
         raise BadRequestError(f"A scan is quick or full, not {mode!r}")
-    await give_way_to_follow(library_id)
     job = current_job()
     if (result := earlier_result(job)) is not None:
         return result

@@ -18,7 +18,7 @@ from mus.ledger.job_states import TERMINAL_STATES
 from mus.ledger.ledger import Ledger
 from mus.ledger.queries import is_about
 from mus.persistence.batch_operations import hold_tracks_of_removed
-from mus.persistence.libraries import hold_libraries
+from mus.persistence.libraries import LocalLibrary, hold_libraries
 from mus.persistence.models import Job, Library, Track
 from mus.persistence.moved_library import adopt_files_of
 from mus.persistence.unit_of_work import UnitOfWork
@@ -100,17 +100,16 @@ async def follow_move(job: RunningJob, library_id: int) -> dict[str, Any]:
     return {"adopted": adopted, "scan": scan}
 
 
-async def give_way_to_follow(library_id: int) -> None:
+async def give_way_to_follow(library: LocalLibrary) -> None:
     """Raises Snooze while the files of a library that got another folder are yet to be known again.
 
     A scan that came first would read and analyse them all.
     """
+    if library.device is not None:
+        return
     async with services().database.reading() as session:
-        library = await session.get(Library, library_id)
-        if library is None or library.device is not None:
-            return
         following = select(Job.id).where(
-            Job.task == FOLLOW_TASK, Job.state.not_in(TERMINAL_STATES), is_about(library_id)
+            Job.task == FOLLOW_TASK, Job.state.not_in(TERMINAL_STATES), is_about(library.id)
         )
         if await session.scalar(following.limit(1)) is not None:
             raise Snooze(0.5, "the library's files in its other folder are looked at first")

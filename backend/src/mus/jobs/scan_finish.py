@@ -155,34 +155,45 @@ async def finish_at_once(job: RunningJob, library_id: int, checkpoint: dict[str,
     library = await find_library(library_id)
     walked = _Walked.of(checkpoint)
     device = await asyncio.to_thread(device_of, library)
-    async with job.effect(stage="finishing") as work:
-        await hold_tracks(work.session, library.id)
-        if await newest_id(work.session) > walked.newest:
-            # Others stored new tracks meanwhile. One may be a lost one, and to find out takes reading.
+    counts = _counts(walked, _Chunks(), _NOTHING_LATE, Moved(), 0, {})
+    try:
+        async with job.last_effect(counts) as work:
+            await hold_tracks(work.session, library.id)
+            if await newest_id(work.session) > walked.newest:
+                raise _MetNewTracks
+            if walked.renews_looks:
+                await renew_looks(work.session, library.id)
+            if not walked.path:
+                await mark_online(work, library, device=device)
+            counts["failed"] = await _errors_and_work(job, work, library, walked)
+            await job.needs_no_continuation(work)
+    except _MetNewTracks:
+        async with job.effect(stage="finishing") as work:
             await job.keep(work, checkpoint)
-            return None
-        if walked.renews_looks:
-            await renew_looks(work.session, library.id)
-        if not walked.path:
-            await mark_online(work, library, device=device)
-        counts = _counts(walked, _Chunks(), _NOTHING_LATE, Moved(), 0, {})
-        outcome: dict[str, Any] = {"counts": counts, "failures": [], "chunks": 0}
-        await _close(job, work, library, walked, outcome)
-        await job.needs_no_continuation(work)
-    return _result(outcome)
+        return None
+    return counts
+
+
+class _MetNewTracks(Exception):  # noqa: N818 - no error: the scan takes a last part
+    """Others stored new tracks meanwhile. One may be a lost one, and to find out takes reading."""
 
 
 async def _close(
     job: RunningJob, work: UnitOfWork, library: LocalLibrary, walked: _Walked, outcome: dict[str, Any]
 ) -> None:
     """The last transaction's last part: what is in ERROR by now, work for the slow phase, the outcome."""
-    outcome["counts"]["failed"] = await error_count(work.session, library.id, walked.path)
+    outcome["counts"]["failed"] = await _errors_and_work(job, work, library, walked)
+    await job.keep(work, outcome)
+
+
+async def _errors_and_work(job: RunningJob, work: UnitOfWork, library: LocalLibrary, walked: _Walked) -> int:
+    """Enqueue what there is for the slow phase. Returns how many tracks are in ERROR by now."""
     # Nobody waits for a scan that came by itself: it takes the time for what concerns no change.
     is_unhurried = job.started.queue == Queue.LOW
     await request_analysis(work.session, with_outdated=is_unhurried)
     if is_unhurried:
         await request_listening(work.session)
-    await job.keep(work, outcome)
+    return await error_count(work.session, library.id, walked.path)
 
 
 def earlier_result(job: RunningJob) -> dict[str, Any] | None:

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import asyncio
 import threading
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from concurrent.futures import Future
+from contextlib import asynccontextmanager
 from dataclasses import dataclass, field
 from functools import partial
 from itertools import chain
@@ -17,6 +18,7 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue, follow_up_queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import LibraryOfflineError, NotFoundError
+from mus.jobs.library_jobs import give_way_to_follow
 from mus.jobs.mount_guard import check_file_system, check_root, mark_offline
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import needs_renewed_looks
@@ -40,6 +42,7 @@ CHUNK = 500
 _LARGE_CHUNK, _LARGE_LIBRARY = 1000, 2000
 #: And of those that are read ahead, where a job has but to store them: another twentieth.
 _READ_CHUNK = 2000
+_SHOWN_AFTER_SECONDS = 0.25
 
 
 async def walk_and_enqueue(
@@ -56,6 +59,7 @@ async def walk_and_enqueue(
     if "found" in left:
         return None  # an earlier attempt finished the walk; its chunks are enqueued
     library = await find_library(library_id)
+    await give_way_to_follow(library)
     known = _Known(library_id)
     walker = _Walker(library.root)
     try:
@@ -69,8 +73,7 @@ async def walk_and_enqueue(
         # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
         newest = left.get("newest", highest)
         has_live = settled.live > 0
-        await asyncio.to_thread(check_root, library, has_live_tracks=has_live, confirmed=confirm)
-        stable = await asyncio.to_thread(has_stable_inodes, library.root)
+        stable = await asyncio.to_thread(_checked, library, has_live_tracks=has_live, confirmed=confirm)
         # A scan of one folder may find nothing there; the others tell what this machine calls its file systems.
         look = SecondLook(library.root)
         same = await asyncio.to_thread(look.same_devices, reversed(await known.rows())) if start else ()
@@ -85,10 +88,9 @@ async def walk_and_enqueue(
             same_devices=same,
         )
         walker.compare(plan)
-        chunks = await _Chunks.begun(job, library, full=full)
-        async with job.effect(stage="walking") as work:
-            await job.keep(work, {"newest": newest})
-        await walker.walked(chunks)
+        chunks = await _Chunks.begun(job, library, newest, full=full)
+        async with _shown_when_long(job):
+            await walker.walked(chunks)
         if has_live and not start and not confirm and not plan.met_known:
             await asyncio.to_thread(check_file_system, library)
     except LibraryOfflineError as error:
@@ -124,6 +126,32 @@ async def walk_and_enqueue(
         return checkpoint
     await chunks.flush(checkpoint)
     return None
+
+
+@asynccontextmanager
+async def _shown_when_long(job: RunningJob) -> AsyncIterator[None]:
+    """Say that the job walks, where the block takes long: most scans find no change within moments, and that would
+    be a tenth of their work."""
+    showing = asyncio.create_task(_show_walking(job))
+    try:
+        yield
+    finally:
+        showing.cancel()
+        await asyncio.wait({showing})
+    if not showing.cancelled():
+        showing.result()
+
+
+async def _show_walking(job: RunningJob) -> None:
+    await asyncio.sleep(_SHOWN_AFTER_SECONDS)
+    async with job.effect(stage="walking"):
+        pass
+
+
+def _checked(library: LocalLibrary, *, has_live_tracks: bool, confirmed: bool) -> bool:
+    """Whether inodes last there. Raises LibraryOfflineError."""
+    check_root(library, has_live_tracks=has_live_tracks, confirmed=confirmed)
+    return has_stable_inodes(library.root)
 
 
 def _start_of_walk(root: bytes, path: bytes, known: Iterable[KnownRow]) -> bytes:
@@ -239,6 +267,8 @@ class _Chunks:
 
     job: RunningJob
     library: LocalLibrary
+    #: The highest id of a track before the first of them was enqueued.
+    newest: int
     full: bool
     #: Escaped paths that are not to be enqueued again.
     _taken: set[str] = field(default_factory=set)
@@ -246,13 +276,13 @@ class _Chunks:
     _waiting: list[str] = field(default_factory=list)
 
     @classmethod
-    async def begun(cls, job: RunningJob, library: LocalLibrary, *, full: bool) -> _Chunks:
+    async def begun(cls, job: RunningJob, library: LocalLibrary, newest: int, *, full: bool) -> _Chunks:
         """Go on from the chunks that an earlier delivery of the job left when it stopped in the middle.
 
         What such a chunk has read already and is to be read again has changed since; but a full scan reads
         everything anyway.
         """
-        chunks = cls(job, library, full)
+        chunks = cls(job, library, newest, full)
         if (job.started.attempt, job.started.delivery) == (1, 1):
             return chunks
         async with services().database.reading() as session:
@@ -305,8 +335,7 @@ class _Chunks:
     async def _enqueue(self, chunks: list[list[str]], checkpoint: dict[str, Any] | None = None) -> None:
         stage = "walking" if checkpoint is None else "reading"
         async with self.job.effect(units_total=self._total, stage=stage) as work:
-            if checkpoint is not None:
-                await self.job.keep(work, checkpoint)
+            await self.job.keep(work, {"newest": self.newest} if checkpoint is None else checkpoint)
             await broker.enqueue_many(
                 [
                     broker.job(

@@ -6,7 +6,9 @@ import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
+from typing import Any
 
+from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
 
 from mus.broker.queues import POLICIES, Queue
@@ -19,6 +21,7 @@ from mus.library.reading_rules import ReadingRules
 from mus.persistence.database import Database
 from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library
+from mus.persistence.prepared import Prepared
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,15 +63,25 @@ async def job_services(runtime: Runtime) -> AsyncIterator[JobServices]:
             _services = None
 
 
+_LIBRARY = Prepared(
+    select(Library.id, Library.name, Library.root, Library.device, Library.online, Library.removing_since).where(
+        Library.id == bindparam("wanted")
+    )
+)
+
+
 async def find_library(library_id: int) -> LocalLibrary:
     """The library, with its folder on this machine. Raises LibraryGoneError, while it is being removed too."""
-    async with services().database.reading() as session:
-        return await library_in(session, library_id)
+    library = await services().database.look(lambda look: look.one(_LIBRARY, {"wanted": library_id}))
+    return _local(library, library_id)
 
 
 async def library_in(session: AsyncSession, library_id: int) -> LocalLibrary:
     """As `find_library`, in a reading that is under way."""
-    library = await session.get(Library, library_id)
+    return _local(await session.get(Library, library_id), library_id)
+
+
+def _local(library: Any, library_id: int) -> LocalLibrary:
     if library is None:
         raise LibraryGoneError(f"There is no library {library_id}")
     if library.removing_since is not None:

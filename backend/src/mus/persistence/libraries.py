@@ -72,7 +72,11 @@ async def library_names(session: AsyncSession) -> dict[int, str]:
 
 async def library_named(session: AsyncSession, name_or_id: str) -> Library:
     """The library of this name, or else of this id. Raises NotFoundError with the names there are."""
-    libraries = await all_libraries(session)
+    return named(await all_libraries(session), name_or_id)
+
+
+def named(libraries: Sequence[Library], name_or_id: str) -> Library:
+    """As `library_named`, among all libraries."""
     for library in libraries:
         if library.name == name_or_id:
             return library
@@ -92,7 +96,7 @@ async def ensure_library(
     `music_dir` may also be the root as the database has it. Folders are compared as real paths, so another link to
     the same folder is the same library. Raises ConflictError when this database already belongs to another folder.
     """
-    existing = _with_root(await _all(database), music_dir, roots)
+    existing = library_at(await _all(database), music_dir, roots)
     if existing is not None:
         return existing
     try:
@@ -101,7 +105,7 @@ async def ensure_library(
             work.session.add(library)
     except IntegrityError:
         # Another process was first in the same instant: the name is unique.
-        existing = _with_root(await _all(database), music_dir, roots)
+        existing = library_at(await _all(database), music_dir, roots)
         if existing is None:
             raise
         return existing
@@ -113,7 +117,9 @@ async def _all(database: Database) -> list[Library]:
         return await all_libraries(session)
 
 
-def _with_root(libraries: list[Library], music_dir: Path, roots: RootMap) -> LocalLibrary | None:
+def library_at(libraries: Sequence[Library], music_dir: Path, roots: RootMap) -> LocalLibrary | None:
+    """The one of all libraries whose root is that folder; None where there is none at all. Raises ConflictError when
+    they all have other folders."""
     wanted = os.path.realpath(roots.here(os.fsencode(music_dir)))
     for library in libraries:
         local = on_this_machine(library, roots)
@@ -124,7 +130,7 @@ def _with_root(libraries: list[Library], music_dir: Path, roots: RootMap) -> Loc
     return None
 
 
-def _another_folder(libraries: list[Library], music_dir: Path) -> ConflictError:
+def _another_folder(libraries: Sequence[Library], music_dir: Path) -> ConflictError:
     stored = [shown(library.root) for library in libraries]
     advice = [
         "have that folder as one more library (`mus libraries add NAME DIR`)",
