@@ -20,6 +20,7 @@ from mus.broker.runtime import Runtime
 from mus.broker.streaq_broker import Options, broker
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.paths import escaped
+from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.models import Job, Library, Track
 from mus.worker import load_job_modules, worker_running
 from waiting import until
@@ -154,6 +155,7 @@ class MusicLibrary:
 
     async def set_tracks(self, *conditions: Any, **values: Any) -> None:
         async with self.runtime.database.unit_of_work() as work:
+            await hold_tracks(work.session, self.id)
             await work.session.execute(update(Track).where(*conditions).values(**values))
 
     async def move_root(self, root: Path) -> None:

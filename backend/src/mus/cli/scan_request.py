@@ -96,8 +96,8 @@ async def targets_of(
         library = await library_of(database, settings)
         return [(library, _path_in(library, request.path))]
     every = await _libraries(database)
-    is_named = request.library is not None
-    if settings.music_dir is not None and not is_named and not library_at(every, settings.music_dir, settings.roots):
+    music_dir = settings.music_dir if request.library is None else None
+    if music_dir is not None and library_at(every, music_dir, settings.roots) is None:
         await library_of(database, settings)
         every = await _libraries(database)
     rows = [row for row in every if row.removing_since is None]

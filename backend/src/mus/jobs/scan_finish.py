@@ -18,7 +18,7 @@ from mus.jobs.lost_tracks import moves_among, reunite
 from mus.jobs.mount_guard import check_losses, device_of, mark_offline, mark_online
 from mus.jobs.moved_tracks import Moved, apply_moves
 from mus.jobs.scan_read import by_path, compare_again, look_again_later, overtaken_by_others, read
-from mus.jobs.scan_walk import CHUNK
+from mus.jobs.scan_walk import CHUNK, Unchanged
 from mus.jobs.services import find_library, services
 from mus.jobs.slow_phase import renew_looks, request_analysis
 from mus.jobs.telling import DELETED, tell_stored, tell_tracks
@@ -147,18 +147,18 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     return _result(outcome)
 
 
-async def finish_at_once(job: RunningJob, library_id: int, checkpoint: dict[str, Any]) -> dict[str, Any] | None:
-    """End a scan in its own job, where the walk left this checkpoint and nothing to be read, moved or judged.
+async def finish_at_once(job: RunningJob, library_id: int, unchanged: Unchanged) -> dict[str, Any] | None:
+    """End a scan in its own job, where the walk left nothing to be read, moved or judged.
 
     Returns the scan's result, or None when it takes a last part all the same.
     """
     library = await find_library(library_id)
-    walked = _Walked.of(checkpoint)
+    walked = _Walked.of(unchanged.checkpoint)
     device = await asyncio.to_thread(device_of, library)
     counts = _counts(walked, _Chunks(), _NOTHING_LATE, Moved(), 0, {})
     try:
         async with job.last_effect(counts) as work:
-            await hold_tracks(work.session, library.id)
+            changes = await hold_tracks(work.session, library.id)
             if await newest_id(work.session) > walked.newest:
                 raise _MetNewTracks
             if walked.renews_looks:
@@ -169,8 +169,11 @@ async def finish_at_once(job: RunningJob, library_id: int, checkpoint: dict[str,
             await job.needs_no_continuation(work)
     except _MetNewTracks:
         async with job.effect(stage="finishing") as work:
-            await job.keep(work, checkpoint)
+            await job.keep(work, unchanged.checkpoint)
         return None
+    in_step = unchanged.in_step
+    if in_step is not None and not walked.renews_looks and changes == in_step.track_changes + 1:
+        services().in_step[library.id] = in_step._replace(track_changes=changes)
     return counts
 
 

@@ -3,13 +3,10 @@
 from __future__ import annotations
 
 import asyncio
-import threading
-from collections.abc import AsyncIterator, Callable, Iterable
-from concurrent.futures import Future
+from collections.abc import AsyncIterator, Iterable
 from contextlib import asynccontextmanager
-from dataclasses import dataclass, field
-from functools import partial
-from itertools import chain
+from dataclasses import dataclass, field, replace
+from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
@@ -18,21 +15,22 @@ from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue, follow_up_queue
 from mus.broker.streaq_broker import Options, broker
 from mus.errors import LibraryOfflineError, NotFoundError
+from mus.jobs.compared_walk import ComparedWalk
 from mus.jobs.library_jobs import give_way_to_follow
 from mus.jobs.mount_guard import check_file_system, check_root, mark_offline
-from mus.jobs.services import find_library, services
+from mus.jobs.services import InStep, find_library, services
 from mus.jobs.slow_phase import needs_renewed_looks
 from mus.ledger.job_states import TERMINAL_STATES
 from mus.library.file_systems import has_stable_inodes
 from mus.library.paths import escaped, shown
-from mus.library.scan_plan import NOTHING_SETTLED, KnownRow, ScanPlan
+from mus.library.scan_plan import NOTHING_SETTLED, Conclusion, KnownRow, ScanPlan, Settled
 from mus.library.second_look import SecondLook
-from mus.library.walk import FoundFiles, WalkReport
-from mus.library.walk_ahead import is_read_ahead, walk_or_take
+from mus.library.walk import WalkReport
+from mus.library.walk_ahead import is_read_ahead
 from mus.persistence.batch_operations import ADOPTED_BATCH, adopt_numbers, hold_tracks
 from mus.persistence.known_tracks import known_tracks, settled_tracks
 from mus.persistence.libraries import LocalLibrary
-from mus.persistence.models import Job
+from mus.persistence.models import Job, Library
 from mus.persistence.track_identity import newest_id
 
 #: Files of one `read_files` job: some 50 ms of reading, one short write transaction. With 250 a first scan of
@@ -45,12 +43,21 @@ _READ_CHUNK = 2000
 _SHOWN_AFTER_SECONDS = 0.25
 
 
+@dataclass(frozen=True, slots=True)
+class Unchanged:
+    """A walk after which nothing is to be read, moved or judged: what else would be left in the job's checkpoint,
+    and, for the next scan, that the library is in step."""
+
+    checkpoint: dict[str, Any]
+    in_step: InStep | None
+
+
 async def walk_and_enqueue(
     job: RunningJob, library_id: int, *, mode: str, path: bytes, confirm: bool
-) -> dict[str, Any] | None:
+) -> Unchanged | None:
     """Walk the library from `path`, enqueue chunks as files turn up, leave the rest in the job's checkpoint.
 
-    Where all is as it was and nothing was enqueued the checkpoint is returned instead, for `finish_at_once`.
+    Where all is as it was and nothing was enqueued, that is returned instead, for `finish_at_once`.
 
     Raises LibraryOfflineError when the root is gone, empty, or another one, and NotFoundError when `path` is
     nowhere in the library.
@@ -61,23 +68,31 @@ async def walk_and_enqueue(
     library = await find_library(library_id)
     await give_way_to_follow(library)
     known = _Known(library_id)
-    walker = _Walker(library.root)
+    walker = ComparedWalk(library.root)
     try:
         start = await asyncio.to_thread(_start_of_walk, library.root, path, await known.rows()) if path else b""
         walker.begin(start)
-        async with services().database.reading() as session:
-            highest = await newest_id(session)
-            settled, most_looks = await settled_tracks(session, library_id, highest)
-            # What is given up meanwhile, the next scan renews.
-            renews = await needs_renewed_looks(session, most_looks)
+        full = mode == "full"
+        was = None if start or full or left else services().in_step.get(library_id)
+        state = await _state_of(library_id, was)
+        if state.settled is None:
+            assert was is not None
+            await asyncio.to_thread(_checked, library, has_live_tracks=was.listing.found > 0, confirmed=confirm)
+            async with _shown_when_long(job):
+                listing = await walker.listing()
+            if listing == was.listing:
+                found = _checkpoint(state, walker.report, start, Conclusion(), found=listing.found, confirm=confirm)
+                return Unchanged(found, was)
+            state = await _state_of(library_id, None)
+        settled = state.settled
+        assert settled is not None
         # Tracks with higher ids are new ones: an earlier attempt's chunks may have stored some already.
-        newest = left.get("newest", highest)
+        state = replace(state, newest=left.get("newest", state.newest))
         has_live = settled.live > 0
         stable = await asyncio.to_thread(_checked, library, has_live_tracks=has_live, confirmed=confirm)
         # A scan of one folder may find nothing there; the others tell what this machine calls its file systems.
         look = SecondLook(library.root)
         same = await asyncio.to_thread(look.same_devices, reversed(await known.rows())) if start else ()
-        full = mode == "full"
         # In a thread of its own, beside the walk: with many tracks it takes its time.
         plan = await asyncio.to_thread(
             ScanPlan,
@@ -88,9 +103,10 @@ async def walk_and_enqueue(
             same_devices=same,
         )
         walker.compare(plan)
-        chunks = await _Chunks.begun(job, library, newest, full=full)
+        chunks = await _Chunks.begun(job, library, state.newest, full=full)
         async with _shown_when_long(job):
-            await walker.walked(chunks)
+            async for paths in walker.to_read():
+                await chunks.add(paths)
         if has_live and not start and not confirm and not plan.met_known:
             await asyncio.to_thread(check_file_system, library)
     except LibraryOfflineError as error:
@@ -107,25 +123,62 @@ async def walk_and_enqueue(
     doubtful = [change for change in end.changed if end.missing or change.is_suspect]
     sure = set(end.changed).difference(doubtful)
     await chunks.add([[*end.to_read, *(change.file.path for change in end.changed if change in sure)]])
-    checkpoint = {
-        "newest": newest,
+    end.changed = doubtful
+    checkpoint = _checkpoint(state, walker.report, start, end, found=plan.found, confirm=confirm)
+    if chunks.is_empty and not any((end.moves, end.missing, doubtful, end.to_read_after_moves, end.renumbered)):
+        is_in_step = not start and plan.met_all_unchanged
+        in_step = InStep(state.created_at, state.track_changes, await walker.listing()) if is_in_step else None
+        return Unchanged(checkpoint, in_step)
+    await chunks.flush(checkpoint)
+    return None
+
+
+@dataclass(frozen=True, slots=True)
+class _State:
+    """What the database has of a library at one moment."""
+
+    created_at: datetime
+    track_changes: int
+    #: The highest id of a track.
+    newest: int
+    renews_looks: bool
+    #: None: not asked for, as nothing changed since the library was found in step.
+    settled: Settled | None
+
+
+async def _state_of(library_id: int, was: InStep | None) -> _State:
+    async with services().database.reading() as session:
+        created_at, changes = (
+            await session.execute(select(Library.created_at, Library.track_changes).where(Library.id == library_id))
+        ).one()
+        newest = await newest_id(session)
+        settled, most_looks = None, 0
+        if was is None or (was.created_at, was.track_changes) != (created_at, changes):
+            settled, most_looks = await settled_tracks(session, library_id, newest)
+        # What is given up meanwhile, the next scan renews.
+        renews = await needs_renewed_looks(session, most_looks)
+    return _State(created_at, changes, newest, renews, settled)
+
+
+def _checkpoint(
+    state: _State, report: WalkReport, start: bytes, end: Conclusion, *, found: int, confirm: bool
+) -> dict[str, Any]:
+    """What the walk leaves to the scan's last part; of `end.changed`, what is doubtful."""
+    return {
+        "newest": state.newest,
         "path": escaped(start),
         "confirm": confirm,
-        "found": plan.found,
+        "found": found,
         "moves": [[move.track_id, escaped(move.found.path), *move.found[1:]] for move in end.moves],
         "missing": end.missing,
-        "doubtful": [[change.track_id, escaped(change.file.path), *change.file[1:]] for change in doubtful],
+        "doubtful": [[change.track_id, escaped(change.file.path), *change.file[1:]] for change in end.changed],
         "after_moves": [escaped(path) for path in end.to_read_after_moves],
         "renumbered": [[old, new] for old, new in end.renumbered.items()],
         "same_devices": [[old, new] for old, new in end.same_devices],
-        "skipped": dict(walker.report.skipped),
-        "renews_looks": renews,
-        "unlisted": {shown(folder): why for folder, why in walker.report.unlisted.items()},
+        "skipped": dict(report.skipped),
+        "renews_looks": state.renews_looks,
+        "unlisted": {shown(folder): why for folder, why in report.unlisted.items()},
     }
-    if chunks.is_empty and not any((end.moves, end.missing, doubtful, end.to_read_after_moves, end.renumbered)):
-        return checkpoint
-    await chunks.flush(checkpoint)
-    return None
 
 
 @asynccontextmanager
@@ -197,68 +250,6 @@ class _Known:
     async def _ask(self) -> list[KnownRow]:
         async with services().database.reading() as session:
             return await known_tracks(session, self._library_id)
-
-
-@dataclass
-class _Walker:
-    """The walk and the comparison, in a thread; what is to be read crosses to the event loop in batches."""
-
-    root: bytes
-    report: WalkReport = field(default_factory=WalkReport)
-    _walking: asyncio.Task[None] | None = None
-    _arrived: asyncio.Event = field(default_factory=asyncio.Event)
-    _stopped: threading.Event = field(default_factory=threading.Event)
-    _lock: threading.Lock = field(default_factory=threading.Lock)
-    _to_read: list[list[bytes]] = field(default_factory=list)
-    _plan: Future[ScanPlan] = field(default_factory=Future)
-
-    def begin(self, start: bytes) -> None:
-        """Walk from there. What is found waits until `compare` is called."""
-        loop = asyncio.get_running_loop()
-        wake = partial(loop.call_soon_threadsafe, self._arrived.set)
-        self._walking = asyncio.create_task(asyncio.to_thread(self._run, start, wake))
-        self._walking.add_done_callback(lambda _: self._arrived.set())
-
-    def compare(self, plan: ScanPlan) -> None:
-        """Compare what is found with that plan."""
-        self._plan.set_result(plan)
-
-    async def walked(self, chunks: _Chunks) -> None:
-        """Until the walk is over and what it found to be read is in `chunks`."""
-        assert self._walking is not None
-        while not self._walking.done():
-            await self._arrived.wait()
-            self._arrived.clear()
-            await chunks.add(self._take())
-        await self._walking
-        await chunks.add(self._take())
-
-    def stop(self) -> None:
-        self._stopped.set()
-        self._plan.cancel()
-        if self._walking is not None:
-            self._walking.cancel()
-
-    def _run(self, start: bytes, wake: Callable[[], Any]) -> None:
-        found = walk_or_take(self.root, start, self.report, stopped=self._stopped.is_set)
-        # The listing takes the interpreter's lock for moments only, and the database's text is made without it.
-        early: list[FoundFiles] = []
-        for files in found:
-            early.append(files)
-            if self._plan.done():
-                break
-        plan = self._plan.result()
-        for files in chain(early, found):
-            to_read = plan.consider(files)
-            if to_read and not self._stopped.is_set():
-                with self._lock:
-                    self._to_read.append(to_read)
-                wake()
-
-    def _take(self) -> list[list[bytes]]:
-        with self._lock:
-            taken, self._to_read = self._to_read, []
-        return taken
 
 
 @dataclass

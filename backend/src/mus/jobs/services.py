@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from dataclasses import dataclass
-from typing import Any
+from dataclasses import dataclass, field
+from datetime import datetime
+from typing import Any, NamedTuple
 
 from sqlalchemy import bindparam, select
 from sqlalchemy.ext.asyncio import AsyncSession
@@ -18,10 +19,22 @@ from mus.errors import LibraryGoneError
 from mus.library.reader_pool import ReaderPool
 from mus.library.reader_process import NICENESS
 from mus.library.reading_rules import ReadingRules
+from mus.library.walk import Listing
 from mus.persistence.database import Database
 from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library
 from mus.persistence.prepared import Prepared
+
+
+class InStep(NamedTuple):
+    """A library whose folder was as the database has it when it was walked."""
+
+    #: Of the library's row: one that is made later may get the id of one that was removed.
+    created_at: datetime
+    #: Of the row too: where it is still the same, nothing was written to the tracks since.
+    track_changes: int
+    #: What the walk found.
+    listing: Listing
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +47,8 @@ class JobServices:
     patient_readers: ReaderPool
     #: Held by a scan's chunk that is being stored.
     storing: asyncio.Lock
+    #: By library id.
+    in_step: dict[int, InStep] = field(default_factory=dict)
 
 
 _services: JobServices | None = None

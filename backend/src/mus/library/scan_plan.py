@@ -174,6 +174,11 @@ class ScanPlan:
         """Whether any file was found that belongs to a known track, or may."""
         return bool(self.unchanged or self._kept or self._set_aside or self._changed)
 
+    @property
+    def met_all_unchanged(self) -> bool:
+        """Whether every live track was met just as `settled` has it, and no other file."""
+        return self._are_all_settled and not self._unmet and self.unchanged == self.found
+
     def _is_kept(self, track: KnownTrack) -> bool:
         """Whether the track's file is where it was."""
         return track.id in self._kept or self._was_met(track)

@@ -28,24 +28,28 @@ ADOPTED_BATCH = 500
 _TRACKS_LOCK = 770002
 
 
-async def hold_tracks(session: AsyncSession, library_id: int) -> None:
+async def hold_tracks(session: AsyncSession, library_id: int) -> int:
     """Be the only one to write this library's tracks until the transaction ends; first thing in every transaction
     that does.
 
     On SQLite whoever writes is alone anyway, and much rests on it: that a place still has the track it had when it
     was compared, that tracks swap their paths unseen. On PostgreSQL two jobs would also wait for each other's rows
-    in a circle. Whoever keeps something made of all tracks sees by `Library.track_changes` that they may have
-    changed. Raises LibraryGoneError for a library that was removed, or is being removed.
+    in a circle. Whoever keeps something made of all tracks sees by `Library.track_changes`, which is returned as it
+    stands after this transaction, that they may have changed. Raises LibraryGoneError for a library that was
+    removed, or is being removed.
     """
     library = await hold_tracks_of_removed(session, library_id)
     if library is None:
         raise LibraryGoneError(f"There is no library {library_id}")
     if library.removing_since is not None:
         raise LibraryGoneError(f"The library {library.name} is being removed")
+    changes: int = library.track_changes
+    return changes
 
 
 async def hold_tracks_of_removed(session: AsyncSession, library_id: int) -> Any:
-    """As `hold_tracks`, for who removes the library. Returns its `name` and `removing_since`, None without one."""
+    """As `hold_tracks`, for who removes the library. Returns `name`, `removing_since` and `track_changes` of its
+    row, None without one."""
     if session.get_bind().dialect.name != "sqlite":
         await session.execute(select(func.pg_advisory_xact_lock(_TRACKS_LOCK, library_id)))
     held = await session.execute(_HOLD, {"held": library_id})
@@ -57,7 +61,7 @@ _HOLD = (
     update(_LIBRARIES)
     .where(_LIBRARIES.c.id == bindparam("held"))
     .values(track_changes=_LIBRARIES.c.track_changes + 1)
-    .returning(_LIBRARIES.c.name, _LIBRARIES.c.removing_since)
+    .returning(_LIBRARIES.c.name, _LIBRARIES.c.removing_since, _LIBRARIES.c.track_changes)
 )
 
 

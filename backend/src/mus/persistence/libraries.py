@@ -118,7 +118,7 @@ async def _all(database: Database) -> list[Library]:
 
 
 def library_at(libraries: Sequence[Library], music_dir: Path, roots: RootMap) -> LocalLibrary | None:
-    """The one of all libraries whose root is that folder; None where there is none at all. Raises ConflictError when
+    """The one of all libraries whose root is that folder; None where there is no library. Raises ConflictError when
     they all have other folders."""
     wanted = os.path.realpath(roots.here(os.fsencode(music_dir)))
     for library in libraries:

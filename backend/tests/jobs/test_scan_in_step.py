@@ -1,0 +1,156 @@
+"""A scan of a library that was in step: the database is asked for its tracks only where something changed."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+import pytest
+from music_library import MusicLibrary, counts, counts_in, new_library
+from sqlalchemy import Engine, delete, event
+
+from audio_files import make_audio
+from mus.broker.runtime import Runtime
+from mus.jobs.slow_phase import MAX_LOOKS
+from mus.persistence.batch_operations import hold_tracks
+from mus.persistence.models import Library, Track
+
+
+@pytest.fixture
+async def in_step(library: MusicLibrary) -> MusicLibrary:
+    """Three tracks, and a scan that found no change in them."""
+    library.write("A/1.mp3", "A/2.ogg", "B/3.flac")
+    await library.scan()
+    with compared() as times:
+        assert counts_in(await library.scan()) == counts(found=3, unchanged=3)
+    assert len(times) == 1, "the one after a change compares"
+    return library
+
+
+@contextmanager
+def compared() -> Iterator[list[str]]:
+    """How often, meanwhile, the database was asked for all that a scan compares."""
+    asked: list[str] = []
+
+    def note(_connection: Any, _cursor: Any, statement: str, *_: Any) -> None:
+        if "group_concat(" in statement or "string_agg(" in statement:
+            asked.append(statement)
+
+    event.listen(Engine, "before_cursor_execute", note)
+    try:
+        yield asked
+    finally:
+        event.remove(Engine, "before_cursor_execute", note)
+
+
+async def test_of_a_library_in_step_the_tracks_are_not_asked_for(in_step: MusicLibrary) -> None:
+    with compared() as times:
+        for _ in range(3):
+            assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3)
+    assert times == []
+    assert (await in_step.row()).online
+
+
+async def test_what_changed_on_the_disk_since_is_found_and_then_it_is_in_step_again(in_step: MusicLibrary) -> None:
+    before = await in_step.identities()
+    make_audio(in_step.root / "A/1.mp3", seconds=0.3, tags={"title": "Changed"})
+    os.rename(in_step.root / "B/3.flac", in_step.root / "3.flac")
+    (in_step.root / "A/2.ogg").unlink()
+    in_step.write("4.wav")
+    assert counts_in(await in_step.scan()) == counts(found=3, added=1, updated=1, moved=1, missing=1)
+    after = await in_step.identities()
+    assert (after["A/1.mp3"], after["3.flac"]) == (before["A/1.mp3"], before["B/3.flac"])
+
+    for expected in (1, 0):
+        with compared() as times:
+            assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3)
+        assert len(times) == expected
+
+
+async def test_a_file_that_changes_as_little_as_its_ctime_is_read(in_step: MusicLibrary) -> None:
+    path = in_step.root / "A/1.mp3"
+    sound = path.read_bytes()
+    stat = path.stat()
+    path.write_bytes(sound[:-1] + bytes([sound[-1] ^ 1]))
+    os.utime(path, ns=(stat.st_atime_ns, stat.st_mtime_ns))
+    assert counts_in(await in_step.scan()) == counts(found=3, updated=1, unchanged=2)
+
+
+@pytest.mark.parametrize(
+    ("values", "result"),
+    [
+        ({"status": "ERROR", "error_category": "temporary", "error_message": "busy"}, {"updated": 1, "unchanged": 2}),
+        ({"status": "MISSING"}, {"updated": 1, "unchanged": 2}),
+        ({"size": 1}, {"updated": 1, "unchanged": 2}),
+    ],
+)
+async def test_what_was_written_to_its_tracks_since_is_seen(
+    in_step: MusicLibrary, values: dict[str, Any], result: dict[str, int]
+) -> None:
+    track = await in_step.track("A/2.ogg")
+    await in_step.set_tracks(Track.id == track.id, **values)
+    assert counts_in(await in_step.scan()) == counts(found=3, **result)
+    assert (await in_step.track("A/2.ogg")).status == "PENDING"
+
+
+async def test_a_track_that_was_looked_at_in_vain_is_looked_at_again(in_step: MusicLibrary) -> None:
+    await in_step.set_tracks(Track.library_id == in_step.id, analysis_attempts=MAX_LOOKS)
+    await in_step.scan()
+    assert {track.analysis_attempts for track in (await in_step.tracks()).values()} == {0}
+
+
+async def test_a_full_scan_and_one_of_a_folder_ask_all_the_same(in_step: MusicLibrary) -> None:
+    with compared() as times:
+        assert counts_in(await in_step.scan(path="A")) == counts(found=2, unchanged=2)
+    assert len(times) == 1
+    await in_step.scan()
+    assert counts_in(await in_step.scan(mode="full")) == counts(found=3, updated=3)
+
+
+async def test_folders_that_cannot_be_listed_and_files_passed_over_are_told_each_time(in_step: MusicLibrary) -> None:
+    (in_step.root / "notes.txt").touch()
+    (in_step.root / ".hidden.mp3").touch()
+    with compared() as times:
+        result = await in_step.scan()
+    assert times == []
+    assert result["skipped_reasons"] == {"not audio": 1, "hidden": 1}
+
+
+async def test_an_emptied_folder_is_offline_and_its_tracks_stay(in_step: MusicLibrary, tmp_path: Path) -> None:
+    os.rename(in_step.root, tmp_path / "away")
+    in_step.root.mkdir()
+    job = await in_step.failed_scan()
+    assert "is empty, though it had tracks" in (job.error_message or "")
+    assert set((await in_step.statuses()).values()) == {"PENDING"}
+    in_step.root.rmdir()
+    os.rename(tmp_path / "away", in_step.root)
+    assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3)
+    assert (await in_step.row()).online
+
+
+async def test_a_library_that_is_made_again_with_the_same_id_and_files_is_scanned_anew(
+    in_step: MusicLibrary, runtime: Runtime
+) -> None:
+    changes = (await in_step.row()).track_changes
+    async with runtime.database.unit_of_work() as work:
+        await hold_tracks(work.session, in_step.id)
+        await work.session.execute(delete(Track))
+        await work.session.execute(delete(Library))
+        work.session.add(
+            Library(id=in_step.id, name="Again", root=os.fsencode(in_step.root), track_changes=changes)
+        )
+    assert counts_in(await in_step.scan()) == counts(found=3, added=3)
+
+
+async def test_another_library_of_the_same_worker_is_in_step_for_itself(
+    in_step: MusicLibrary, runtime: Runtime, tmp_path: Path
+) -> None:
+    other = await new_library(runtime, tmp_path / "other", name="Other")
+    other.write("A/1.mp3")
+    assert counts_in(await other.scan()) == counts(found=1, added=1)
+    with compared() as times:
+        assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3)
+    assert times == []
