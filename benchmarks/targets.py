@@ -48,6 +48,7 @@ TARGETS = (
     Target("first scan, 20,000 tracks", 4.0),
     Target("first scan, 20,000 tracks", 0.2, next_to="MPD"),
     Target("scan with no change, 20,000 tracks, command", 1.0, next_to="MPD"),
+    Target("scan with no change, 20,000 tracks, command beside mus up", 1.0, next_to="MPD"),
     Target("scan with no change, 20,000 tracks, API", 1.0, next_to="MPD"),
     Target("a file renamed into place, until it is shown, 20,000 tracks", 300.0),
     Target("pick-up behind 20,000 low-priority jobs of 2 s", 50.0, of="p99"),

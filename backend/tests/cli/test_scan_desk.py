@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -92,16 +94,15 @@ def test_the_plain_forms_are_options_of_the_command() -> None:
     }
     for plain, is_flag in ((WITH_VALUE, False), (FLAGS, True)):
         assert {name: taken[name] for name in plain} == {name: (field, is_flag) for name, field in plain.items()}
-    typed = ["--music", "a", "--data=b", "--full", "--json"]
-    assert plain_scan(typed) == PlainScan(music="a", data="b", full=True, as_json=True)
+    typed = ["--music", "a", "--data=b", "--path", "/c/../d", "--full", "--json", "--no-wait"]
+    assert plain_scan(typed) == PlainScan(music="a", data="b", path="/c/../d", full=True, as_json=True, wait=False)
 
 
 @pytest.mark.parametrize(
     "typed",
     [
         ["--help"],
-        ["--path", "A"],
-        ["--no-wait"],
+        ["--path", "../A"],
         ["--music"],
         ["--data", "--json"],
         ["--music", "a", "--library", "b"],
@@ -111,6 +112,31 @@ def test_what_takes_the_parser_is_no_plain_form(typed: list[str]) -> None:
     assert plain_scan(typed) is None
 
 
+async def test_a_folder_is_scanned_by_its_name_or_place_whatever_bytes_it_has(
+    desk: None, runtime: Runtime, settings: Settings, music: Path
+) -> None:
+    odd = os.fsencode(music) + b"/Cr\xfcxshadows \xe2\x80\x93 100%"
+    os.mkdir(odd)
+    for name in (b"/1.mp3", b"/2.mp3"):
+        shutil.copy(music / "Can/Tago Mago/01.mp3", odd + name)
+    for path, found in ((os.path.basename(odd), 2), (odd, 2), (b"Can/Tago Mago", 1)):
+        scan = await started(settings, *command("scan", "--music", music, "--json", "--path", os.fsdecode(path)))
+        told, complaint = await scan.communicate()
+        assert scan.returncode == 0, complaint
+        assert json.loads(told)["found"] == found
+    assert {job.requested_by for job in await scans(runtime)} == {"mus scan"}
+
+
+async def test_a_scan_that_nobody_waits_for_is_told_as_it_stands(
+    desk: None, runtime: Runtime, settings: Settings, music: Path
+) -> None:
+    await pause(runtime)
+    scan = await started(settings, *command("scan", "--music", music, "--no-wait"))
+    told, _ = await scan.communicate()
+    (job,) = await scans(runtime)
+    assert (scan.returncode, told) == (0, f"The scan is queued: job {job.id}\n".encode())
+
+
 async def test_what_cannot_be_is_told_as_without_a_worker(
     desk: None, settings: Settings, music: Path, tmp_path: Path
 ) -> None:
@@ -118,6 +144,7 @@ async def test_what_cannot_be_is_told_as_without_a_worker(
         (["--library", "Talks"], 2, b"mus: There is no library 'Talks': there are none yet\n"),
         (["--music", str(settings.data_dir)], 2, b"must not lie inside each other"),
         (["--music", str(tmp_path / "none")], 2, b"does not exist"),
+        (["--music", str(music), "--path", str(tmp_path)], 2, b"is not inside the library's folder"),
     ):
         scan = await started(settings, *command("scan", *arguments))
         _, told = await scan.communicate()

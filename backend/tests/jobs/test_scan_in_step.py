@@ -82,7 +82,10 @@ async def test_a_file_that_changes_as_little_as_its_ctime_is_read(in_step: Music
 @pytest.mark.parametrize(
     ("values", "result"),
     [
-        ({"status": "ERROR", "error_category": "temporary", "error_message": "busy"}, {"updated": 1, "unchanged": 2}),
+        (
+            {"status": "ERROR", "error_category": "temporary", "error_message": "busy"},
+            {"updated": 1, "unchanged": 2},
+        ),
         ({"status": "MISSING"}, {"updated": 1, "unchanged": 2}),
         ({"size": 1}, {"updated": 1, "unchanged": 2}),
     ],
@@ -110,7 +113,9 @@ async def test_a_full_scan_and_one_of_a_folder_ask_all_the_same(in_step: MusicLi
     assert counts_in(await in_step.scan(mode="full")) == counts(found=3, updated=3)
 
 
-async def test_folders_that_cannot_be_listed_and_files_passed_over_are_told_each_time(in_step: MusicLibrary) -> None:
+async def test_folders_that_cannot_be_listed_and_files_passed_over_are_told_each_time(
+    in_step: MusicLibrary,
+) -> None:
     (in_step.root / "notes.txt").touch()
     (in_step.root / ".hidden.mp3").touch()
     with compared() as times:

@@ -63,6 +63,7 @@ class PlainScan(NamedTuple):
     music: str | None = None
     data: str | None = None
     library: str | None = None
+    path: str | None = None
     full: bool = False
     confirm_missing: bool = False
     as_json: bool = False
@@ -72,6 +73,7 @@ class PlainScan(NamedTuple):
         return ScanRequest(
             library=self.library,
             only_set=self.music is not None,
+            path=self.path,
             full=self.full,
             confirm_missing=self.confirm_missing,
             wait=self.wait,
@@ -79,8 +81,9 @@ class PlainScan(NamedTuple):
 
 
 #: A test compares them with the command's.
-WITH_VALUE = {"--music": "music", "--data": "data", "--library": "library"}
+WITH_VALUE = {"--music": "music", "--data": "data", "--library": "library", "--path": "path"}
 FLAGS = {"--full": "full", "--confirm-missing": "confirm_missing", "--json": "as_json", "--wait": "wait"}
+_NO_WAIT = "--no-wait"
 
 
 def plain_scan(arguments: Sequence[str]) -> PlainScan | None:
@@ -96,9 +99,18 @@ def plain_scan(arguments: Sequence[str]) -> PlainScan | None:
             options[WITH_VALUE[name]] = value
         elif argument in FLAGS:
             options[FLAGS[argument]] = True
+        elif argument == _NO_WAIT:
+            options["wait"] = False
         else:
             return None
-    return None if {"library", "music"} <= options.keys() else PlainScan(**options)
+    if {"library", "music"} <= options.keys() or not _is_found_from_anywhere(options.get("path", "")):
+        return None
+    return PlainScan(**options)
+
+
+def _is_found_from_anywhere(path: str) -> bool:
+    """Not where it may lead out of the library's folder: then it is meant from the folder of the command."""
+    return os.path.isabs(path) or ".." not in path.split("/")
 
 
 def scan_by_worker(plain: PlainScan) -> int:

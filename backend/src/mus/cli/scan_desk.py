@@ -120,6 +120,10 @@ class _Desk:
         names = [library.name for library, _ in targets]
         tell(asked=[[scan.job_id, scan.is_ours] for scan in asked], libraries=names)
         follower = Follower(self._runtime, asked, work=False, say=lambda text: tell(say=text))
+        if not request.wait:
+            ends = ends_of(targets, asked, await follower.rows(), interrupted=False)
+            tell(ends=[end._asdict() for end in ends])
+            return
         listening = asyncio.create_task(_listen(reader, follower))
         try:
             async with AsyncExitStack() as stack:
