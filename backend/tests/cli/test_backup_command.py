@@ -55,6 +55,11 @@ def sql(data: Path, query: str) -> list[tuple[Any, ...]]:
         return connection.execute(query).fetchall()
 
 
+def changes(data: Path) -> int:
+    [(count,)] = sql(data, "SELECT track_changes FROM libraries")
+    return int(count)
+
+
 def test_a_backup_of_a_busy_mus_is_restored_elsewhere_and_nothing_is_read_again(
     tmp_path: Path, music: Path
 ) -> None:
@@ -109,6 +114,7 @@ def test_a_restore_into_a_running_mus_is_seen_by_all_its_processes(tmp_path: Pat
         new = tracks(address)["New/Album/01.mp3"]
         parts = {part: up.part(part) for part in ("worker", "serve-and-watch")}
         mus(tmp_path, "scan", "--full", "--no-wait")
+        ever = changes(tmp_path / "mus")
         told = mus(tmp_path, "restore", file)
         assert told.returncode == 0, told.stderr
         assert f"Restored {FILES} tracks" in told.stdout
@@ -124,9 +130,13 @@ def test_a_restore_into_a_running_mus_is_seen_by_all_its_processes(tmp_path: Pat
         )
         until(lambda: get(address, "/health")["status"] == "ok", what="good health")
         assert {part: up.part(part) for part in parts} == parts
+        # By that number processes know what they made of the tracks: it never comes again.
+        restored = changes(tmp_path / "mus")
+        assert restored > ever
         # And undone: what was kept is a backup like any other.
         assert mus(tmp_path, "restore", kept).returncode == 0
         assert tracks(address)["New/Album/01.mp3"] == new
+        assert changes(tmp_path / "mus") > restored
         assert sql(tmp_path / "mus", "PRAGMA integrity_check") == [("ok",)]
         assert "Traceback" not in up.output
 

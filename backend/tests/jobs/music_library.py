@@ -104,6 +104,12 @@ class MusicLibrary:
 
         return await until(look, what=f"state {state} of job {job_id}")
 
+    async def staged(self, job_id: str, stage: str) -> None:
+        async def look() -> bool:
+            return (await self.job(job_id)).stage == stage
+
+        await until(look, what=f"stage {stage} of job {job_id}")
+
     async def run(self, task: str, queue: Queue = Queue.HIGH, **arguments: Any) -> Job:
         """Enqueue a job and wait for its end."""
         return await self.ended(await self.enqueue(task, queue, **arguments))

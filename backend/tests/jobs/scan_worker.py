@@ -22,7 +22,7 @@ from typing import Any
 
 from mus.broker.queues import Queue
 from mus.config import load_settings
-from mus.jobs import scan_walk
+from mus.jobs import compared_walk
 from mus.ledger.ledger import Ledger
 from mus.library import walk as walk_module
 from mus.persistence.unit_of_work import UnitOfWork
@@ -32,7 +32,7 @@ _committed = threading.Semaphore(0)
 
 
 def step_by_step(*, kill_after: int | None, task: str) -> None:
-    effect, walk = Ledger.effect, scan_walk.walk_or_take
+    effect, walk = Ledger.effect, compared_walk.walk_or_take
     effects = 0
 
     @asynccontextmanager
@@ -57,7 +57,7 @@ def step_by_step(*, kill_after: int | None, task: str) -> None:
     changeable._AT_ONCE = 1
     Ledger.effect = counted_effect  # type: ignore[method-assign]
     if task == "scan_library":
-        scan_walk.walk_or_take = waiting_walk
+        compared_walk.walk_or_take = waiting_walk
 
 
 if __name__ == "__main__":

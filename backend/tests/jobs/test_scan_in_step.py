@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import shutil
+import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -14,7 +16,11 @@ from sqlalchemy import Engine, delete, event
 
 from audio_files import make_audio
 from mus.broker.runtime import Runtime
+from mus.broker.streaq_broker import broker
+from mus.jobs import compared_walk
 from mus.jobs.slow_phase import MAX_LOOKS
+from mus.ledger import steering
+from mus.library.walk import FoundFiles
 from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.models import Library, Track
 
@@ -159,3 +165,92 @@ async def test_another_library_of_the_same_worker_is_in_step_for_itself(
     with compared() as times:
         assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3)
     assert times == []
+
+
+@contextmanager
+def standing_still(monkeypatch: pytest.MonkeyPatch) -> Iterator[threading.Event]:
+    """Walks stand still at their end, for the block or until the event is set."""
+    walk, go_on = compared_walk.walk_or_take, threading.Event()
+
+    def held(*arguments: Any, **options: Any) -> Iterator[FoundFiles]:
+        yield from walk(*arguments, **options)
+        go_on.wait(30)
+
+    monkeypatch.setattr(compared_walk, "walk_or_take", held)
+    try:
+        yield go_on
+    finally:
+        go_on.set()
+
+
+async def test_what_is_written_to_its_tracks_while_it_is_walked_is_seen_by_the_next_scan(
+    in_step: MusicLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    track = await in_step.track("A/2.ogg")
+    for was_in_step in (True, False):
+        if not was_in_step:
+            await in_step.set_tracks(Track.id == track.id, title="Else")
+        with compared() as times, standing_still(monkeypatch) as go_on:
+            scan = await in_step.enqueue_scan()
+            await in_step.staged(scan, "walking")
+            await in_step.set_tracks(Track.id == track.id, size=1)
+            go_on.set()
+            assert counts_in((await in_step.ended(scan)).result) == counts(found=3, unchanged=3)
+        assert len(times) == (0 if was_in_step else 1)
+        monkeypatch.undo()
+        assert counts_in(await in_step.scan()) == counts(found=3, updated=1, unchanged=2)
+        assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3)
+
+
+async def test_a_walk_that_takes_its_time_says_so_and_tracks_that_come_meanwhile_are_judged(
+    in_step: MusicLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    ended = len(await in_step.jobs("finish_scan"))
+    with standing_still(monkeypatch) as go_on:
+        scan = await in_step.enqueue_scan()
+        await in_step.staged(scan, "walking")
+        in_step.write("4.wav")
+        assert (await in_step.change("process_file_created", "4.wav"))["added"] == 1
+        go_on.set()
+        job = await in_step.ended(scan)
+    assert counts_in(job.result) == counts(found=3, unchanged=3)
+    assert len(await in_step.jobs("finish_scan")) == ended + 1
+    monkeypatch.undo()
+    assert counts_in(await in_step.scan()) == counts(found=4, unchanged=4)
+
+
+async def test_a_scan_is_cancelled_while_it_is_walked(
+    in_step: MusicLibrary, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with standing_still(monkeypatch):
+        scan = await in_step.enqueue_scan()
+        await in_step.staged(scan, "walking")
+        async with in_step.runtime.database.unit_of_work():
+            await steering.cancel(broker.ledger, scan)
+        assert (await in_step.ended(scan)).state == "cancelled"
+    monkeypatch.undo()
+    assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3)
+
+
+async def test_a_folder_that_could_not_be_listed_is_looked_for_once_it_can_be(
+    in_step: MusicLibrary, tmp_path: Path
+) -> None:
+    # Under a longer name what is deep in it cannot be named any more (ENAMETOOLONG).
+    folder = "/".join(["d" * 200] * 10)
+    (in_step.root / folder).mkdir(parents=True)
+    shutil.copy(in_step.root / "A/1.mp3", in_step.root / folder / "4.mp3")
+    assert (await in_step.scan())["added"] == 1
+    near, far = in_step.root, tmp_path
+    for _ in range(11):
+        far = far / ("f" * 200)
+    far.mkdir(parents=True)
+    os.rename(near, far / "music")
+    await in_step.move_root(far / "music")
+    for _ in range(2):
+        result = await in_step.scan()
+        assert counts_in(result) == counts(found=3, unchanged=3)
+        assert len(result["unlisted_folders"]) == 1
+    os.rename(far / "music", near)
+    (near / folder / "4.mp3").unlink()
+    await in_step.move_root(near)
+    assert counts_in(await in_step.scan()) == counts(found=3, unchanged=3, missing=1)

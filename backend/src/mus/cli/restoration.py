@@ -22,7 +22,7 @@ from mus.ledger.restored_jobs import begin_anew
 from mus.library.paths import shown
 from mus.persistence import sqlite_copies
 from mus.persistence.database import SCHEMA_REVISION, Database, is_known_schema, migration_lock
-from mus.persistence.libraries import all_libraries, on_this_machine, refuse_overlap
+from mus.persistence.libraries import all_libraries, on_this_machine, refuse_overlap, renumber_track_changes
 from mus.persistence.moved_library import adopt_files, point_at, renew_covers
 from mus.persistence.sqlite_copies import Contents, NotACopyError, Tell
 from mus.persistence.sqlite_upkeep import DamagedDatabaseError
@@ -112,6 +112,7 @@ async def _prepared(
         tell("comparing with the disk", 0, 0)
         adopted = await adopt_files(prepared, settings.roots)
         covers = await renew_covers(prepared, settings.thumbnails_dir)
+        await renumber_track_changes(prepared)
         begun = await begin_anew(prepared, above_delivery=above_delivery, due_task=_SCAN_TASK)
     finally:
         await prepared.close()

@@ -172,7 +172,8 @@ async def finish_at_once(job: RunningJob, library_id: int, unchanged: Unchanged)
             await job.keep(work, unchanged.checkpoint)
         return None
     in_step = unchanged.in_step
-    if in_step is not None and not walked.renews_looks and changes == in_step.track_changes + 1:
+    # Else others wrote to its tracks since they were compared.
+    if in_step is not None and changes == in_step.track_changes + 1:
         services().in_step[library.id] = in_step._replace(track_changes=changes)
     return counts
 

@@ -126,8 +126,9 @@ async def walk_and_enqueue(
     end.changed = doubtful
     checkpoint = _checkpoint(state, walker.report, start, end, found=plan.found, confirm=confirm)
     if chunks.is_empty and not any((end.moves, end.missing, doubtful, end.to_read_after_moves, end.renumbered)):
-        is_in_step = not start and plan.met_all_unchanged
-        in_step = InStep(state.created_at, state.track_changes, await walker.listing()) if is_in_step else None
+        in_step = None
+        if plan.met_all_unchanged:
+            in_step = InStep(state.created_at, state.track_changes, await walker.listing())
         return Unchanged(checkpoint, in_step)
     await chunks.flush(checkpoint)
     return None
