@@ -32,19 +32,24 @@ _committed = threading.Semaphore(0)
 
 
 def step_by_step(*, kill_after: int | None, task: str) -> None:
-    effect, walk = Ledger.effect, compared_walk.walk_or_take
+    walk = compared_walk.walk_or_take
     effects = 0
 
-    @asynccontextmanager
-    async def counted_effect(self: Ledger, job: Any, **progress: Any) -> AsyncIterator[UnitOfWork]:
-        nonlocal effects
-        async with effect(self, job, **progress) as work:
-            yield work
-        if job.task == task:
-            effects += 1
-            if effects == kill_after:
-                os.kill(os.getpid(), signal.SIGKILL)
-            _committed.release()
+    def counted(effect: Any) -> Any:
+        @asynccontextmanager
+        async def counted_effect(
+            self: Ledger, job: Any, *result: Any, **progress: Any
+        ) -> AsyncIterator[UnitOfWork]:
+            nonlocal effects
+            async with effect(self, job, *result, **progress) as work:
+                yield work
+            if job.task == task:
+                effects += 1
+                if effects == kill_after:
+                    os.kill(os.getpid(), signal.SIGKILL)
+                _committed.release()
+
+        return counted_effect
 
     def waiting_walk(*arguments: Any, **options: Any) -> Iterator[Any]:
         for folder in walk(*arguments, **options):
@@ -55,7 +60,8 @@ def step_by_step(*, kill_after: int | None, task: str) -> None:
 
     changeable: Any = walk_module
     changeable._AT_ONCE = 1
-    Ledger.effect = counted_effect  # type: ignore[method-assign]
+    Ledger.effect = counted(Ledger.effect)  # type: ignore[method-assign]
+    Ledger.last_effect = counted(Ledger.last_effect)  # type: ignore[method-assign]
     if task == "scan_library":
         compared_walk.walk_or_take = waiting_walk
 
