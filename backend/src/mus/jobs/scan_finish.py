@@ -103,7 +103,7 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     LibraryOfflineError when too much is gone at once (nothing is marked missing then), and AdminRequiredError
     when a chunk failed.
     """
-    if (result := earlier_result(job)) is not None:
+    if (result := _earlier_result(job)) is not None:
         return result
     scan = await _scan_of(job)
     library = await find_library(scan.arguments["library_id"])
@@ -200,7 +200,7 @@ async def _errors_and_work(job: RunningJob, work: UnitOfWork, library: LocalLibr
     return await error_count(work.session, library.id, walked.path)
 
 
-def earlier_result(job: RunningJob) -> dict[str, Any] | None:
+def _earlier_result(job: RunningJob) -> dict[str, Any] | None:
     """The result of an earlier attempt that came to its end, but could not say so. Raises as `finish` does."""
     return _result(job.checkpoint) if job.checkpoint is not None and "counts" in job.checkpoint else None
 
