@@ -22,6 +22,7 @@ from mus.ledger import steering
 from mus.library.file_reading import FileStat, failed_reading
 from mus.library.paths import escaped, unescaped
 from mus.persistence.models import Job, JobEvent, Track
+from waiting import until
 
 # ------------------------------------------------------------------ first and next
 
@@ -64,11 +65,14 @@ async def test_each_scan_is_counted_whether_it_found_something_or_not(library: M
         await library.scan()
     await library.scan(mode="full")
 
-    assert await flush(library.runtime.connection)
-    sums = await read_sums(library.runtime.connection)
-    assert sums["mus_scans_total", "succeeded", "quick"] == 3
-    assert sums["mus_scans_total", "succeeded", "full"] == 1
-    assert sums["mus_scan_files_total", "unchanged"] == 4
+    async def are_counted() -> bool:
+        # Once its end stands, which is what a scan was waited for.
+        assert await flush(library.runtime.connection)
+        sums = await read_sums(library.runtime.connection)
+        scans = [sums.get(("mus_scans_total", "succeeded", mode)) for mode in ("quick", "full")]
+        return (*scans, sums.get(("mus_scan_files_total", "unchanged"))) == (3, 1, 4)
+
+    await until(are_counted, what="three quick scans and a full one, and 4 times an unchanged file")
 
 
 async def test_changed_new_and_deleted_files_are_told_apart(library: MusicLibrary) -> None:
