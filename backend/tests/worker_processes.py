@@ -55,7 +55,10 @@ async def is_free(database: Database) -> bool:
 
 
 async def dead(process: subprocess.Popen[bytes]) -> bool:
-    return process.poll() is not None
+    """Whether it was killed, as it was to be. Fails the test when it ended by itself."""
+    status = process.poll()
+    assert status in {None, -signal.SIGKILL}, f"the process ended with {status}"
+    return status is not None
 
 
 async def has_stopped(process: subprocess.Popen[bytes]) -> bool:

@@ -19,7 +19,7 @@ from mus.library.audio_formats import AUDIO_SUFFIXES
 from mus.library.file_reading import FileStat
 from mus.library.listing import Listing, listed, plainly_listed, version_numbers, version_of
 from mus.library.second_look import SecondLook
-from mus.library.walk import WalkReport, skip_reason, walk
+from mus.library.walk import Digested, FoundFiles, WalkReport, skip_reason, walk
 from names_without_case import case_ignored
 
 
@@ -424,3 +424,29 @@ def test_where_a_folder_cannot_be_listed_nothing_is_gone_by_its_name(
     with case_ignored(tmp_path):
         monkeypatch.setattr(os, "listdir", broken)
         assert not SecondLook(os.fsencode(tmp_path)).is_gone(b"Song.mp3", None)
+
+
+def test_a_listing_is_told_from_another_as_soon_as_they_differ() -> None:
+    first = FoundFiles([b"A/1.mp3", b"A/2.mp3"], [b"1,1,1,1,1", b"2,2,2,2,2"])
+    second = FoundFiles([b"B/3.mp3"], [b"3,3,3,3,3"])
+    whole = Digested([first, second])
+    assert [len(files) for files in whole] == [2, 1]
+    assert whole.digest().files == 3
+
+    again = Digested([first, second])
+    for _ in again:
+        assert again.begins(whole.digest())
+    assert again.digest() == whole.digest()
+
+    shorter = Digested([first])
+    assert [shorter.begins(whole.digest()) for _ in shorter] == [True]
+    assert shorter.digest() != whole.digest()
+
+    for other in (
+        FoundFiles([b"A/1.mp3", b"A/2.mp3"], [b"1,1,1,1,1", b"2,2,2,2,3"]),
+        FoundFiles([b"A/1.mp3"], [b"1,1,1,1,1"]),
+        FoundFiles([b"A/2.mp3", b"A/1.mp3"], [b"2,2,2,2,2", b"1,1,1,1,1"]),
+        FoundFiles([b"A/1.mp3", b"A/2.mp3", b"A/3.mp3"], [b"1,1,1,1,1", b"2,2,2,2,2", b"3,3,3,3,3"]),
+    ):
+        digested = Digested([other, second])
+        assert [digested.begins(whole.digest()) for _ in digested] == [False, False]

@@ -153,7 +153,7 @@ def _call(request: ScanRequest, *, music: str | None, data: str | None, on_termi
             for answer in _answers(connection):
                 if "asked" in answer:
                     asked += [AskedScan(*scan) for scan in answer["asked"]]
-                    if on_terminal:
+                    if on_terminal and request.wait:
                         from mus.cli.progress_bar import StageBar
 
                         bar = stack.enter_context(StageBar(f"Scanning {', '.join(answer['libraries'])}"))

@@ -12,7 +12,7 @@ from itertools import chain
 from typing import Any
 
 from mus.library.scan_plan import ScanPlan
-from mus.library.walk import Digested, FoundFiles, Listing, WalkReport
+from mus.library.walk import Digested, FoundFiles, WalkDigest, WalkReport
 from mus.library.walk_ahead import walk_or_take
 
 
@@ -28,7 +28,10 @@ class ComparedWalk:
     _lock: threading.Lock = field(default_factory=threading.Lock)
     _to_read: list[list[bytes]] = field(default_factory=list)
     _plan: Future[ScanPlan] = field(default_factory=Future)
-    _listing: Future[Listing] = field(default_factory=Future)
+    #: What it is to find just so, and where it turned out that it does not.
+    _expected: WalkDigest | None = None
+    _differs: Future[None] = field(default_factory=Future)
+    _digest: Future[WalkDigest] = field(default_factory=Future)
 
     def begin(self, start: bytes) -> None:
         """Walk from there. What is found waits until `compare` is called."""
@@ -41,15 +44,23 @@ class ComparedWalk:
         """Compare what is found with that plan."""
         self._plan.set_result(plan)
 
-    async def listing(self) -> Listing:
-        """All that was found, once the walk is over; it need not be compared. Raises what the walk raises."""
+    async def finds_just(self, expected: WalkDigest) -> bool:
+        """Whether all that it finds is this; False as soon as it finds anything else. It goes on meanwhile, and may
+        be compared after that. Raises what the walk raises."""
         assert self._walking is not None
-        listing = asyncio.wrap_future(self._listing)
-        waited_for: set[asyncio.Future[Any]] = {listing, self._walking}
+        self._expected = expected
+        differs, digest = asyncio.wrap_future(self._differs), asyncio.wrap_future(self._digest)
+        waited_for: set[asyncio.Future[Any]] = {differs, digest, self._walking}
         await asyncio.wait(waited_for, return_when=asyncio.FIRST_COMPLETED)
-        if not listing.done():
+        if differs.done():
+            return False
+        if not digest.done():
             await self._walking
-        return await listing
+        return await digest == expected
+
+    async def digest(self) -> WalkDigest:
+        """All that was found, of a walk that is over."""
+        return await asyncio.wrap_future(self._digest)
 
     async def to_read(self) -> AsyncIterator[list[list[bytes]]]:
         """What is to be read, as it is found; see `compare`. Raises what the walk raises."""
@@ -76,8 +87,10 @@ class ComparedWalk:
             early.append(files)
             if self._plan.done():
                 break
+            if self._expected is not None and not digested.begins(self._expected) and not self._differs.done():
+                self._differs.set_result(None)
         else:
-            self._tell_listing(digested)
+            self._tell_digest(digested)
         plan = self._plan.result()
         for files in chain(early, found):
             to_read = plan.consider(files)
@@ -85,11 +98,11 @@ class ComparedWalk:
                 with self._lock:
                     self._to_read.append(to_read)
                 wake()
-        self._tell_listing(digested)
+        self._tell_digest(digested)
 
-    def _tell_listing(self, digested: Digested) -> None:
-        if not self._listing.done() and not self._stopped.is_set():
-            self._listing.set_result(digested.listing())
+    def _tell_digest(self, digested: Digested) -> None:
+        if not self._digest.done() and not self._stopped.is_set():
+            self._digest.set_result(digested.digest())
 
     def _take(self) -> list[list[bytes]]:
         with self._lock:

@@ -8,7 +8,7 @@ from mus.broker.job_runner import current_job
 from mus.broker.streaq_broker import broker
 from mus.errors import BadRequestError
 from mus.jobs.library_jobs import follow_move, remove
-from mus.jobs.scan_finish import finish, finish_at_once
+from mus.jobs.scan_finish import earlier_result, finish, finish_at_once
 from mus.jobs.scan_read import read_and_store
 from mus.jobs.scan_walk import walk_and_enqueue
 from mus.jobs.trash import delete_track, restore_track
@@ -27,6 +27,8 @@ async def scan_library(
     if mode not in {"quick", "full"}:
         raise BadRequestError(f"A scan is quick or full, not {mode!r}")
     job = current_job()
+    if (result := earlier_result(job)) is not None:
+        return result  # of an attempt of an older mus, which ended its jobs apart
     walked = await walk_and_enqueue(
         job, library_id, mode=mode, path=unescaped(path).strip(b"/"), confirm=confirm_missing
     )

@@ -19,7 +19,7 @@ from mus.jobs.mount_guard import check_losses, device_of, mark_offline, mark_onl
 from mus.jobs.moved_tracks import Moved, apply_moves
 from mus.jobs.scan_read import by_path, compare_again, look_again_later, overtaken_by_others, read
 from mus.jobs.scan_walk import CHUNK, Unchanged
-from mus.jobs.services import find_library, services
+from mus.jobs.services import InStep, find_library, services
 from mus.jobs.slow_phase import renew_looks, request_analysis
 from mus.jobs.telling import DELETED, tell_stored, tell_tracks
 from mus.ledger.job_states import JobState
@@ -103,7 +103,7 @@ async def finish(job: RunningJob) -> dict[str, Any]:
     LibraryOfflineError when too much is gone at once (nothing is marked missing then), and AdminRequiredError
     when a chunk failed.
     """
-    if (result := _earlier_result(job)) is not None:
+    if (result := earlier_result(job)) is not None:
         return result
     scan = await _scan_of(job)
     library = await find_library(scan.arguments["library_id"])
@@ -158,7 +158,7 @@ async def finish_at_once(job: RunningJob, library_id: int, unchanged: Unchanged)
     counts = _counts(walked, _Chunks(), _NOTHING_LATE, Moved(), 0, {})
     try:
         async with job.last_effect(counts) as work:
-            changes = await hold_tracks(work.session, library.id)
+            _remember(work, library.id, unchanged.in_step, await hold_tracks(work.session, library.id))
             if await newest_id(work.session) > walked.newest:
                 raise _MetNewTracks
             if walked.renews_looks:
@@ -171,11 +171,18 @@ async def finish_at_once(job: RunningJob, library_id: int, unchanged: Unchanged)
         async with job.effect(stage="finishing") as work:
             await job.keep(work, unchanged.checkpoint)
         return None
-    in_step = unchanged.in_step
-    # Else others wrote to its tracks since they were compared.
-    if in_step is not None and changes == in_step.track_changes + 1:
-        services().in_step[library.id] = in_step._replace(track_changes=changes)
     return counts
+
+
+def _remember(work: UnitOfWork, library_id: int, in_step: InStep | None, track_changes: int) -> None:
+    """For the next scan, once this transaction is committed; unless others wrote to the tracks since they were
+    compared."""
+
+    async def remember() -> None:
+        if in_step is not None and track_changes == in_step.track_changes + 1:
+            services().in_step[library_id] = in_step._replace(track_changes=track_changes)
+
+    work.after_commit(remember)
 
 
 class _MetNewTracks(Exception):  # noqa: N818 - no error: the scan takes a last part
@@ -200,7 +207,7 @@ async def _errors_and_work(job: RunningJob, work: UnitOfWork, library: LocalLibr
     return await error_count(work.session, library.id, walked.path)
 
 
-def _earlier_result(job: RunningJob) -> dict[str, Any] | None:
+def earlier_result(job: RunningJob) -> dict[str, Any] | None:
     """The result of an earlier attempt that came to its end, but could not say so. Raises as `finish` does."""
     return _result(job.checkpoint) if job.checkpoint is not None and "counts" in job.checkpoint else None
 

@@ -4,17 +4,18 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import AsyncIterator, Iterable
-from contextlib import asynccontextmanager
+from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from typing import Any
 
 from sqlalchemy import select
+from sqlalchemy.exc import SQLAlchemyError
 
 from mus.broker.job_runner import RunningJob
 from mus.broker.queues import Queue, follow_up_queue
 from mus.broker.streaq_broker import Options, broker
-from mus.errors import LibraryOfflineError, NotFoundError
+from mus.errors import LibraryGoneError, LibraryOfflineError, MusError, NotFoundError, SupersededError
 from mus.jobs.compared_walk import ComparedWalk
 from mus.jobs.library_jobs import give_way_to_follow
 from mus.jobs.mount_guard import check_file_system, check_root, mark_offline
@@ -77,12 +78,14 @@ async def walk_and_enqueue(
         state = await _state_of(library_id, was)
         if state.settled is None:
             assert was is not None
-            await asyncio.to_thread(_checked, library, has_live_tracks=was.listing.found > 0, confirmed=confirm)
+            await asyncio.to_thread(_checked, library, has_live_tracks=was.walk.files > 0, confirmed=confirm)
             async with _shown_when_long(job):
-                listing = await walker.listing()
-            if listing == was.listing:
-                found = _checkpoint(state, walker.report, start, Conclusion(), found=listing.found, confirm=confirm)
-                return Unchanged(found, was)
+                is_in_step = await walker.finds_just(was.walk)
+            if is_in_step:
+                found = was.walk.files
+                return Unchanged(
+                    _checkpoint(state, walker.report, start, Conclusion(), found=found, confirm=confirm), was
+                )
             state = await _state_of(library_id, None)
         settled = state.settled
         assert settled is not None
@@ -128,7 +131,7 @@ async def walk_and_enqueue(
     if chunks.is_empty and not any((end.moves, end.missing, doubtful, end.to_read_after_moves, end.renumbered)):
         in_step = None
         if plan.met_all_unchanged:
-            in_step = InStep(state.created_at, state.track_changes, await walker.listing())
+            in_step = InStep(state.created_at, state.track_changes, await walker.digest())
         return Unchanged(checkpoint, in_step)
     await chunks.flush(checkpoint)
     return None
@@ -149,9 +152,12 @@ class _State:
 
 async def _state_of(library_id: int, was: InStep | None) -> _State:
     async with services().database.reading() as session:
-        created_at, changes = (
+        row = (
             await session.execute(select(Library.created_at, Library.track_changes).where(Library.id == library_id))
-        ).one()
+        ).one_or_none()
+        if row is None:
+            raise LibraryGoneError(f"There is no library {library_id}")
+        created_at, changes = row
         newest = await newest_id(session)
         settled, most_looks = None, 0
         if was is None or (was.created_at, was.track_changes) != (created_at, changes):
@@ -192,14 +198,14 @@ async def _shown_when_long(job: RunningJob) -> AsyncIterator[None]:
     finally:
         showing.cancel()
         await asyncio.wait({showing})
-    if not showing.cancelled():
-        showing.result()
 
 
 async def _show_walking(job: RunningJob) -> None:
     await asyncio.sleep(_SHOWN_AFTER_SECONDS)
-    async with job.effect(stage="walking"):
-        pass
+    # It is no more than shown: what keeps it from being written meets the scan's next effect too, if it lasts.
+    with suppress(MusError, SupersededError, SQLAlchemyError):
+        async with job.effect(stage="walking"):
+            pass
 
 
 def _checked(library: LocalLibrary, *, has_live_tracks: bool, confirmed: bool) -> bool:

@@ -19,7 +19,7 @@ from mus.errors import LibraryGoneError
 from mus.library.reader_pool import ReaderPool
 from mus.library.reader_process import NICENESS
 from mus.library.reading_rules import ReadingRules
-from mus.library.walk import Listing
+from mus.library.walk import WalkDigest
 from mus.persistence.database import Database
 from mus.persistence.libraries import LocalLibrary, on_this_machine
 from mus.persistence.models import Library
@@ -31,10 +31,10 @@ class InStep(NamedTuple):
 
     #: Of the library's row: one that is made later may get the id of one that was removed.
     created_at: datetime
-    #: Of the row too: where it is still the same, nothing was written to the tracks since.
+    #: Of the row too: where it is still the same, no live track was written to since.
     track_changes: int
     #: What the walk found.
-    listing: Listing
+    walk: WalkDigest
 
 
 @dataclass(frozen=True, slots=True)

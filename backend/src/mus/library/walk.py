@@ -79,31 +79,37 @@ def _found(path: bytes, version: Version) -> FoundFile:
     return FoundFile(path, *version_numbers(version))
 
 
-class Listing(NamedTuple):
-    """All that a walk found, told from any other by a digest of the paths and versions, in the walk's order."""
+class WalkDigest(NamedTuple):
+    """All that a walk found, told from any other by digests of the paths and versions, in the walk's order."""
 
-    digest: bytes
-    found: int
+    #: Of each of the walk's parts, one after the other: 25 kB for a million files.
+    digests: bytes
+    files: int
 
 
 class Digested:
-    """Passes on what a walk finds; at its end `listing` tells it from others. A hundredth of the walk's time."""
+    """Passes on what a walk finds; at its end `digest` tells it from others. A twentieth of the walk's time."""
 
     def __init__(self, found: Iterable[FoundFiles]) -> None:
         self._found = found
-        self._digest = hashlib.blake2b(digest_size=32)
+        self._digests = bytearray()
         self._count = 0
 
     def __iter__(self) -> Iterator[FoundFiles]:
         for files in self._found:
             # No path and no version has a NUL in it, nor is one empty.
-            self._digest.update(b"\0".join((*files.paths, b"", *files.versions, b"")))
+            text = b"\0".join((*files.paths, b"", *files.versions))
+            self._digests += hashlib.blake2b(text, digest_size=24).digest()
             self._count += len(files)
             yield files
 
-    def listing(self) -> Listing:
+    def digest(self) -> WalkDigest:
         """Of what was passed on so far."""
-        return Listing(self._digest.digest(), self._count)
+        return WalkDigest(bytes(self._digests), self._count)
+
+    def begins(self, whole: WalkDigest) -> bool:
+        """Whether what was passed on so far is how `whole` begins."""
+        return whole.digests.startswith(self._digests)
 
 
 @dataclass(slots=True)

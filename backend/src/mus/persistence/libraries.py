@@ -90,14 +90,17 @@ def named(libraries: Sequence[Library], name_or_id: str) -> Library:
 
 
 async def renumber_track_changes(database: Database) -> None:
-    """Let every library's `track_changes` be higher than it ever was, in a database that takes another one's place.
+    """Let every library's `track_changes` be higher than it ever was, in a SQLite database that takes another one's
+    place.
 
     Processes keep what they made of the tracks by that number, and it must not come again for other tracks.
     """
     async with database.unit_of_work() as work:
-        # Nobody writes a million times a second.
-        microseconds = time.time_ns() // 1000
-        await work.session.execute(update(Library).values(track_changes=Library.track_changes + microseconds))
+        # SQLite's own `max`. Nobody writes a million times a second.
+        now_us = time.time_ns() // 1000
+        await work.session.execute(
+            update(Library).values(track_changes=func.max(Library.track_changes + 1, now_us))
+        )
 
 
 async def ensure_library(

@@ -102,7 +102,8 @@ class Library(Base):
     watch_reason: Mapped[str | None] = mapped_column(Text)
     #: Since when it is on its way out: nothing scans, watches or changes it any more.
     removing_since: Mapped[datetime | None]
-    #: Raised by every transaction that may write its tracks (`batch_operations.hold_tracks`).
+    #: Raised by every transaction that may write its tracks, but for those in the trash and for what is to be
+    #: analysed anew (`batch_operations.hold_tracks`).
     track_changes: Mapped[int] = mapped_column(BigInteger, default=0, server_default=text("0"))
 
 
