@@ -1,4 +1,6 @@
-/* ID3v2.3 and 2.4 (id3.org), as MP3 files begin with them, and ID3v1 only to see that it adds nothing. */
+/* ID3v2.3 and 2.4 (id3.org), as MP3 files begin with them, and ID3v1 only to see that it adds nothing.
+ *
+ * WAV files have an ID3v2 tag in a chunk. */
 
 #include "plain_tags.h"
 
@@ -263,9 +265,8 @@ is_alphanumeric(Cursor name)
 }
 
 static int
-read_frames(Reading *reading, Once *once, unsigned version, uint64_t end)
+read_frames(Reading *reading, Once *once, unsigned version, uint64_t position, uint64_t end)
 {
-    uint64_t position = 10;
     for (int part = 0; part < MOST_PARTS; part++) {
         if (position + 10 > end)
             return 0;
@@ -300,9 +301,9 @@ read_frames(Reading *reading, Once *once, unsigned version, uint64_t end)
 }
 
 int
-read_id3v2(Reading *reading, uint64_t *end)
+read_id3v2(Reading *reading, uint64_t begin, uint64_t *end)
 {
-    Cursor header = at(&reading->file, 3, 7);
+    Cursor header = at(&reading->file, begin + 3, 7);
     unsigned version = (unsigned)big_endian(&header, 1);
     take(&header, 1);
     unsigned flags = (unsigned)big_endian(&header, 1);
@@ -311,12 +312,13 @@ read_id3v2(Reading *reading, uint64_t *end)
     if (synchsafe(&header, &size) != 0 || (version != 3 && version != 4) || flags & 0xE0)
         return -1;
     Once once = {.count = 0};
-    int error = read_frames(reading, &once, version, 10 + (uint64_t)size);
+    uint64_t frames = begin + 10;
+    int error = read_frames(reading, &once, version, frames, frames + size);
     if (error == 0)
         error = add_date(reading, &once);
     Py_XDECREF(once.year);
     Py_XDECREF(once.day);
-    *end = 10 + (uint64_t)size + (version == 4 && flags & 0x10 ? 10 : 0);
+    *end = frames + size + (version == 4 && flags & 0x10 ? 10 : 0);
     return error;
 }
 

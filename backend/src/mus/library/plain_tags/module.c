@@ -192,6 +192,8 @@ read_file(Reading *reading)
         return read_flac(reading);
     if (BEGINS(head, "OggS"))
         return read_ogg_of(reading, head);
+    if (BEGINS(head, "RIFF"))
+        return read_wav(reading);
     take(&brand, 4);
     return BEGINS(brand, "ftyp") && !is_another_kind(head) ? read_mp4(reading) : -1;
 }

@@ -104,7 +104,7 @@ read_mp3(Reading *reading)
 {
     File *file = &reading->file;
     uint64_t start = 0, end = file->size;
-    if (BEGINS(at(file, 0, 3), "ID3") && read_id3v2(reading, &start) != 0)
+    if (BEGINS(at(file, 0, 3), "ID3") && read_id3v2(reading, 0, &start) != 0)
         return -1;
     Cursor head = at(file, start, HEAD_BYTES), body = at(file, start + 4, 50), header;
     Frame first;

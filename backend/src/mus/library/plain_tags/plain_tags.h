@@ -150,13 +150,14 @@ typedef struct {
 } Reading;
 
 int read_mp3(Reading *reading);
-/* Read the ID3v2 tag that an MP3 file begins with, and find where it ends. */
-int read_id3v2(Reading *reading, uint64_t *end);
+/* Read the ID3v2 tag that begins there, and find where it ends. */
+int read_id3v2(Reading *reading, uint64_t begin, uint64_t *end);
 /* Of what may lie behind the sound of an MP3: an APEv2 tag is not plain, and the sound ends before an ID3v1 tag. */
 int look_at_end(Reading *reading, uint64_t *end);
 int read_flac(Reading *reading);
 int read_ogg(Reading *reading, int is_opus);
 int read_mp4(Reading *reading);
+int read_wav(Reading *reading);
 
 /* The raw name of a frame or an atom, borrowed; NULL, without an exception, if it is not among them. */
 PyObject *field_of(const Field *fields, size_t count, Cursor name);
