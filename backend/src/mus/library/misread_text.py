@@ -18,6 +18,7 @@ from __future__ import annotations
 import re
 import unicodedata
 from collections.abc import Iterable
+from itertools import chain
 
 RawTags = dict[str, list[str]]
 
@@ -39,9 +40,11 @@ _COMMON_SHARE = 0.6
 
 def repaired(raw: RawTags) -> RawTags:
     """The same tags with misread text put right; the same object when there is nothing to do."""
-    suspects = [text for values in raw.values() for text in values if not text.isascii() or "\0" in text]
-    if not any(_SUSPICIOUS.search(text) for text in suspects):
+    # All at once, as most of it is only looked at. No pattern runs across what is put between.
+    every = "\1".join(chain.from_iterable(raw.values()))
+    if every.isascii() or not _HIGH.search(every) or not _SUSPICIOUS.search(every):
         return raw
+    suspects = [text for values in raw.values() for text in values if not text.isascii() or "\0" in text]
     cyrillic = _cyrillic_encoding(suspects)
     is_japanese = any(_is_kana(found) for text in suspects if (found := _as_shift_jis(text)) is not None)
     return {

@@ -22,7 +22,6 @@ class ReadingRules:
     separators: str = DEFAULT_SEPARATORS
     articles: str = DEFAULT_ARTICLES
     _pattern: re.Pattern[str] | None = field(init=False, repr=False, compare=False)
-    _hash: int = field(init=False, repr=False, compare=False)
 
     def __post_init__(self) -> None:
         parts = sorted(set(self.separators.split()), key=lambda part: (-len(part), part))
@@ -30,10 +29,6 @@ class ReadingRules:
         patterns = [rf"(?<=\s){re.escape(part)}(?=\s)" if part[0].isalnum() else re.escape(part) for part in parts]
         pattern = re.compile("|".join(patterns), re.IGNORECASE) if patterns else None
         object.__setattr__(self, "_pattern", pattern)
-        object.__setattr__(self, "_hash", hash((self.separators, self.articles)))
-
-    def __hash__(self) -> int:
-        return self._hash  # asked for at each file
 
     @classmethod
     def of(cls, separators: str | None, articles: str | None) -> ReadingRules:

@@ -25,7 +25,7 @@ from mus.library.safe_open import (
 )
 from mus.library.tag_layout import Window, look
 from mus.library.tag_values import RawTags, sound_fields, tag_fields
-from mus.library.track_words import derived
+from mus.library.track_words import TrackWords, derived
 
 #: Of a plain file: raw tags, its format, seconds, kbit/s, sample rate, channels, whether there is a cover.
 Plain = tuple[RawTags, str, float, float | None, int, int, bool]
@@ -106,7 +106,7 @@ def _reading(
 ) -> FileReading:
     if not fields.get("title"):
         fields["title"] = title_from_name(called or path)
-    fields |= derived(fields, rules.sorted_without)._asdict()
+    fields |= zip(TrackWords._fields, derived(fields, rules.sorted_without), strict=True)
     fields["stat"] = stat
     fields["changed_while_reading"] = has_changed
     return FileReading.of(path, fields)

@@ -8,17 +8,14 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from functools import lru_cache
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any
 
 from mus.library.misread_text import repaired
 from mus.library.reading_rules import ReadingRules
+from mus.library.repeated import repeated
 
-if TYPE_CHECKING:
-    from functools import _lru_cache_wrapper
-
-T = TypeVar("T")
 RawTags = dict[str, list[str]]
 
 SHORT_TEXT = 4 * 1024
@@ -26,7 +23,6 @@ LYRICS_TEXT = 256 * 1024
 DATE_TEXT = 64
 MAX_VALUES = 64
 MAX_NUMBER = 99_999
-_LONGEST_KEPT = 500
 
 #: ID3's frames of text, MP4's atoms, and their raw names; both are read by `plain_tags/` and by mutagen.
 ID3_FRAMES = {
@@ -107,13 +103,16 @@ _R128 = {"track_gain": "r128trackgain", "album_gain": "r128albumgain"}
 _HAS_MUSICBRAINZ = frozenset({*_MUSICBRAINZ.values(), *_MUSICBRAINZ_LISTS.values()})
 _HAS_REPLAYGAIN = frozenset({*_GAINS.values(), *_PEAKS.values(), *_R128.values()})
 
-#: Fields of one text, by the name of the tag.
+#: Fields of one text that the files of an album mostly share, by the name of the tag.
 _TEXTS = {
-    "title": "title", "album": "album", "composer": "composer", "comment": "comment", "titlesort": "title_sort",
-    "artistsort": "artist_sort", "albumartistsort": "album_artist_sort", "albumsort": "album_sort",
+    "album": "album", "composer": "composer", "comment": "comment", "artistsort": "artist_sort",
+    "albumartistsort": "album_artist_sort", "albumsort": "album_sort",
 }  # fmt: skip
-#: Fields of a name, those of several, and the tag.
-_NAMES = (("artist", "artists", "artist"), ("album_artist", "album_artists", "albumartist"))
+#: All tags that the files of an album mostly share.
+_OF_ALBUM = frozenset({
+    *_TEXTS, "albumartist", "albumartists", "genre", "date", "year", "discnumber", "disctotal",
+    "compilation",
+})  # fmt: skip
 
 _UUID = re.compile(r"[0-9a-f]{8}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{4}-[0-9a-f]{12}", re.IGNORECASE)
 _NUMBER = re.compile(r"\s*(\d{1,9})(?:\s*/\s*(\d{1,9}))?")
@@ -147,44 +146,47 @@ def clean_text(value: str, limit: int = SHORT_TEXT) -> str:
 def tag_fields(raw: RawTags, rules: ReadingRules, *, is_opus: bool = False) -> dict[str, Any]:
     """A FileReading's tag fields, without those that no tag has, `title` among them."""
     raw = repaired(raw)
+    of_album = {name: texts for name, texts in raw.items() if name in _OF_ALBUM}
+    fields = _album_fields(of_album, rules).copy()
     values = raw.get
-    fields: dict[str, Any] = {}
-    for source, text_of in raw.items():
-        if (field := _TEXTS.get(source)) and (text := _first_of(text_of)):
-            fields[field] = text
-    for field, listed, source in _NAMES:
-        one, several = values(source, []), values(f"{source}s", [])
-        if one or several:
-            text, names = _kept(_names, one, several)(tuple(one), tuple(several), rules)
-            if text:
-                fields[field] = text
-            if names:
-                fields[listed] = list(names)
-    if (genre := values("genre")) and (genres := _kept(_genres, genre)(tuple(genre), rules)):
-        fields["genre"], fields["genres"] = genres[0], list(genres)
-    if "lyrics" in raw and (lyrics := _first(raw, "lyrics", LYRICS_TEXT)):
+    if (artist := values("artist", ())) or "artists" in raw:
+        fields |= _artist_fields(artist, values("artists", ()), rules)
+    if (titles := values("title")) and (title := _first_of(titles)):
+        fields["title"] = title
+    if "titlesort" in raw and (title_sort := _first_of(raw["titlesort"])):
+        fields["title_sort"] = title_sort
+    if "lyrics" in raw and (lyrics := _first_of(raw["lyrics"], LYRICS_TEXT)):
         fields["lyrics"] = lyrics
-    for field in ("track", "disc"):
-        number_of, total_of = values(f"{field}number", []), values(f"{field}total", [])
-        if number_of or total_of:
-            number, total = _kept(_number_and_total, number_of, total_of)(tuple(number_of), tuple(total_of))
-            if number is not None:
-                fields[f"{field}_number"] = number
-            if total is not None:
-                fields[f"{field}_total"] = total
-    if "date" in raw or "year" in raw:
-        date_of, year_of = values("date", []), values("year", [])
-        date, year = _kept(_dated, date_of, year_of)(tuple(date_of), tuple(year_of))
-        if date is not None:
-            fields["date"] = date
-        if year is not None:
-            fields["year"] = year
-    if next(iter(values("compilation", ())), "").strip("\0 ").casefold() in {"1", "true", "yes"}:
-        fields["compilation"] = True
+    number_of, total_of = values("tracknumber", ()), values("tracktotal", ())
+    if number_of or total_of:
+        _number(fields, "track", number_of, total_of)
     if not _HAS_MUSICBRAINZ.isdisjoint(raw) and (musicbrainz := _musicbrainz(raw)):
         fields["musicbrainz"] = musicbrainz
     if not _HAS_REPLAYGAIN.isdisjoint(raw) and (replaygain := _replaygain(raw, is_opus=is_opus)):
         fields["replaygain"] = replaygain
+    return fields
+
+
+@repeated
+def _artist_fields(artist: Sequence[str], artists: Sequence[str], rules: ReadingRules) -> dict[str, Any]:
+    return _names("artist", artist, artists, rules)
+
+
+@repeated
+def _album_fields(raw: RawTags, rules: ReadingRules) -> dict[str, Any]:
+    """What the tags of `_OF_ALBUM` come to. Whoever changes it, copies it."""
+    values = raw.get
+    fields: dict[str, Any] = {}
+    for source, field in _TEXTS.items():
+        if text := _first_of(values(source, ())):
+            fields[field] = text
+    fields |= _names("album_artist", values("albumartist", ()), values("albumartists", ()), rules)
+    if genres := _split(_many(values("genre", ())), rules):
+        fields["genre"], fields["genres"] = genres[0], genres
+    _date(fields, values("date", ()), values("year", ()))
+    _number(fields, "disc", values("discnumber", ()), values("disctotal", ()))
+    if next(iter(values("compilation", ())), "").strip("\0 ").casefold() in {"1", "true", "yes"}:
+        fields["compilation"] = True
     return fields
 
 
@@ -228,22 +230,7 @@ def _first_of(values: Sequence[str], limit: int = SHORT_TEXT) -> str | None:
     return None
 
 
-# What most tags say, all files of an album say: the same few values come again and again. What becomes of them is
-# kept where they are short; a file may say what it likes.
-
-
-def _kept(function: _lru_cache_wrapper[T], *lists: list[str]) -> Callable[..., T]:
-    """The function for these values: the one that remembers, or the same without a memory."""
-    for values in lists:
-        if values and (len(values) > 1 or len(values[0]) > _LONGEST_KEPT):
-            return function.__wrapped__
-    return function
-
-
-@lru_cache(maxsize=256)
-def _names(
-    one: tuple[str, ...], several: tuple[str, ...], rules: ReadingRules
-) -> tuple[str | None, tuple[str, ...]]:
+def _names(field: str, one: Sequence[str], several: Sequence[str], rules: ReadingRules) -> dict[str, Any]:
     """The text and the list of names that a tag, and the tag of that list, come to."""
     names = _many(one)
     text = None
@@ -252,12 +239,7 @@ def _names(
     listed = _many(several) or _split(names, rules)
     if listed and text is None:
         text = clean_text("; ".join(listed))
-    return text, tuple(listed)
-
-
-@lru_cache(maxsize=256)
-def _genres(values: tuple[str, ...], rules: ReadingRules) -> tuple[str, ...]:
-    return tuple(_split(_many(values), rules))
+    return ({field: text} if text else {}) | ({f"{field}s": listed} if listed else {})
 
 
 def _many(values: Sequence[str]) -> list[str]:
@@ -275,26 +257,26 @@ def _split(names: list[str], rules: ReadingRules) -> list[str]:
     return list(found)[:MAX_VALUES]
 
 
-@lru_cache(maxsize=256)
-def _number_and_total(number_of: tuple[str, ...], total_of: tuple[str, ...]) -> tuple[int | None, int | None]:
-    number: int | None = None
+def _number(fields: dict[str, Any], field: str, number_of: Sequence[str], total_of: Sequence[str]) -> None:
     total: str | None = None
     if (text := _first_of(number_of)) and (found := _NUMBER.match(text)):
         if int(found[1]) <= MAX_NUMBER:
-            number = int(found[1])
+            fields[f"{field}_number"] = int(found[1])
         total = found[2]
     if (text := _first_of(total_of)) and (found := _NUMBER.match(text)):
         total = found[1]
-    return number, int(total) if total and 0 < int(total) <= MAX_NUMBER else None
+    if total and 0 < int(total) <= MAX_NUMBER:
+        fields[f"{field}_total"] = int(total)
 
 
-@lru_cache(maxsize=256)
-def _dated(date_of: tuple[str, ...], year_of: tuple[str, ...]) -> tuple[str | None, int | None]:
+def _date(fields: dict[str, Any], date_of: Sequence[str], year_of: Sequence[str]) -> None:
     """A date as it is written, and its year."""
     dates = (_first_of(values, DATE_TEXT) for values in (date_of, year_of))
     date = next((text for text in dates if text and _SAYS_A_DATE.search(text)), None)
-    year = _YEAR.search(date) if date else None
-    return date, int(year[1]) if year else None
+    if date is not None:
+        fields["date"] = date
+        if year := _YEAR.search(date):
+            fields["year"] = int(year[1])
 
 
 def _musicbrainz(raw: RawTags) -> dict[str, Any]:

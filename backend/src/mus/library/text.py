@@ -56,8 +56,11 @@ def folded(text: str | None) -> str:
     Accents go, as in the first level of the Unicode Collation Algorithm; vowel signs and viramas, which are letters
     of their scripts, stay.
     """
-    if not text:
-        return ""
+    return fold(text) if text else ""
+
+
+def fold(text: str) -> str:
+    """As `folded`, for what does not come again."""
     if text.isascii():
         return " ".join(text.lower().replace("`", "'").split())
     # Casefolding can give composed letters and NFKD upper-case ones ("℡"), hence one before and one after.
@@ -78,12 +81,11 @@ def _is_accent(combining_class: int) -> bool:
 _FOLDED = _SignTable(_folded_sign)
 
 
-def sort_key(text: str | None, articles: tuple[str, ...] = ()) -> str:
-    """`folded`, without an article at the beginning: "The Beatles" goes by "beatles"; "The The" by "the".
+def without_article(key: str, articles: tuple[str, ...]) -> str:
+    """A folded text without an article at its beginning: "the beatles" goes by "beatles"; "the the" by "the".
 
     An article that ends with an apostrophe is part of the word it stands before.
     """
-    key = folded(text)
     article = _beginning(articles).match(key) if articles else None
     return key if article is None else key[article.end() :].lstrip()
 
@@ -100,18 +102,28 @@ def words_of(text: str | None) -> tuple[str, ...]:
 
     Of a script that is written without spaces each sign is a word: so any part of a text is found, as a phrase.
     """
-    plain = folded(text)
+    return tuple(words_in(folded(text)))
+
+
+def words_in(plain: str) -> list[str]:
+    """As `words_of`, of a text that is folded already."""
+    if len(plain) <= _LONGEST_WORD:
+        return _words_in(plain)
+    return [word[:_LONGEST_WORD] for word in _words_in(plain)]
+
+
+def _words_in(plain: str) -> list[str]:
     if plain.isascii() and plain.replace(" ", "").isalnum():
-        return tuple(word[:_LONGEST_WORD] for word in plain.split())
+        return plain.split()
     if "'" in plain:
         plain = _APOSTROPHE.sub("", plain)
     if plain.isascii():
-        return tuple(word[:_LONGEST_WORD] for word in _ASCII_WORD.findall(plain))
+        return _ASCII_WORD.findall(plain)
     separated = plain.translate(_SEPARATED)
     if _UNSPACED_SIGN.search(separated):
         has_marks = not separated.replace(" ", "").isalnum()
         separated = _signs_apart(separated) if has_marks else separated.translate(_APART)
-    return tuple(word[:_LONGEST_WORD] for word in separated.split())
+    return separated.split()
 
 
 _SEPARATED = _SignTable(lambda char: char if char.isalnum() or unicodedata.category(char)[0] == "M" else " ")

@@ -6,11 +6,12 @@ Made where tags are read, and again when the rules change (`persistence.search` 
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from functools import lru_cache
 from typing import Any, NamedTuple
 
-from mus.library.text import COLUMN_END, folded, joined_words_of, sort_key, words_of
+from mus.library.repeated import repeated
+from mus.library.text import COLUMN_END, fold, folded, joined_words_of, without_article, words_in
 
 #: Raised when the same tags give other keys or words: those of all tracks are made again.
 WORDS_VERSION = 3
@@ -37,53 +38,107 @@ class TrackWords(NamedTuple):
     words: str
 
 
+_OF_TRACK = frozenset({"title", "title_sort", "artist", "artist_sort"})
+_ALBUM_COLUMNS = tuple(name for name in SEARCHED_COLUMNS if name not in _OF_TRACK)
 #: Columns that words and keys are derived from.
 SOURCES = (*SEARCHED_COLUMNS, *_SEARCHED_LISTS)
 
 
 def derived(fields: Mapping[str, Any], articles: tuple[str, ...]) -> TrackWords:
     """Keys and words of a track with these fields (`SOURCES`; those that are empty may lack)."""
-    title, artist, album = fields.get("title"), fields.get("artist"), fields.get("album")
+    said = fields.get
+    title, title_sort = said("title") or "", said("title_sort")
+    plain = fold(title)
+    words, joined = found_in(title, plain)
+    columns, more = {words: None}, joined
+    if title_sort:
+        words, joined = found_by(title_sort)
+        columns[words] = None
+        more |= joined
+    artist = _artist_words(said("artist"), said("artist_sort"), said("artists"), articles)
+    album = _album_words(list(map(said, _ALBUM_COLUMNS)), said("album_artists"), said("genres"), articles)
     return TrackWords(
-        title_key=name_key(fields.get("title_sort"), title, articles),
-        artist_key=name_key(fields.get("artist_sort"), artist, articles),
-        album_key=name_key(fields.get("album_sort"), album, articles),
-        words=_words(fields),
+        title_key=(folded(title_sort) if title_sort else without_article(plain, articles))[:_KEY_LENGTH],
+        artist_key=artist.key,
+        album_key=album.key,
+        words=f" {COLUMN_END} ".join(
+            [
+                *{**columns, **artist.columns, **album.columns},
+                " ".join([*{**more, **artist.more, **album.more}, *artist.names, *album.names]),
+            ]
+        ),
     )
+
+
+class _Words(NamedTuple):
+    """What some of a track's columns and lists give."""
+
+    key: str
+    #: The words of each, those that are alike once.
+    columns: dict[str, None]
+    #: What people type for some of them.
+    more: dict[str, None]
+    names: list[str]
+
+
+# A track has its title for itself. The rest comes again with the next of its album, but for the artist of some.
+
+
+@repeated
+def _artist_words(
+    artist: str | None, artist_sort: str | None, artists: Sequence[str] | None, articles: tuple[str, ...]
+) -> _Words:
+    every = [artist, *(artists or ())]
+    return _Words(
+        name_key(artist_sort, artist, articles),
+        *_found_by_all([artist, artist_sort, *every]),
+        [artist_name(each) for each in dict.fromkeys(every) if each],
+    )
+
+
+@repeated
+def _album_words(
+    columns: list[str | None],
+    album_artists: Sequence[str] | None,
+    genres: Sequence[str] | None,
+    articles: tuple[str, ...],
+) -> _Words:
+    said = dict(zip(_ALBUM_COLUMNS, columns, strict=True))
+    album = said["album"]
+    names = dict.fromkeys(genre_name(each) for each in genres or (said["genre"],) if each)
+    return _Words(
+        name_key(said["album_sort"], album, articles),
+        *_found_by_all([*columns, *(album_artists or ()), *(genres or ())]),
+        [album_name(album), *names] if album else [*names],
+    )
+
+
+def _found_by_all(texts: Iterable[str | None]) -> tuple[dict[str, None], dict[str, None]]:
+    columns: dict[str, None] = {}
+    more: dict[str, None] = {}
+    for text in texts:
+        if text:
+            words, joined = found_by(text)
+            columns[words] = None
+            more |= joined
+    return columns, more
 
 
 def name_key(sort_name: str | None, name: str | None, articles: tuple[str, ...]) -> str:
     """By what a name is sorted."""
     # A sort name says itself where the article goes: "Beatles, The".
-    return (folded(sort_name) if sort_name else sort_key(name, articles))[:_KEY_LENGTH]
-
-
-def _words(fields: Mapping[str, Any]) -> str:
-    texts = [fields.get(name) for name in SEARCHED_COLUMNS]
-    for name in _SEARCHED_LISTS:
-        values = fields.get(name) or ()
-        if len(values) > 1 or (values and values[0] not in texts):
-            texts += values
-    seen: dict[str, None] = {}
-    more: dict[str, None] = {}
-    for text in texts:
-        if text:
-            words, joined = found_by(text)
-            seen[words] = None
-            more.update(joined)
-    artists = dict.fromkeys([fields.get("artist"), *(fields.get("artists") or ())])
-    names = [artist_name(each) for each in artists if each]
-    if album := fields.get("album"):
-        names.append(album_name(album))
-    genres = dict.fromkeys(fields.get("genres") or [fields.get("genre")])
-    names += dict.fromkeys(genre_name(each) for each in genres if each)
-    return f" {COLUMN_END} ".join([*seen, " ".join([*more, *names])])
+    return (folded(sort_name) if sort_name else without_article(folded(name), articles))[:_KEY_LENGTH]
 
 
 @lru_cache(maxsize=4096)  # artists, albums and genres come again and again
 def found_by(text: str) -> tuple[str, dict[str, None]]:
     """Its words, and what people type in place of some of them."""
-    return " ".join(words_of(text)), dict.fromkeys(joined_words_of(text))
+    return found_in(text, folded(text))
+
+
+def found_in(text: str, plain: str) -> tuple[str, dict[str, None]]:
+    """As `found_by`, of a text that is `plain` once it is folded. It keeps nothing: a title comes once."""
+    return " ".join(words_in(plain)), dict.fromkeys(joined_words_of(text))
 
 
 @lru_cache(maxsize=1024)
