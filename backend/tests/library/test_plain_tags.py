@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import random
+import struct
 import subprocess
 import sys
 from pathlib import Path
@@ -17,7 +19,7 @@ from audio_files import make_audio
 from mus.library import tag_reader, tag_values
 from mus.library.file_reading import FileReading
 from mus.library.mutagen_tags import read as read_by_mutagen
-from mus.library.reading_rules import DEFAULT_RULES
+from mus.library.reading_rules import DEFAULT_RULES, ReadingRules
 from mus.library.tag_layout import Layout, Window, look
 from mus.library.tag_reader import (
     Plain,
@@ -28,9 +30,10 @@ from mus.library.tag_reader import (
     read_tags,
 )
 from mus.library.tag_values import sound_fields, tag_fields
+from mus.library.track_words import TrackWords, derived
 
 COMPILED = pytest.mark.skipif(read_plain is nothing_is_plain, reason="mus was installed without a C compiler")
-PLAIN = (".mp3", ".flac", ".m4a", ".alac.m4a", ".ogg", ".opus")
+PLAIN = (".mp3", ".flac", ".m4a", ".alac.m4a", ".ogg", ".opus", ".wav")
 PICTURE = b"\x89PNG\r\n\x1a\n" + b"x" * 150_000
 TEXTS = {
     "title": "Ночь & Tag", "artist": ["One", "Two"], "albumartist": "One", "album": "夜空", "tracknumber": 3,
@@ -108,6 +111,59 @@ def test_id3_in_each_of_its_encodings_is_read_as_mutagen_reads_it(
     tags.save(path, v2_version=version, v1=0)
 
     assert_alike(path)
+
+
+def chunks_of(data: bytes) -> dict[bytes, bytes]:
+    found, at = {}, 12
+    while at + 8 <= len(data):
+        length = int.from_bytes(data[at + 4 : at + 8], "little")
+        found[data[at : at + 4]] = data[at + 8 : at + 8 + length]
+        at += 8 + length + length % 2
+    return found
+
+
+def riff(*chunks: tuple[bytes, bytes], more: int = 0) -> bytes:
+    body = b"".join(name + struct.pack("<I", len(data)) + data + b"\0" * (len(data) % 2) for name, data in chunks)
+    return b"RIFF" + struct.pack("<I", len(body) + 4 + more) + b"WAVE" + body
+
+
+@COMPILED
+def test_a_wav_file_is_plain_where_the_libraries_agree_about_it(tmp_path: Path) -> None:
+    path = tmp_path / "song.wav"
+    has = chunks_of(make_audio(path, tags=TEXTS).read_bytes())
+    form, sound, tag = (b"fmt ", has[b"fmt "]), (b"data", has[b"data"]), (b"id3 ", has[b"id3 "])
+    written_by = (b"LIST", b"INFOISFT\x04\0\0\0abc\0")
+    extensible = b"\xfe\xff" + form[1][2:16] + struct.pack("<HHIH", 22, 16, 3, 1) + bytes(14)
+    for plain in (
+        riff(form, sound, tag),
+        riff(tag, form, written_by, (b"odd ", b"1"), sound),
+        riff((b"fmt ", extensible), (b"fact", bytes(4)), sound, (b"ID3 ", tag[1])),
+        riff((b"fmt ", b"\x03\0" + form[1][2:]), sound),
+    ):
+        path.write_bytes(plain)
+        assert_alike(path)
+    for not_plain in (
+        riff(form, sound, (b"LIST", b"INFOINAM\x02\0\0\0A\0"), tag),
+        riff(form, sound, (b"LIST", b"INFOISFT\x40\0\0\0A\0"), tag),
+        riff(form, sound, tag, (b"ID3 ", tag[1])),
+        riff(form, sound, (b"Id3 ", tag[1])),
+        riff(form, sound, (b"id3 ", b"TAG" + tag[1][3:])),
+        riff(form, sound, (b"id3 ", tag[1][:-100])),
+        riff(form, form, sound),
+        riff(form, sound, sound),
+        riff(form),
+        riff(sound, tag),
+        riff((b"fmt ", b"\x02\0" + form[1][2:]), sound),
+        riff((b"fmt ", form[1][:8]), sound),
+        riff((b"fmt ", extensible[:20]), sound),
+        riff(form, sound, more=100),
+        riff(form, sound, more=-100),
+        riff(form, sound)[:-10],
+        riff(form, sound, (b"\0dd ", b"1")),
+        riff(form, sound).replace(b"RIFF", b"RF64"),
+    ):
+        path.write_bytes(not_plain)
+        assert plainly_read(path) is None
 
 
 @COMPILED
@@ -238,22 +294,46 @@ def test_a_time_that_has_no_nanoseconds_in_64_bits_is_left_to_python_which_bound
             assert (read(path).stat or (0, 0))[1] == (2**63 - 1) * (1 if seconds > 0 else -1)
 
 
-def test_what_long_values_come_to_is_not_kept() -> None:
-    def kept() -> list[int]:
-        return [
-            function.cache_info().currsize
-            for function in (tag_values._names, tag_values._genres, tag_values._number_and_total, tag_values._dated)
-        ]
+SAID = (
+    {"title": ["One"], "artist": ["A"], "album": ["X"], "date": ["2001"], "tracknumber": ["1/2"]},
+    {"title": ["Two"], "artist": ["A"], "album": ["X"], "date": ["2001"], "tracknumber": ["2/2"]},
+    {"title": ["Two"], "artist": ["A", "B"], "album": ["X"], "date": ["2001"], "discnumber": ["2"]},
+    {"artist": ["A"], "artists": ["A", "B"], "album": ["X"], "titlesort": ["Two"], "comment": ["c"]},
+    {"title": ["Two"], "album": ["X"], "date": ["2001"], "genre": ["Rock; Pop"], "albumsort": ["Y"]},
+    {"artist": ["A"], "artistsort": ["The A"], "album": ["AC/DC"], "albumartist": ["B", "A"], "compilation": ["1"]},
+)  # fmt: skip
 
-    before = kept()
+
+def test_what_the_file_before_said_counts_for_no_other() -> None:
+    other_rules = ReadingRules(separators="/", articles="a")
+
+    def words(fields: dict[str, Any], rules: ReadingRules) -> TrackWords:
+        return derived(fields, rules.sorted_without)
+
+    def alone(raw: tag_values.RawTags, rules: ReadingRules) -> tuple[dict[str, Any], TrackWords]:
+        fields = tag_fields({"album": ["nobody's"], "artist": ["nobody"]}, rules)
+        words(fields, rules)
+        fields = tag_fields(raw, rules)
+        return fields, words(fields, rules)
+
+    expected = {
+        (at, rules): alone(SAID[at], rules) for at in range(len(SAID)) for rules in (DEFAULT_RULES, other_rules)
+    }
+    made = random.Random(3)
+    for _ in range(500):
+        at, rules = made.choice(list(expected))
+        # As a reader has them: the same texts, and no object of before.
+        fields = tag_fields(copy.deepcopy(SAID[at]), rules)
+        assert (fields, words(copy.deepcopy(fields), rules)) == expected[at, rules]
+        fields["album"] = "changed"
+        fields.pop("artist", None)
+
+
+def test_long_values_are_cut() -> None:
     for name in ("artist", "artists", "albumartist", "genre", "tracknumber", "discnumber", "date", "year"):
         for values in (["1" * 1000], ["1", "2"] * 300, ["1\0" * 2_000_000]):
             fields = tag_fields({name: values}, DEFAULT_RULES)
             assert all(len(text) <= tag_values.SHORT_TEXT for text in map(str, fields.values()) if "[" not in text)
-    assert kept() == before
-    tag_values._dated.cache_clear()
-    assert tag_fields({"date": ["2001"]}, DEFAULT_RULES) == {"date": "2001", "year": 2001}
-    assert kept()[3] == 1, "short ones are"
 
 
 @COMPILED

@@ -7,9 +7,11 @@ from collections.abc import Iterator
 
 import pytest
 
+from mus.errors import ErrorCategory
 from mus.library import read_ahead
-from mus.library.file_reading import FileReading, FileStat
+from mus.library.file_reading import FileReading, FileStat, failed_reading
 from mus.library.read_ahead import ReadAhead
+from mus.library.track_rows import ReadRow
 
 
 @pytest.fixture
@@ -19,15 +21,16 @@ def ahead() -> Iterator[ReadAhead]:
     ahead.close()
 
 
-def reading(path: bytes) -> FileReading:
-    return FileReading(path, f"Title of {path!r}", stat=FileStat(1, 2, 3, -4, 5), artists=["Ä", "B"], words="w")
+def reading(path: bytes) -> ReadRow:
+    said = FileReading(path, f"Title of {path!r}", stat=FileStat(1, 2, 3, -4, 5), artists=["Ä", "B"], words="w")
+    return ReadRow.of(said)
 
 
 def leave(ahead: ReadAhead, *paths: bytes, most: int = 1000) -> list[bytes]:
     """Returns those that were read."""
     read: list[bytes] = []
 
-    def one(path: bytes) -> FileReading:
+    def one(path: bytes) -> ReadRow:
         read.append(path)
         return reading(path)
 
@@ -49,11 +52,25 @@ def test_a_record_that_is_half_there_waits_for_its_rest(ahead: ReadAhead) -> Non
     leave(other, b"a", b"b")
     records = os.pread(other._descriptor, 100_000, other._offset)
     other.close()
+    taken = []
     for end in range(len(records)):
+        assert not taken
         os.write(ahead._descriptor, records[end : end + 1])
         taken = ahead.take([b"a", b"b"])
-        assert taken in ([], [reading(b"a")], [reading(b"b")])
-    assert ahead.take([b"a", b"b"]) == []
+    assert taken == [reading(b"a"), reading(b"b")]
+
+
+def test_what_cannot_be_read_is_told_as_it_is(ahead: ReadAhead) -> None:
+    told = [
+        failed_reading(b"bad", "No sound", category=ErrorCategory.TEMPORARY, stat=FileStat(1, 2, 3, 4, 5)),
+        failed_reading(b"gone", "The file is gone", vanished=True),
+    ]
+    rows = {reading.path: ReadRow.of(reading) for reading in told}
+    ahead.leave(rows, rows.__getitem__, goes_on=lambda: True)
+    bad, gone = ahead.take([b"bad", b"gone"])
+    assert (bad, gone) == tuple(rows.values())
+    assert (bad.error_category, bad.error_message) == (ErrorCategory.TEMPORARY, "No sound")
+    assert (gone.stat, gone.vanished) == (None, True)
 
 
 def test_each_side_tells_the_other_what_there_is_to_tell(ahead: ReadAhead) -> None:
@@ -79,12 +96,13 @@ def test_a_path_that_is_asked_for_twice_is_told_once(ahead: ReadAhead) -> None:
     assert ahead.take([b"a", b"a"]) == [reading(b"a")]
 
 
-def test_a_reading_longer_than_what_is_read_at_once_is_left_to_others(
-    ahead: ReadAhead, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(read_ahead, "_LONGEST_BYTES", len(b"short") + 300)
-    leave(ahead, b"short", b"l" * 400, b"short too")
-    assert [found.path for found in ahead.take([b"short", b"l" * 400, b"short too"])] == [b"short", b"short too"]
+def test_a_long_reading_is_left_with_others(ahead: ReadAhead) -> None:
+    long = ReadRow.of(FileReading(b"long", "T", stat=FileStat(1, 2, 3, 4, 5), lyrics="ä" * 256 * 1024))
+    ahead.leave(
+        [b"a", b"long", b"b"], lambda path: long if path == b"long" else reading(path), goes_on=lambda: True
+    )
+    assert ahead.take([b"b", b"long", b"a"]) == [reading(b"b"), long, reading(b"a")]
+    assert ahead.count == 3
 
 
 def test_no_more_is_left_than_fits_and_none_after_a_no(ahead: ReadAhead, monkeypatch: pytest.MonkeyPatch) -> None:

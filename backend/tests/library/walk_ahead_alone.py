@@ -20,6 +20,7 @@ from mus.library import read_ahead as read_ahead_module
 from mus.library import tag_reader, walk_ahead
 from mus.library.file_reading import FileReading
 from mus.library.tag_reader import read_tags
+from mus.library.track_rows import JSON_COLUMNS, PLAIN_COLUMNS, ReadRow
 from mus.library.walk import WalkReport, walk
 from mus.library.walk_ahead import Reading, read_ahead, walk_or_take, walking_ahead
 
@@ -127,9 +128,7 @@ def wait_for_end(child: int) -> None:
 # ------------------------------------------------------------------ reading
 
 
-def taken(
-    root: bytes, paths: list[bytes] = FOUND, *, has_time: Callable[[], bool] = lambda: True
-) -> list[FileReading]:
+def taken(root: bytes, paths: list[bytes] = FOUND, *, has_time: Callable[[], bool] = lambda: True) -> list[ReadRow]:
     paths_of(root)
     return asyncio.run(read_ahead(root, paths, has_time=has_time))
 
@@ -150,7 +149,7 @@ def reader(act: Callable[[bytes], object]) -> None:
 def what_it_reads_is_what_a_reader_reads(root: bytes) -> None:
     with walking_ahead(root, Reading()):
         found = taken(root, FOUND[::-1])
-    assert sorted(found) == sorted(read_tags(root, path) for path in FOUND)
+    assert found == [ReadRow.of(read_tags(root, path)) for path in FOUND[::-1]]
 
 
 def it_reads_by_the_rules_that_are_given(root: bytes) -> None:
@@ -160,7 +159,8 @@ def it_reads_by_the_rules_that_are_given(root: bytes) -> None:
     make_audio(Path(os.fsdecode(root)) / "song.flac", tags={"artist": "One / Two", "title": "Die Zeit"})
     with walking_ahead(root, Reading(tag_separators="/", sort_articles="die")):
         (song,) = taken(root, [b"song.flac"])
-    assert (song.artists, song.title_key) == (["One", "Two"], "zeit")
+    said = dict(zip((*PLAIN_COLUMNS, *JSON_COLUMNS), song.common, strict=True))
+    assert (said["artists"], said["title_key"]) == ('["One","Two"]', "zeit")
 
 
 def each_reading_is_given_once_and_then_left_to_others(root: bytes) -> None:
@@ -232,7 +232,7 @@ def several_wait_for_it_and_none_stops_it_for_another(root: bytes) -> None:
         add(root, b"0/%02d.mp3" % file)
     reader(lambda _: time.sleep(0.02))
 
-    async def by_two() -> list[list[FileReading]]:
+    async def by_two() -> list[list[ReadRow]]:
         paths = [b"0/%02d.mp3" % file for file in range(40)]
         halves = (read_ahead(root, half, has_time=lambda: True) for half in (paths[:20], paths[20:]))
         return await asyncio.gather(*halves)
@@ -322,6 +322,16 @@ def where_there_is_time_it_is_waited_for(root: bytes) -> None:
         assert len(taken(root)) == len(FOUND)
 
 
+def where_it_is_fast_it_is_waited_for_without_time(root: bytes) -> None:
+    reader(lambda _: time.sleep(0.1))
+    changeable._PATIENCE_SECONDS, changeable._ENOUGH = 3.0, 1
+    with walking_ahead(root, Reading()):
+        assert len(taken(root, has_time=lambda: False)) == len(FOUND)
+    changeable._PATIENCE_SECONDS, changeable._ENOUGH = 0.05, 100
+    with walking_ahead(root, Reading()):
+        assert len(taken(root, has_time=lambda: False)) < len(FOUND)
+
+
 CHECKS = {
     check.__name__: check
     for check in (
@@ -343,6 +353,7 @@ CHECKS = {
         a_file_of_which_it_dies_is_left_to_others,
         where_there_is_no_time_it_is_told_to_read_no_more,
         where_there_is_time_it_is_waited_for,
+        where_it_is_fast_it_is_waited_for_without_time,
         the_whole_listing_comes_though_a_file_hangs,
         where_the_walk_takes_its_time_others_read_and_it_does_not,
         several_wait_for_it_and_none_stops_it_for_another,

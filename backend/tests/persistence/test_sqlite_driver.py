@@ -12,13 +12,13 @@ from typing import Any
 import aiosqlite
 import pytest
 from sqlalchemy import func, select, text
-from sqlalchemy.exc import IntegrityError
+from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool import QueuePool
 
 from mus.persistence.database import Database
 from mus.persistence.models import Library
-from mus.persistence.sqlite_driver import OneHopConnection
+from mus.persistence.sqlite_driver import OneHopConnection, in_one_hop
 from mus.persistence.unit_of_work import UnitOfWork
 from waiting import until
 
@@ -194,3 +194,29 @@ async def test_a_rest_that_is_cancelled_closes_its_connections_first(database: D
     await asyncio.wait({resting})
     assert resting.cancelled()
     assert [driver._connection for driver in drivers] == [None, None]
+
+
+async def test_statements_that_go_together_take_one_hop_and_are_part_of_the_transaction(
+    database: Database, hops: list[Callable[..., Any]]
+) -> None:
+    def add_two(driver: sqlite3.Connection) -> int:
+        for name in ("c", "d"):
+            driver.execute(
+                "INSERT INTO libraries (name, root, online, created_at, watch) VALUES (?, ?, 1, 0, 'auto')",
+                (name, name.encode()),
+            )
+        return int(driver.execute("SELECT count(*) FROM libraries").fetchone()[0])
+
+    async def add_three(name: str) -> int:
+        async with database.unit_of_work() as work:
+            add(work, name)
+            await work.session.flush()
+            hops.clear()
+            return await in_one_hop(await work.session.connection(), add_two)
+
+    assert await add_three("a") == 3
+    assert len(hops) == 2, "and the commit"
+    assert await count(database) == 3
+    with pytest.raises(DBAPIError, match="UNIQUE"):
+        await add_three("b")
+    assert await count(database) == 3

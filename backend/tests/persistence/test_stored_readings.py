@@ -8,10 +8,12 @@ import pytest
 from sqlalchemy import select
 
 from mus.errors import ErrorCategory
+from mus.json_text import decoded, encoded
 from mus.library.file_reading import FileReading, FileStat, failed_reading
+from mus.library.track_rows import ReadRow
 from mus.persistence.database import Database
 from mus.persistence.models import Library, Track
-from mus.persistence.stored_readings import rows_of, store_readings
+from mus.persistence.stored_readings import Reading, rows_of, store_readings
 
 RARE: dict[str, Any] = {
     "composer": "C", "comment": "Hm", "lyrics": "La\nla", "title_sort": "T", "artist_sort": "A",
@@ -34,9 +36,9 @@ def says(track: Track, name: str) -> bool:
 
 
 @pytest.mark.parametrize("count", [3, 60, 560])
-@pytest.mark.parametrize("prepared", [True, False], ids=["rows made before", "rows made there"])
+@pytest.mark.parametrize("made", ["by a reader", "before", "there"])
 async def test_each_column_says_what_its_reading_says_and_nothing_where_that_says_nothing(
-    database: Database, count: int, prepared: bool
+    database: Database, count: int, made: str
 ) -> None:
     readings = [reading(number) for number in range(count)]
     readings[1] = reading(1, **RARE)
@@ -48,8 +50,11 @@ async def test_each_column_says_what_its_reading_says_and_nothing_where_that_say
         library = Library(name="Music", root=b"/music")
         work.session.add(library)
         await work.session.flush()
-        rows = rows_of(library.id, readings, is_sqlite=database.is_sqlite) if prepared else None
-        stored = await store_readings(work.session, library.id, readings, rows=rows)
+        told: list[Reading] = [*readings]
+        if made == "by a reader":
+            told = [ReadRow.from_json(each.path, decoded(encoded(ReadRow.of(each).as_json()))) for each in readings]
+        rows = rows_of(library.id, told, is_sqlite=database.is_sqlite) if made == "before" else None
+        stored = await store_readings(work.session, library.id, told, rows=rows)
     assert (stored.added, stored.updated) == (count + 1, 0)
     async with database.reading() as session:
         tracks = {track.path: track for track in (await session.scalars(select(Track))).all()}

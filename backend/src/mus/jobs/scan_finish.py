@@ -326,7 +326,7 @@ async def _read_late(
         part = paths[late["read"] : min(late["read"] + CHUNK, len(paths) if counted else len(again))]
         async with services().database.reading() as session:
             before = await by_path(session, library.id, part)
-        readings = await read(library, part, before)
+        readings = await read(library, part)
         async with job.effect() as work:
             await hold_tracks(work.session, library.id)
             now = await by_path(work.session, library.id, part)

@@ -8,7 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import timedelta
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy.ext.asyncio import AsyncSession
 
@@ -25,12 +25,15 @@ from mus.library.paths import escaped, is_parked
 from mus.library.scan_plan import KnownTrack
 from mus.library.second_look import SecondLook
 from mus.library.states import TrackState
+from mus.library.track_rows import ReadRow
 from mus.library.walk_ahead import read_ahead
 from mus.persistence.batch_operations import hold_tracks
 from mus.persistence.known_tracks import tracks_at, tracks_with_inodes
 from mus.persistence.libraries import LocalLibrary
 from mus.persistence.models import utc_now
-from mus.persistence.stored_readings import Row, rows_of, store_readings, unsettled
+from mus.persistence.stored_readings import Reading, Row, rows_of, store_readings, unsettled
+
+Read = TypeVar("Read", FileReading, ReadRow)
 
 #: A file that could not be read and is younger than this may still be written; it is looked at again later.
 YOUNG_SECONDS = 30.0
@@ -42,40 +45,42 @@ _AT_ONCE = 100
 _MUCH = 500
 
 
-async def read(
-    library: LocalLibrary, paths: Sequence[bytes], known: Mapping[bytes, KnownTrack] | None = None
-) -> list[FileReading]:
-    """Read files in a reader process, in order, but for those that have been read ahead.
+async def read(library: LocalLibrary, paths: Sequence[bytes]) -> list[FileReading]:
+    """Read files in a reader process, in order."""
+    readings = await services().readers.run(
+        "read",
+        library.root,
+        paths,
+        thumbnails_dir=None,
+        file_timeout_seconds=services().settings.file_timeout_seconds,
+    )
+    return await _seen(library, readings)
 
-    Of a `known` track's file what was read ahead counts only if it is of the known version: it may be older.
-    """
+
+async def _rows_ahead(
+    library: LocalLibrary, paths: Sequence[bytes], known: Mapping[bytes, KnownTrack]
+) -> dict[bytes, ReadRow]:
+    """What has been read ahead of these files. Of a `known` track's file it counts only if it is of the known
+    version: it may be older."""
     # While others are being stored there is time.
     ahead = await read_ahead(library.root, paths, has_time=services().storing.locked)
-    found = {reading.path: reading for reading in ahead if _is_fresh(reading, known)}
-    if len(found) < len(paths):
-        readings = await services().readers.run(
-            "read",
-            library.root,
-            [path for path in paths if path not in found],
-            thumbnails_dir=None,
-            file_timeout_seconds=services().settings.file_timeout_seconds,
-        )
-        found |= {reading.path: reading for reading in readings}
-    readings = [found[path] for path in paths]
+    return {
+        row.path: row
+        for row in await _seen(library, ahead)
+        if (track := known.get(row.path)) is None or _is_of_version(row, track)
+    }
+
+
+async def _seen(library: LocalLibrary, readings: list[Read]) -> list[Read]:
     if all(reading.stat is not None or reading.vanished for reading in readings):
         return readings
     return await asyncio.to_thread(_with_stats, library.root, readings)
 
 
-def _is_fresh(reading: FileReading, known: Mapping[bytes, KnownTrack] | None) -> bool:
-    track = known.get(reading.path) if known else None
-    return track is None or _is_of_version(reading, track)
-
-
-def _with_stats(root: bytes, readings: Sequence[FileReading]) -> list[FileReading]:
+def _with_stats(root: bytes, readings: Sequence[Read]) -> list[Read]:
     """Files that hung or crashed the reader have no stat: what is there now is the version that did."""
     look = SecondLook(root)
-    completed: list[FileReading] = []
+    completed: list[Read] = []
     for reading in readings:
         if reading.stat is None and not reading.vanished:
             with suppress(OSError):
@@ -96,7 +101,10 @@ async def read_and_store(job: RunningJob, library_id: int, paths: Sequence[bytes
     async with services().database.reading() as session:
         library = await library_in(session, library_id)
         before = await by_path(session, library_id, paths)
-    readings = await read(library, paths, before)
+    ahead = await _rows_ahead(library, paths, before)
+    rest = [path for path in paths if path not in ahead]
+    others = {reading.path: reading for reading in await read(library, rest)} if rest else {}
+    readings = [ahead[path] if path in ahead else others[path] for path in paths]
     if any(reading.vanished for reading in readings):
         await asyncio.to_thread(check_still_there, library)
     rows: dict[bytes, Row] = {}
@@ -129,7 +137,7 @@ class _Chunk:
 
     library: LocalLibrary
     paths: Sequence[bytes]
-    readings: Sequence[FileReading]
+    readings: Sequence[Reading]
     rows: Mapping[bytes, Row]
     before: Mapping[bytes, KnownTrack]
     full: bool
@@ -181,7 +189,7 @@ async def by_path(session: AsyncSession, library_id: int, paths: Sequence[bytes]
 
 
 def overtaken_by_others(
-    readings: Sequence[FileReading], before: Mapping[bytes, KnownTrack], now: Mapping[bytes, KnownTrack]
+    readings: Sequence[Reading], before: Mapping[bytes, KnownTrack], now: Mapping[bytes, KnownTrack]
 ) -> set[bytes]:
     """Paths where there is another track now, in the transaction that stores, than before the reading, none any
     more, or one that holds another version of the file than it did and than was read.
@@ -200,7 +208,7 @@ def overtaken_by_others(
     }
 
 
-def _is_overtaken(reading: FileReading, before: KnownTrack | None, now: KnownTrack | None) -> bool:
+def _is_overtaken(reading: Reading, before: KnownTrack | None, now: KnownTrack | None) -> bool:
     if before is None or now is None:
         return before is not now
     # Sizes, times and inodes. A device changes for all tracks at once when a disk is mounted anew.
@@ -209,7 +217,7 @@ def _is_overtaken(reading: FileReading, before: KnownTrack | None, now: KnownTra
 
 
 async def _known_elsewhere(
-    session: AsyncSession, library_id: int, readings: Sequence[FileReading], now: Mapping[bytes, KnownTrack]
+    session: AsyncSession, library_id: int, readings: Sequence[Reading], now: Mapping[bytes, KnownTrack]
 ) -> dict[bytes, KnownTrack]:
     """Files that the database has, but not where they were read: their paths, each with its track.
 
@@ -260,7 +268,7 @@ async def compare_again(library_id: int, paths: Collection[bytes]) -> None:
         )
 
 
-def _is_stored(reading: FileReading, track: KnownTrack | None) -> bool:
+def _is_stored(reading: Reading, track: KnownTrack | None) -> bool:
     """Whether another job, which saw the same change, was faster."""
     return (
         track is not None
@@ -269,14 +277,12 @@ def _is_stored(reading: FileReading, track: KnownTrack | None) -> bool:
     )
 
 
-def _is_of_version(reading: FileReading, track: KnownTrack) -> bool:
+def _is_of_version(reading: Reading, track: KnownTrack) -> bool:
     numbers = (track.size, track.mtime_ns, track.ctime_ns, track.inode, track.device)
     return reading.stat is not None and tuple(reading.stat) == numbers
 
 
-async def look_again_later(
-    library_id: int, readings: Sequence[FileReading], *, or_if_temporary: bool = False
-) -> None:
+async def look_again_later(library_id: int, readings: Sequence[Reading], *, or_if_temporary: bool = False) -> None:
     """Files that may still be written get another look soon, in the current unit of work."""
     again = {reading.path for reading in unsettled(readings, time.time_ns(), settle_ns=int(YOUNG_SECONDS * 1e9))}
     if or_if_temporary:

@@ -12,16 +12,14 @@ import os
 import struct
 import time
 from collections.abc import Callable, Iterable, Sequence
+from typing import Any
 
 from mus.json_text import decoded, encoded
-from mus.library.file_reading import FileReading
+from mus.library.track_rows import ReadRow
 
 #: The most that waits: readings of some 60,000 files.
 _MOST_BYTES = 64 * 1024**2
-#: A longer one is not left: no record is longer than what is read at once.
-_LONGEST_BYTES = 128 * 1024
-_PIECE_BYTES = 256 * 1024
-#: Files of one write, or as many as are read in that time.
+#: Files of one record, or as many as are read in that time.
 _AT_ONCE, _WAITS_SECONDS = 32, 0.05
 _LENGTHS = struct.Struct(">II")
 
@@ -32,14 +30,17 @@ _HEADER_BYTES = 4
 
 
 class ReadAhead:
-    """The file. Each record is a path and the JSON of its reading, with their lengths before them."""
+    """The file. Each record is of some files: the lengths of what follows, their paths with NULs between, and the
+    JSON of what they say."""
 
     def __init__(self) -> None:
         self._descriptor = _unnamed_file()
         os.write(self._descriptor, bytes(_HEADER_BYTES))
         self._offset = _HEADER_BYTES
+        #: Files that were come upon.
+        self.count = 0
         #: What was come upon while others were looked for.
-        self._passed: dict[bytes, bytes] = {}
+        self._passed: dict[bytes, list[Any]] = {}
 
     def close(self) -> None:
         os.close(self._descriptor)
@@ -47,26 +48,30 @@ class ReadAhead:
     # ------------------------------------------------------------- who leaves
 
     def leave(
-        self, paths: Iterable[bytes], read: Callable[[bytes], FileReading], *, goes_on: Callable[[], bool]
+        self, paths: Iterable[bytes], read: Callable[[bytes], ReadRow], *, goes_on: Callable[[], bool]
     ) -> None:
         """Read files, and leave what they say, until nobody wants it or `goes_on` denies it, asked every few
         files."""
         if self.is_stopped:
             return
         self._tell(_HAS_BEGUN)
-        waiting, left, wrote = bytearray(), 0, time.monotonic()
-        for number, path in enumerate(paths, 1):
-            body = encoded(read(path).as_json())
-            if len(path) + len(body) <= _LONGEST_BYTES:
-                waiting += _LENGTHS.pack(len(path), len(body)) + path + body
-            if number % _AT_ONCE == 0 or time.monotonic() - wrote > _WAITS_SECONDS:
-                left += os.write(self._descriptor, waiting)
+        waiting: list[ReadRow] = []
+        left, wrote = 0, time.monotonic()
+        for path in paths:
+            waiting.append(read(path))
+            if len(waiting) == _AT_ONCE or time.monotonic() - wrote > _WAITS_SECONDS:
+                left += self._write(waiting)
                 waiting.clear()
                 wrote = time.monotonic()
                 if left > _MOST_BYTES or self.is_stopped or not goes_on():
                     break
-        os.write(self._descriptor, waiting)
+        if waiting:
+            self._write(waiting)
         self._tell(_IS_OVER)
+
+    def _write(self, rows: Sequence[ReadRow]) -> int:
+        paths, body = b"\0".join([row.path for row in rows]), encoded([row.as_json() for row in rows])
+        return os.write(self._descriptor, _LENGTHS.pack(len(paths), len(body)) + paths + body)
 
     @property
     def is_wanted(self) -> bool:
@@ -100,30 +105,30 @@ class ReadAhead:
         """Of all that was left until now."""
         return os.fstat(self._descriptor).st_size
 
-    def take(self, paths: Sequence[bytes]) -> list[FileReading]:
-        """Of these files, the readings that are there, each once."""
+    def take(self, paths: Sequence[bytes]) -> list[ReadRow]:
+        """Of these files, what is there, each once."""
         missing = [path for path in paths if path not in self._passed]
         while missing and self._read_on():
             missing = [path for path in missing if path not in self._passed]
         there = [path for path in dict.fromkeys(paths) if path in self._passed]
-        values = decoded(b"[" + b",".join(map(self._passed.pop, there)) + b"]")
-        return list(map(FileReading.from_json, there, values))
+        return [ReadRow.from_json(path, self._passed.pop(path)) for path in there]
 
     def _read_on(self) -> bool:
-        """Go through the next records. False where there is none yet."""
-        piece = os.pread(self._descriptor, _PIECE_BYTES, self._offset)
-        begin, size = 0, len(piece)
-        while begin + _LENGTHS.size <= size:
-            path_length, body_length = _LENGTHS.unpack_from(piece, begin)
-            path_begin = begin + _LENGTHS.size
-            body_begin = path_begin + path_length
-            end = body_begin + body_length
-            if end > size:
-                break
-            self._passed[piece[path_begin:body_begin]] = piece[body_begin:end]
-            begin = end
-        self._offset += begin
-        return begin > 0
+        """Go through the next record. False where there is none yet."""
+        lengths = os.pread(self._descriptor, _LENGTHS.size, self._offset)
+        if len(lengths) < _LENGTHS.size:
+            return False
+        path_length, body_length = _LENGTHS.unpack(lengths)
+        size = path_length + body_length
+        # It may be half there, and who wrote it has read files of anybody's.
+        record = os.pread(self._descriptor, min(size, _MOST_BYTES), self._offset + _LENGTHS.size)
+        if len(record) < size:
+            return False
+        paths = record[:path_length].split(b"\0")
+        self._passed.update(zip(paths, decoded(record[path_length:]), strict=True))
+        self.count += len(paths)
+        self._offset += _LENGTHS.size + size
+        return True
 
     def _tell(self, what: int) -> None:
         os.pwrite(self._descriptor, b"\1", what)

@@ -26,8 +26,8 @@ from mus.errors import TemporaryError
 from mus.library.walk import FoundFiles, WalkReport, walk
 
 if TYPE_CHECKING:
-    from mus.library.file_reading import FileReading
     from mus.library.read_ahead import ReadAhead
+    from mus.library.track_rows import ReadRow
 
 #: What was listed longer ago is not what a scan that begins now would find. Slow machines import for some seconds.
 FRESH_SECONDS = 10.0
@@ -39,9 +39,11 @@ _MOST_FILES = 100_000
 _LENGTH = struct.Struct(">I")
 #: Readings of one turn of the event loop.
 _FILES_AT_ONCE = 100
-#: How often it is looked for readings that are waited for; how long none may come; and how long they are waited for
-#: when there is no time: another reader takes as long to start.
-_LOOK_SECONDS, _STILL_SECONDS, _PATIENCE_SECONDS = 0.005, 0.2, 0.04
+#: How often it is looked for readings that are waited for, and how long none may come.
+_LOOK_SECONDS, _STILL_SECONDS = 0.005, 0.2
+#: When there is no time, so many have to come within that: other readers take as long to start, and then the same
+#: cores. On a disk that is waited for they do better.
+_PATIENCE_SECONDS, _ENOUGH = 0.2, 500
 
 
 class Reading(NamedTuple):
@@ -184,17 +186,17 @@ def is_read_ahead(root: bytes) -> bool:
     return _ahead is not None and _ahead.is_reading(root)
 
 
-async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[[], bool]) -> list[FileReading]:
+async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[[], bool]) -> list[ReadRow]:
     """Of these files, the readings that the child of this root's scan makes, each once.
 
-    It is waited for as long as it gets on and there is time; what it has not read by then it reads no more, and is
-    left to others.
+    It is waited for as long as it gets on, and there is time or it is fast; what it has not read by then is left to
+    others.
     """
     readings = _ahead.readings(root) if _ahead is not None else None
-    found: list[FileReading] = []
+    found: list[ReadRow] = []
     missing = list(paths)
-    size_bytes, last_time = 0, time.monotonic()
-    last_growth = last_time
+    size_bytes = count = 0
+    last_growth = last_time = time.monotonic()
     while readings is not None and missing:
         is_over = readings.is_over  # asked before it is looked what is there
         asked = missing[:_FILES_AT_ONCE]
@@ -209,8 +211,8 @@ async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[
         now = time.monotonic()
         if (size := readings.size_bytes) > size_bytes:
             size_bytes, last_growth = size, now
-        if has_time():
-            last_time = now
+        if has_time() or readings.count - count >= _ENOUGH:
+            last_time, count = now, readings.count
         if is_over or now - last_growth > _STILL_SECONDS or now - last_time > _PATIENCE_SECONDS:
             readings.stop()
             return found + readings.take(missing)
@@ -263,6 +265,7 @@ def _read(root: bytes, paths: list[bytes], reading: Reading, readings: ReadAhead
         from mus.library.reader_process import settle_in
         from mus.library.reading_rules import ReadingRules
         from mus.library.tag_reader import read_tags
+        from mus.library.track_rows import ReadRow
 
         began = time.monotonic()
 
@@ -272,7 +275,7 @@ def _read(root: bytes, paths: list[bytes], reading: Reading, readings: ReadAhead
 
         settle_in(walker, nice=0)
         rules = ReadingRules.of(*reading)
-        readings.leave(paths, lambda path: read_tags(root, path, rules), goes_on=goes_on)
+        readings.leave(paths, lambda path: ReadRow.of(read_tags(root, path, rules)), goes_on=goes_on)
     finally:
         os._exit(0)
 

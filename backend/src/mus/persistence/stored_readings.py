@@ -5,50 +5,38 @@ As in `batch_operations`, every function works in the session of a unit of work 
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+import sqlite3
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import cache
 from itertools import chain
-from operator import itemgetter
 from typing import Any
 
-import orjson
 from sqlalchemy.ext.asyncio import AsyncConnection, AsyncSession
 
 from mus.library.file_reading import FileReading
 from mus.library.scan_plan import KnownTrack
 from mus.library.states import TrackState
+from mus.library.track_rows import (
+    JSON_COLUMNS,
+    PLAIN_COLUMNS,
+    RARE_JSON_COLUMNS,
+    RARE_PLAIN_COLUMNS,
+    ReadRow,
+)
 from mus.persistence.known_tracks import tracks_at
 from mus.persistence.models import stored_time, utc_now
 from mus.persistence.search import indexed
+from mus.persistence.sqlite_driver import in_one_hop
 
+#: What was read of a file, as it is or as a row already.
+Reading = FileReading | ReadRow
 #: What is written of a track: what is said of all (`_COMMON_COLUMNS`), and of few (`_RARE_COLUMNS`), or nothing.
-Row = tuple[tuple[Any, ...], tuple[Any, ...]]
+Row = tuple[tuple[Any, ...], list[Any]]
 
 #: Past so many readings at once it is not looked up which tracks they are: nobody could use so many ids.
 MOST_IDS = 100
 
-#: Columns that come from a reading under the same name, as it has them, and as JSON.
-_PLAIN_COLUMNS = (
-    "title", "artist", "album_artist", "album", "track_number", "track_total", "disc_number", "disc_total", "date",
-    "year", "genre", "compilation", "duration_seconds", "bitrate_kbps", "sample_rate_hz", "channels", "format",
-    "title_key", "artist_key", "album_key",
-)  # fmt: skip
-_JSON_COLUMNS = ("artists", "album_artists", "genres")
-#: And those of which most readings say nothing.
-_RARE_PLAIN_COLUMNS = (
-    "composer", "comment", "lyrics", "error_category", "error_message", "title_sort", "artist_sort",
-    "album_artist_sort", "album_sort",
-)  # fmt: skip
-_RARE_JSON_COLUMNS = ("musicbrainz", "replaygain")
-
-
-def _values_of(columns: Sequence[str]) -> Callable[[FileReading], tuple[Any, ...]]:
-    return itemgetter(*map(FileReading._fields.index, columns))
-
-
-_plain_values, _json_values = _values_of(_PLAIN_COLUMNS), _values_of(_JSON_COLUMNS)
-_rare_plain_values, _rare_json_values = _values_of(_RARE_PLAIN_COLUMNS), _values_of(_RARE_JSON_COLUMNS)
 #: What a new reading leaves as it is. Of the sound it tells nothing: its hash is that of the version before, until
 #: it is heard again, and tells then whether only tags changed.
 _KEPT_COLUMNS = frozenset({"library_id", "path", "added_at", "audio_hash"})
@@ -58,24 +46,18 @@ _FAILURE_COLUMNS = (
     "analysis_version", "analysis_attempts", "updated_at",
 )  # fmt: skip
 _COMMON_COLUMNS = (
-    *_PLAIN_COLUMNS, *_JSON_COLUMNS, "words", "size", "mtime_ns", "ctime_ns", "inode", "device", "library_id",
-    "path",
+    *PLAIN_COLUMNS, *JSON_COLUMNS, "size", "mtime_ns", "ctime_ns", "inode", "device", "library_id", "path",
 )  # fmt: skip
-_RARE_COLUMNS = (*_RARE_PLAIN_COLUMNS, *_RARE_JSON_COLUMNS)
+_WORDS = _COMMON_COLUMNS.index("words")
+_RARE_COLUMNS = (*RARE_PLAIN_COLUMNS, *RARE_JSON_COLUMNS)
 _TIMES = ("added_at", "updated_at")
 _ROW_COLUMNS = (*_COMMON_COLUMNS, *_TIMES, *_RARE_COLUMNS)
 #: And those that are alike for all, as SQL.
 _CONSTANTS = {"analysis_version": "0", "analysis_attempts": "0", "audio_hash": "NULL"}
-#: Columns that are never NULL.
-_NEVER_NULL = frozenset({
-    "title", "compilation", "title_key", "artist_key", "album_key", "words", "size", "mtime_ns", "ctime_ns",
-    "inode", "device", "library_id", "path", "added_at", "updated_at",
-})  # fmt: skip
 #: What the rare columns get of a reading that says nothing of them, when others of its statement do.
 _NOTHING: list[Any] = [None] * len(_RARE_COLUMNS)
-_EMPTY = ("",) * len(_RARE_COLUMNS)
 #: Rows of one statement on SQLite, whose values are 32,766 at most.
-_BLOCKS = (500, 50)
+_BLOCKS = (500, 50, 1)
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +73,7 @@ class Stored:
     changed_ids: list[int] | None = None
 
 
-def rows_of(library_id: int, readings: Iterable[FileReading], *, is_sqlite: bool) -> dict[bytes, Row]:
+def rows_of(library_id: int, readings: Iterable[Reading], *, is_sqlite: bool) -> dict[bytes, Row]:
     """What `store_readings` will write of these, by path. To be made before the transaction, which others wait for:
     it is a tenth of what the whole takes."""
     return {
@@ -101,14 +83,14 @@ def rows_of(library_id: int, readings: Iterable[FileReading], *, is_sqlite: bool
     }
 
 
-def _is_storable(reading: FileReading) -> bool:
+def _is_storable(reading: Reading) -> bool:
     return reading.stat is not None and not reading.vanished
 
 
 async def store_readings(
     session: AsyncSession,
     library_id: int,
-    readings: Sequence[FileReading],
+    readings: Sequence[Reading],
     *,
     at_paths: Mapping[bytes, KnownTrack] | None = None,
     rows: Mapping[bytes, Row] | None = None,
@@ -155,21 +137,28 @@ async def _upsert(
     As plain tuples: SQLAlchemy's conversions of a row's values took as long as the database does, with the write
     lock held.
     """
-    is_sqlite = connection.dialect.name == "sqlite"
+    if not rows:
+        return
+    if connection.dialect.name == "sqlite":
+        await in_one_hop(connection, lambda driver: _upsert_by(driver, rows, times, is_failure=is_failure))
+    else:
+        values = [(*common, *times, *(rare or _NOTHING)) for common, rare in rows]
+        await connection.exec_driver_sql(_upsert_of(1, is_sqlite=False, is_failure=is_failure), values)
+
+
+def _upsert_by(
+    driver: sqlite3.Connection, rows: Sequence[Row], times: tuple[int, int], *, is_failure: bool
+) -> None:
     # FTS5 writes what it holds to its tables before each statement that may fail halfway: 33 of the 42 us that a
     # row took. And Python lets go of its lock at each, which other threads then keep for milliseconds.
-    for size in _BLOCKS if is_sqlite else ():
+    for size in _BLOCKS:
         while len(rows) >= size:
             block, rows = rows[:size], rows[size:]
             has_rare = any(rare for _, rare in block)
-            empty = _EMPTY if has_rare else ()
-            values = tuple(chain.from_iterable((*common, *times, *(rare or empty)) for common, rare in block))
+            nothing = _NOTHING if has_rare else ()
+            values = tuple(chain.from_iterable((*common, *times, *(rare or nothing)) for common, rare in block))
             query = _upsert_of(size, is_sqlite=True, is_failure=is_failure, has_rare=has_rare)
-            await connection.exec_driver_sql(query, values)
-    if rows:
-        nothing = _EMPTY if is_sqlite else _NOTHING
-        rest = [(*common, *times, *(rare or nothing)) for common, rare in rows]
-        await connection.exec_driver_sql(_upsert_of(1, is_sqlite=is_sqlite, is_failure=is_failure), rest)
+            driver.execute(query, values).close()
 
 
 @cache
@@ -178,8 +167,9 @@ def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool, has_rare: bool 
     columns = _FAILURE_COLUMNS if is_failure else (*_ROW_COLUMNS, "status", *_CONSTANTS)
     changes = ", ".join(f"{name} = excluded.{name}" for name in columns if name not in _KEPT_COLUMNS)
     if is_sqlite:
-        marks = ["?" if name in _NEVER_NULL else "NULLIF(?, '')" for name in (*_COMMON_COLUMNS, *_TIMES)]
-        marks += ["NULLIF(?, '')" if has_rare else "NULL"] * len(_RARE_COLUMNS)
+        marks = ["?"] * len((*_COMMON_COLUMNS, *_TIMES))
+        # Python's driver looks for an adapter of each None, as of all that is no plain text or number.
+        marks += ["?" if has_rare else "NULL"] * len(_RARE_COLUMNS)
     else:
         marks = [f"${number}" for number in range(1, len(_ROW_COLUMNS) + 1)]
         marks[_ROW_COLUMNS.index("words")] += "::text::tsvector"
@@ -197,9 +187,7 @@ def _upsert_of(count: int, *, is_sqlite: bool, is_failure: bool, has_rare: bool 
 _SOUND_COLUMNS = frozenset(
     {"duration_seconds", "bitrate_kbps", "sample_rate_hz", "channels", "format", "error_category", "error_message"}
 )
-_TAG_COLUMNS = tuple(
-    name for name in (*_PLAIN_COLUMNS, *_JSON_COLUMNS, *_RARE_COLUMNS, "words") if name not in _SOUND_COLUMNS
-)
+_TAG_COLUMNS = tuple(name for name in (*PLAIN_COLUMNS, *JSON_COLUMNS, *_RARE_COLUMNS) if name not in _SOUND_COLUMNS)
 
 
 def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
@@ -208,27 +196,18 @@ def tags_of(reading: FileReading, *, is_sqlite: bool) -> dict[str, Any]:
     return tags if is_sqlite else tags | {"words": indexed(reading.words)}
 
 
-def _stored_row(library_id: int, reading: FileReading, *, is_sqlite: bool) -> Row:
+def _stored_row(library_id: int, reading: Reading, *, is_sqlite: bool) -> Row:
     """The row as the database's driver takes it."""
-    assert reading.stat is not None
-    values = [*_plain_values(reading), *_as_json(_json_values(reading))]
-    rare = [*_rare_plain_values(reading), *_as_json(_rare_json_values(reading))]
-    says_more = rare != _NOTHING
-    if is_sqlite:
-        # Python's driver looks for an adapter of each None, as of all that is no plain text or number: half of the
-        # time that it took to hand a row over, with the interpreter's lock held. An empty text says as little.
-        values = ["" if value is None else value for value in values]
-        if says_more:
-            rare = ["" if value is None else value for value in rare]
-    words = reading.words if is_sqlite else indexed(reading.words)
-    return (*values, words, *reading.stat, library_id, reading.path), tuple(rare) if says_more else ()
+    row = reading if isinstance(reading, ReadRow) else ReadRow.of(reading)
+    assert row.stat is not None
+    common = row.common
+    if not is_sqlite:
+        common = [*common]
+        common[_WORDS] = indexed(common[_WORDS])
+    return (*common, *row.stat, library_id, row.path), row.rare
 
 
-def _as_json(values: Iterable[Any]) -> list[str | None]:
-    return [None if value is None else orjson.dumps(value).decode() for value in values]
-
-
-def unsettled(readings: Iterable[FileReading], now_ns: int, *, settle_ns: int) -> list[FileReading]:
+def unsettled(readings: Iterable[Reading], now_ns: int, *, settle_ns: int) -> list[Reading]:
     """Readings of files that may still be written: they changed under the reader, or could not be read and were
     touched less than `settle_ns` ago. Their turn comes again.
 
