@@ -17,6 +17,7 @@ from mus.errors import ErrorCategory
 from mus.library.scan_plan import KnownRow, KnownTrack, Settled
 from mus.library.states import LIVE_STATES, TrackState
 from mus.persistence.models import Track
+from mus.persistence.sqlite_driver import in_one_hop
 
 T = TypeVar("T")
 
@@ -111,15 +112,19 @@ async def tracks_with_ids(session: AsyncSession, library_id: int, track_ids: Seq
 async def _known_where(
     session: AsyncSession, library_id: int, column: str, values: Sequence[bytes] | Sequence[int]
 ) -> list[KnownTrack]:
-    found: list[KnownTrack] = []
     connection = await session.connection()
-    for start in range(0, len(values), _LOOKED_UP):
-        query, arguments = lookup(
-            connection.dialect.name, KnownTrack._fields, library_id, column, values[start : start + _LOOKED_UP]
+    queries = [
+        lookup(connection.dialect.name, KnownTrack._fields, library_id, column, values[start : start + _LOOKED_UP])
+        for start in range(0, len(values), _LOOKED_UP)
+    ]
+    queries = [(f"{query} AND status <> '{TrackState.TRASHED}'", arguments) for query, arguments in queries]
+    if connection.dialect.name == "sqlite":
+        found = await in_one_hop(
+            connection, lambda driver: [row for query in queries for row in driver.execute(*query).fetchall()]
         )
-        rows = await connection.exec_driver_sql(f"{query} AND status <> '{TrackState.TRASHED}'", arguments)
-        found += map(KnownTrack._make, rows)
-    return found
+    else:
+        found = [row for query in queries for row in await connection.exec_driver_sql(*query)]
+    return list(map(KnownTrack._make, found))
 
 
 def lookup(

@@ -14,6 +14,8 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any, Self, TypeVar
 
 import aiosqlite
+from sqlalchemy.exc import DBAPIError
+from sqlalchemy.ext.asyncio import AsyncConnection
 
 T = TypeVar("T")
 
@@ -137,6 +139,19 @@ class _Cursor:
     def _keep(self, cursor: sqlite3.Cursor) -> None:
         self.description, self.rowcount, self.lastrowid = cursor.description, cursor.rowcount, cursor.lastrowid
         cursor.close()
+
+
+async def in_one_hop(connection: AsyncConnection, statements: Callable[[sqlite3.Connection], T]) -> T:
+    """Several statements of the transaction that is under way, or begins with them, in one hop to the driver's
+    thread. Raises DBAPIError."""
+    results: list[T] = []
+    driver = (await connection.get_raw_connection()).driver_connection
+    assert isinstance(driver, OneHopConnection)
+    try:
+        await driver.run(lambda raw: results.append(statements(raw)))
+    except sqlite3.Error as error:
+        raise DBAPIError.instance("", None, error, sqlite3.Error) from error
+    return results[0]
 
 
 def connect(database: str, **options: Any) -> OneHopConnection:
