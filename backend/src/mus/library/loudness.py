@@ -11,6 +11,7 @@ import zlib
 from array import array
 from collections.abc import Iterable
 from dataclasses import dataclass
+from functools import cache
 from typing import Self
 
 #: ReplayGain 2.0's reference.
@@ -23,7 +24,12 @@ _BINS_PER_LU = 100
 #: Louder than any sound is, floating-point files that go far beyond full scale included.
 _LOUDEST_LUFS = 100.0
 _BINS = round((_LOUDEST_LUFS - ABSOLUTE_GATE_LUFS) * _BINS_PER_LU)
-_ENERGIES = array("d", (10 ** ((ABSOLUTE_GATE_LUFS + (index + 0.5) / _BINS_PER_LU) / 10) for index in range(_BINS)))
+
+
+@cache
+def _energies() -> array[float]:
+    """Of the middle of each bin."""
+    return array("d", (10 ** ((ABSOLUTE_GATE_LUFS + (index + 0.5) / _BINS_PER_LU) / 10) for index in range(_BINS)))
 
 
 class LoudnessBlocks:
@@ -53,7 +59,7 @@ class LoudnessBlocks:
         total = sum(self._counts[first:])
         if not total:
             return None
-        counted = zip(self._counts[first:], _ENERGIES[first:], strict=True)
+        counted = zip(self._counts[first:], _energies()[first:], strict=True)
         return sum(count * energy for count, energy in counted) / total
 
     def as_bytes(self) -> bytes:
