@@ -79,9 +79,8 @@ async def test_the_last_of_several_children_ends_their_parent_too(
         job = await ledger.start(f"{job_id}.1.1", worker_id)
         assert job is not None
         result: dict[str, Any] = {}
-        async with ledger.last_effect(job, result) as work:
+        async with ledger.last_effect(job, result, parent_units=7) as work:
             await leave_trace(work, job)
-            await ledger.add_parent_progress(work, job, 7)
             result["stored"] = 1
         row = await job_row(job_id)
         assert (row.state, row.result, row.progress, row.worker_id) == ("succeeded", {"stored": 1}, 1.0, None)

@@ -7,20 +7,23 @@ import contextlib
 import sqlite3
 import threading
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 import aiosqlite
 import pytest
-from sqlalchemy import func, select, text
+from sqlalchemy import Table, bindparam, func, select, text, update
 from sqlalchemy.exc import DBAPIError, IntegrityError
 from sqlalchemy.ext.asyncio import AsyncSession
 from sqlalchemy.pool import QueuePool
 
 from mus.persistence.database import Database
 from mus.persistence.models import Library
+from mus.persistence.prepared import Prepared, Transaction
 from mus.persistence.sqlite_driver import OneHopConnection, in_one_hop
 from mus.persistence.unit_of_work import UnitOfWork
 from waiting import until
+
+_LIBRARIES = cast("Table", Library.__table__)
 
 
 @pytest.fixture
@@ -220,3 +223,27 @@ async def test_statements_that_go_together_take_one_hop_and_are_part_of_the_tran
     with pytest.raises(DBAPIError, match="UNIQUE"):
         await add_three("b")
     assert await count(database) == 3
+
+
+async def test_prepared_statements_of_a_transaction_take_one_hop_after_what_its_session_is_to_write(
+    database: Database, hops: list[Callable[..., Any]]
+) -> None:
+    rename = Prepared(
+        update(_LIBRARIES)
+        .where(_LIBRARIES.c.name == bindparam("before"))
+        .values(name=bindparam("after"))
+        .returning(_LIBRARIES.c.id)
+    )
+
+    def rename_twice(transaction: Transaction) -> list[Any]:
+        names = ({"before": "a", "after": "b"}, {"before": "b", "after": "c"})
+        return [transaction.one(rename, name) for name in names]
+
+    async with database.unit_of_work() as work:
+        add(work, "a")
+        assert all(await work.run(rename_twice))
+        hops.clear()
+        assert await work.run(rename_twice) == [None, None]
+        assert len(hops) == 1
+    async with database.reading() as session:
+        assert list(await session.scalars(select(Library.name))) == ["c"]

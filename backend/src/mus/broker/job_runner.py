@@ -99,10 +99,8 @@ class RunningJob:
     async def last_effect(self, result: dict[str, Any], *, parent_units: int = 0) -> AsyncIterator[UnitOfWork]:
         """An effect with which the job ends, with what is in `result` by then: both stand, or neither, and no later
         attempt has to be told. Its function returns soon after; what that returns, or raises, counts no more."""
-        async with self._ledger.last_effect(self.started, result) as work:
+        async with self._ledger.last_effect(self.started, result, parent_units=parent_units) as work:
             yield work
-            if parent_units:
-                await self._ledger.add_parent_progress(work, self.started, parent_units)
             work.after_commit(self._note_end)
 
     async def _note_end(self) -> None:

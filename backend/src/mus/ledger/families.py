@@ -75,7 +75,12 @@ def _reason(job: Any) -> dict[str, Any]:
 
 async def child_ended(ledger: Ledger, work: UnitOfWork, parent_id: str, child_id: str) -> None:
     """Count a child that came to its end; the last one settles the parent."""
-    parent = (await work.session.execute(CHILD_ENDED, {"b_parent": parent_id})).one()
+    parent = await work.run(lambda transaction: transaction.one(CHILD_ENDED, {"b_parent": parent_id}))
+    await child_counted(ledger, work, parent_id, child_id, parent)
+
+
+async def child_counted(ledger: Ledger, work: UnitOfWork, parent_id: str, child_id: str, parent: Any) -> None:
+    """What follows of it for the parent, of which `CHILD_ENDED` told."""
     if parent.continuation_id == child_id:
         await _end_like(work, parent_id, child_id)
     cancelled = parent.cancel_requested_at is not None and parent.state in STARTABLE_STATES

@@ -234,7 +234,7 @@ READY = select(jobs.c.id).where(STARTABLE, ~PAUSED, jobs.c.exclusive_key.is_(Non
 #: The message of a job whose queue is paused is dropped, and the row says that it has none.
 DROP_PAUSED = update(jobs).where(STARTABLE, PAUSED).values(published_at=None)
 #: Lock the row and check the fence, changing nothing.
-TOUCH = update(jobs).where(OWNED).values(attempt=jobs.c.attempt).returning(jobs.c.id)
+TOUCH = Prepared(update(jobs).where(OWNED).values(attempt=jobs.c.attempt).returning(jobs.c.id))
 #: The common end: no children, no continuation (left), nobody cancelled.
 FINISH = Prepared(
     update(jobs)
@@ -256,14 +256,14 @@ FINISH = Prepared(
 KEEP_CHECKPOINT = update(jobs).where(jobs.c.id == bindparam("b_id")).values(checkpoint=bindparam("b_checkpoint"))
 #: A retry by hand has the continuation again, so its name stays.
 SKIP_CONTINUATION = update(jobs).where(jobs.c.id == bindparam("b_id")).values(continuation_id=jobs.c.id)
-CHILD_ENDED = (
+CHILD_ENDED = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("b_parent"))
     .values(children_open=jobs.c.children_open - 1)
     .returning(jobs.c.children_open, jobs.c.state, jobs.c.continuation_id, jobs.c.cancel_requested_at)
 )
 _units_done = jobs.c.units_done + bindparam("units")
-ADD_UNITS = (
+ADD_UNITS = Prepared(
     update(jobs)
     .where(jobs.c.id == bindparam("b_parent"))
     .values(
@@ -277,6 +277,7 @@ ADD_UNITS = (
             else_=jobs.c.progress,
         ),
     )
+    .returning(jobs.c.id)
 )
 ADD_EVENTS = Prepared(insert(cast("Table", JobEvent.__table__)), ("job_id", "at", "event", "attempt", "details"))
 #: What `families.settle` decides by.

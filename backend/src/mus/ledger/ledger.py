@@ -19,12 +19,13 @@ from sqlalchemy.exc import IntegrityError
 
 from mus.errors import ErrorCategory, SupersededError
 from mus.ledger.deliveries import Delivery, Publisher, parse_delivery_id
-from mus.ledger.families import child_ended, hold_family, settle, stop_family
+from mus.ledger.families import child_counted, hold_family, settle, stop_family
 from mus.ledger.job_counts import count_success, count_takeover, counted_success
 from mus.ledger.job_rows import (
     ADD_EVENTS,
     ADD_JOBS,
     ADD_UNITS,
+    CHILD_ENDED,
     FINISH,
     KEEP_CHECKPOINT,
     OWNED,
@@ -67,6 +68,15 @@ def _conditionally(transaction: Transaction, update: Prepared, values: Values, e
     if row is not None:
         transaction.insert(ADD_EVENTS, _lines([event]))
     return row
+
+
+def _succeeded(job: StartedJob) -> Event:
+    return (job.id, JobState.SUCCEEDED, job.attempt, None)
+
+
+def _add_units(transaction: Transaction, job: StartedJob, units: int) -> None:
+    if job.parent_id is not None:
+        transaction.one(ADD_UNITS, {"b_parent": job.parent_id, "units": units})
 
 
 def _ended(job: StartedJob, result: dict[str, Any] | None) -> Values:
@@ -203,9 +213,13 @@ class Ledger:
             if progress:
                 await self._fenced_update(work, job, progress)
                 self.changed(work, [job.id])
-            elif (await work.session.execute(TOUCH, job.fence)).one_or_none() is None:
-                raise SupersededError(job.id)
+            else:
+                await self._touch(work, job)
             yield work
+
+    async def _touch(self, work: UnitOfWork, job: StartedJob) -> None:
+        if await work.run(lambda transaction: transaction.one(TOUCH, job.fence)) is None:
+            raise SupersededError(job.id)
 
     async def keep_checkpoint(self, work: UnitOfWork, job: StartedJob, checkpoint: dict[str, Any]) -> None:
         """Store what an effect leaves for a later attempt of the same job, with the effect."""
@@ -218,7 +232,7 @@ class Ledger:
     async def add_parent_progress(self, work: UnitOfWork, job: StartedJob, units: int) -> None:
         """Count `units` of the parent's work as done, in the transaction of the effect that did them."""
         if job.parent_id is not None:
-            await work.session.execute(ADD_UNITS, {"b_parent": job.parent_id, "units": units})
+            await work.run(lambda transaction: _add_units(transaction, job, units))
             self.changed(work, [job.parent_id])
 
     async def _fenced_update(self, work: UnitOfWork, job: StartedJob, values: dict[str, Any]) -> Any:
@@ -246,26 +260,41 @@ class Ledger:
             return await self._end(work, job, result)
 
     @asynccontextmanager
-    async def last_effect(self, job: StartedJob, result: dict[str, Any]) -> AsyncIterator[UnitOfWork]:
+    async def last_effect(
+        self, job: StartedJob, result: dict[str, Any], *, parent_units: int = 0
+    ) -> AsyncIterator[UnitOfWork]:
         """An effect with which the job ends as well, with what `result` is by then: both stand, or neither.
 
-        Raises SupersededError when the ledger moved on, as a rule before the block.
+        `parent_units` of the parent's work are counted as done. Raises SupersededError when the ledger moved on, as
+        a rule before the block.
         """
         async with self.database.unit_of_work() as work:
             await hold_family(work, job.id)
-            if (await work.session.execute(TOUCH, job.fence)).one_or_none() is None:
-                raise SupersededError(job.id)
+            await self._touch(work, job)
             yield work
-            await self._end(work, job, result)
+            await self._end(work, job, result, parent_units=parent_units)
 
-    async def _end(self, work: UnitOfWork, job: StartedJob, result: dict[str, Any] | None) -> JobState:
+    async def _end(
+        self, work: UnitOfWork, job: StartedJob, result: dict[str, Any] | None, *, parent_units: int = 0
+    ) -> JobState:
         """With the job's family held."""
-        row: Any = (await work.session.execute(FINISH.statement, _ended(job, result))).one_or_none()
+
+        def end(transaction: Transaction) -> tuple[Any, Any]:
+            if parent_units:
+                _add_units(transaction, job, parent_units)
+            row = _conditionally(transaction, FINISH, _ended(job, result), _succeeded(job))
+            if row is None or job.parent_id is None:
+                return row, None
+            return row, transaction.one(CHILD_ENDED, {"b_parent": job.parent_id})
+
+        row, parent = await work.run(end)
+        if job.parent_id is not None and parent_units:
+            self.changed(work, [job.parent_id])
         if row is not None:
-            await self.record(work, [(job.id, JobState.SUCCEEDED, job.attempt, None)])
+            self.changed(work, [job.id])
             count_success(work, job, result)
             if job.parent_id is not None:
-                await child_ended(self, work, job.parent_id, job.id)
+                await child_counted(self, work, job.parent_id, job.id, parent)
             return JobState.SUCCEEDED
         row = await self._let_go(work, job, {"result": result})
         if row.cancel_requested_at is not None:
@@ -277,8 +306,9 @@ class Ledger:
 
     async def _finish_together(self, job: StartedJob, result: dict[str, Any] | None) -> bool:
         """The common end, together with those of others. False: nothing was changed, there is more to do."""
-        event: Event = (job.id, JobState.SUCCEEDED, job.attempt, None)
-        row = await self._write(lambda transaction: _conditionally(transaction, FINISH, _ended(job, result), event))
+        row = await self._write(
+            lambda transaction: _conditionally(transaction, FINISH, _ended(job, result), _succeeded(job))
+        )
         if row is None:
             return False
         self.publisher.jobs_changed([job.id])

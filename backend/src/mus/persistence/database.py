@@ -241,7 +241,7 @@ class Database:
         unit of work, whose transaction it would wait for. Raises as `unit_of_work` does.
         """
         with self._used():
-            return await self._transact(lambda transaction: _with_inserts(transaction, write))
+            return await self._transact(lambda transaction: transaction.run(write))
 
     async def look(self, read: Callable[[Transaction], T]) -> T:
         """`read` in one snapshot, on SQLite in one hop to the driver's thread. Raises what `reading` does."""
@@ -308,12 +308,6 @@ async def _in_one_hop(
         await greenlet_spawn(pooled.close)  # waits for nothing: the transaction is over
     except sqlite3.Error as error:
         raise DBAPIError.instance("", None, error, sqlite3.Error) from error
-    return result
-
-
-def _with_inserts(transaction: Transaction, write: Callable[[Transaction], T]) -> T:
-    result = write(transaction)
-    transaction.insert_all()
     return result
 
 

@@ -13,13 +13,14 @@ from __future__ import annotations
 
 import sqlite3
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from functools import cached_property
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 from sqlalchemy import Connection, Dialect, Insert, Select, Update
 from sqlalchemy.sql.compiler import SQLCompiler
 
+T = TypeVar("T")
 Values = Mapping[str, Any]
 _NOTHING: Values = {}
 
@@ -98,6 +99,12 @@ class Transaction(ABC):
         """By whoever commits."""
         for statement, rows in self._inserts.of.items():
             self._insert(statement, rows)
+
+    def run(self, write: Callable[[Transaction], T]) -> T:
+        """What `write` returns, once all that it inserts is there."""
+        result = write(self)
+        self.insert_all()
+        return result
 
 
 class SqliteTransaction(Transaction):

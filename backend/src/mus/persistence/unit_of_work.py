@@ -5,13 +5,16 @@ from __future__ import annotations
 from collections.abc import Awaitable, Callable, Iterator, Sequence
 from contextlib import contextmanager
 from contextvars import ContextVar
-from typing import Any
+from typing import Any, TypeVar
 
 from sqlalchemy import Connection, event
 from sqlalchemy.ext.asyncio import AsyncSession
 
-from mus.persistence.prepared import CoreTransaction, Inserts, Prepared, Values
+from mus.persistence.prepared import CoreTransaction, Inserts, Prepared, SqliteTransaction, Transaction, Values
+from mus.persistence.sqlite_driver import in_one_hop
 from mus.to_the_end import to_the_end
+
+T = TypeVar("T")
 
 _current: ContextVar[UnitOfWork | None] = ContextVar("mus_unit_of_work", default=None)
 
@@ -53,6 +56,15 @@ class UnitOfWork:
             self._inserts.many(statement, rows)
         elif rows:
             await self._session.execute(statement.statement, [dict(row) for row in rows])
+
+    async def run(self, write: Callable[[Transaction], T]) -> T:
+        """Prepared statements of this transaction, on SQLite in one hop to the driver's thread. What the session is
+        to write comes before."""
+        await self.session.flush()
+        connection = await self.session.connection()
+        if connection.dialect.name == "sqlite":
+            return await in_one_hop(connection, lambda driver: SqliteTransaction(driver).run(write))
+        return await connection.run_sync(lambda sync: CoreTransaction(sync).run(write))
 
     def after_commit(self, action: Callable[[], Awaitable[None]]) -> None:
         """Run `action` once the transaction stands; it is dropped on rollback.
