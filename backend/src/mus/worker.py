@@ -34,6 +34,7 @@ from mus.ledger.workers import Heartbeat
 from mus.library.reading_rules import ReadingRules
 from mus.persistence.database import START_SECONDS
 from mus.rest import Rest
+from mus.turns import until_turn
 
 logger = logging.getLogger(__name__)
 
@@ -158,7 +159,7 @@ class WorkerProcess:
             except Exception:
                 logger.exception("reconcile failed this time")
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._settings.reconcile_seconds):
+                async with asyncio.timeout(until_turn(self._settings.reconcile_seconds)):
                     await self._look_again.wait()
 
     async def _mind_paused_queues(self) -> None:

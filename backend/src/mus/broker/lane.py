@@ -22,6 +22,7 @@ from coredis.response.types import StreamEntry
 from mus.broker import server_scripts
 from mus.broker.queues import DELAYED_LOOK_SECONDS
 from mus.gathering import Gathering
+from mus.turns import until_turn
 
 server_scripts.install()
 
@@ -36,7 +37,7 @@ logger = logging.getLogger(__name__)
 #: What a broker that is gone, restarting or emptied makes its clients raise.
 BROKER_ERRORS = (RedisError, OSError, EOFError, TimeoutError)
 #: How long a blocking read lasts at most before idle messages of dead workers are looked for again.
-_BLOCK_SECONDS = 5.0
+_BLOCK_SECONDS = 10.0
 #: And how much later than it should an answer may come, until the connection is given up.
 _ANSWER_SECONDS = 15.0
 _FIRST_PAUSE_SECONDS, _LONGEST_PAUSE_SECONDS = 0.05, 2.0
@@ -78,7 +79,7 @@ class Lane(Worker[None]):
         # No read ahead: a message that waits in this process cannot be taken by an idle one.
         self.prefetch = slots
         self._deliver = deliver
-        self._block_ms = int(min(_BLOCK_SECONDS, idle_timeout_seconds) * 1000)
+        self._block_seconds = min(_BLOCK_SECONDS, idle_timeout_seconds)
         self._forget = Gathering[StreamMessage, None](self._forget_all)
         self._stopping = asyncio.Event()
         self._consumers_run = asyncio.Event()
@@ -130,10 +131,11 @@ class Lane(Worker[None]):
 
     async def _read_streams_legacy(self, count: int, block: bool = False) -> Entries:  # noqa: FBT001, FBT002
         await self._open.wait()
-        async with asyncio.timeout(_ANSWER_SECONDS + (self._block_ms / 1000 if block else 0.0)):
+        seconds = until_turn(self._block_seconds) if block else 0.0
+        async with asyncio.timeout(_ANSWER_SECONDS + seconds):
             if block:
                 entries: Entries = await self.redis.xreadgroup(
-                    REDIS_GROUP, self.id, self._streams, block=self._block_ms, count=count
+                    REDIS_GROUP, self.id, self._streams, block=max(1, int(seconds * 1000)), count=count
                 )
             else:
                 entries = await super()._read_streams_legacy(count)
@@ -186,8 +188,10 @@ class Lane(Worker[None]):
                 Streaq(pipe).publish_delayed_tasks(delayed, stream, now_ms())
                 asked = pipe.zrange(delayed, 0, 0, withscores=True)
             first = await asked
-            seconds = (first[0].score - now_ms()) / 1000 if first else DELAYED_LOOK_SECONDS
-            await _pause(self._delayed, min(max(seconds, 0.0), DELAYED_LOOK_SECONDS))
+            seconds = until_turn(DELAYED_LOOK_SECONDS)
+            if first:
+                seconds = min(seconds, max(0.0, (first[0].score - now_ms()) / 1000))
+            await _pause(self._delayed, seconds)
 
     async def run_task(self, msg: StreamMessage) -> None:
         """Deliver a message, whatever task it names, and have the broker forget it.

@@ -20,10 +20,11 @@ from redis.exceptions import RedisError, WatchError
 
 from mus.broker.streaq_broker import Connection
 from mus.metrics import COUNTED, SUM, TALLY, Counter, Histogram, Key, Tally
+from mus.turns import until_turn
 
 logger = logging.getLogger(__name__)
 
-FLUSH_SECONDS = 2.0
+FLUSH_SECONDS = 5.0
 _ANSWER_SECONDS = 1.0
 #: How long the broker remembers which batch of a process came last: far longer than an answer can be late.
 _MARK_SECONDS = 86_400
@@ -53,7 +54,7 @@ async def flushed(connection: Connection) -> AsyncIterator[None]:
 async def _keep_flushing(connection: Connection, stopping: asyncio.Event) -> None:
     while not stopping.is_set():
         try:
-            async with asyncio.timeout(FLUSH_SECONDS):
+            async with asyncio.timeout(until_turn(FLUSH_SECONDS)):
                 await stopping.wait()
         except TimeoutError:
             pass

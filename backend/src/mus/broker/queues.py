@@ -54,7 +54,7 @@ def queue_named(name: str) -> Queue:
 
 
 #: How long a lane may sleep before it looks for delayed messages again that nobody told it of.
-DELAYED_LOOK_SECONDS = 5.0
+DELAYED_LOOK_SECONDS = 15.0
 
 
 def consumer_name(worker_id: str, queue: str) -> str:

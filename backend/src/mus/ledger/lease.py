@@ -31,6 +31,7 @@ from mus.persistence.database import Database
 from mus.persistence.models import LeaseRow, utc_now
 from mus.persistence.prepared import Prepared, Transaction
 from mus.persistence.unit_of_work import UnitOfWork
+from mus.turns import until_turn
 
 logger = logging.getLogger(__name__)
 
@@ -183,7 +184,7 @@ class Lease:
     async def _beat_until_lost(self) -> None:
         while not self._lost.is_set():
             with suppress(TimeoutError):
-                async with asyncio.timeout(self._beat_seconds):
+                async with asyncio.timeout(until_turn(self._beat_seconds)):
                     await self._lost.wait()
                     return
             try:

@@ -17,6 +17,7 @@ from mus.ledger.deliveries import new_id
 from mus.persistence.database import Database
 from mus.persistence.models import WorkerRow, utc_now
 from mus.persistence.prepared import Prepared
+from mus.turns import until_turn
 
 logger = logging.getLogger(__name__)
 
@@ -78,7 +79,7 @@ class Heartbeat:
                 loop.call_soon_threadsafe(self._registered.set_exception, error)
                 return
             loop.call_soon_threadsafe(self._registered.set_result, None)
-            while not self._stopping.wait(self._beat_seconds):
+            while not self._stopping.wait(until_turn(self._beat_seconds)):
                 if time.monotonic() - self._loop_turned > LONGEST_TURN_SECONDS:
                     continue
                 try:

@@ -19,6 +19,7 @@ from mus.library.file_systems import MountTable, eventless_mount
 from mus.library.paths import shown
 from mus.library.walk import WalkReport, walk
 from mus.persistence.models import Library
+from mus.turns import until_turn
 from mus.watcher.enqueue import MOST_CHANGES, MOST_FOLDERS, Enqueuer
 from mus.watcher.filter import EventFilter, Noticed
 from mus.watcher.notice import NoEventsError, Polling, Source, events_of
@@ -198,7 +199,7 @@ class LibraryWatcher:
 
     async def _until_root_changes(self, mounts: MountTable) -> str:
         while True:
-            await asyncio.sleep(_ROOT_SECONDS)
+            await asyncio.sleep(until_turn(_ROOT_SECONDS))
             now = await asyncio.to_thread(identity, self.root)
             if now != self._identity:
                 # Unmounted, renamed, or another one in its place: nothing noticed so far holds for it.

@@ -31,6 +31,7 @@ from mus.ledger.lease import WATCHER, Lease
 from mus.library.paths import shown
 from mus.persistence.models import Library
 from mus.persistence.prepared import Prepared
+from mus.turns import until_turn
 from mus.watcher.library_watcher import LibraryWatcher, WatchedLibrary
 
 logger = logging.getLogger(__name__)
@@ -61,7 +62,7 @@ class _Watchers:
                 self._adopt({WatchedLibrary(row.id, roots.here(row.root), row.watch) for row in rows})
             except (MusError, SQLAlchemyError, OSError) as error:
                 logger.warning("the table of libraries cannot be read now: %s", error)
-            await asyncio.sleep(_LIBRARIES_SECONDS)
+            await asyncio.sleep(until_turn(_LIBRARIES_SECONDS))
 
     def _adopt(self, libraries: set[WatchedLibrary]) -> None:
         for library in self._running.keys() - libraries:
@@ -93,7 +94,7 @@ class _Watchers:
                     if library.watch != "off":
                         watcher.ask_for_scan("the broker came back")
             was_there = is_there
-            await asyncio.sleep(_PING_SECONDS)
+            await asyncio.sleep(until_turn(_PING_SECONDS))
 
 
 async def _answered(request: Awaitable[Any]) -> bool:
