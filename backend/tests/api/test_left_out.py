@@ -49,7 +49,7 @@ clustered = ("cluster", "keyspace_notifications", "sentinel")
 named = {f"redis.{kind}{name}" for kind in ("", "asyncio.") for name in clustered}
 named |= {f"coredis.modules.{name}" for name in ("autocomplete", "filters", "json", "search", "timeseries")}
 of_settings = {"argparse", "pydantic_settings.sources.providers.cli"}
-assert put_off == {"coredis.cluster._discovery", *named, *of_settings}, put_off
+assert put_off == {"coredis.cluster._discovery", "opentelemetry.metrics", *named, *of_settings}, put_off
 assert "wrapt" not in sys.modules
 assert not [name for name in sys.modules if name.startswith("sqlalchemy.dialects.postgresql")]
 assert not isinstance(Redis(), RedisCluster)
@@ -67,6 +67,8 @@ from coredis.modules import Json
 client = coredis.Redis()
 assert isinstance(client.json, Json) and type(client.json).__module__ == "coredis.modules.json"
 assert type(client.search).__name__ == "Search"
+from opentelemetry.metrics import Meter, Observation
+assert isinstance(Observation(1), Observation) and not isinstance(1, Meter)
 from deprecated.sphinx import deprecated
 assert deprecated.__module__ == "deprecated.sphinx" and "wrapt" in sys.modules
 print("used")
