@@ -26,7 +26,9 @@ _LENGTHS = struct.Struct(">II")
 #: Where the bytes are that tell: of who takes, that he will, and that he wants no more; of who leaves, that it has
 #: begun, and that it is over.
 _IS_WANTED, _IS_STOPPED, _HAS_BEGUN, _IS_OVER = range(4)
-_HEADER_BYTES = 4
+#: And where who leaves says how long it has been at work.
+_BUSY, _NANOSECONDS = 8, struct.Struct(">Q")
+_HEADER_BYTES = 16
 
 
 class ReadAhead:
@@ -37,8 +39,6 @@ class ReadAhead:
         self._descriptor = _unnamed_file()
         os.write(self._descriptor, bytes(_HEADER_BYTES))
         self._offset = _HEADER_BYTES
-        #: Files that were come upon.
-        self.count = 0
         #: What was come upon while others were looked for.
         self._passed: dict[bytes, list[Any]] = {}
 
@@ -70,6 +70,7 @@ class ReadAhead:
         self._tell(_IS_OVER)
 
     def _write(self, rows: Sequence[ReadRow]) -> int:
+        os.pwrite(self._descriptor, _NANOSECONDS.pack(time.process_time_ns()), _BUSY)
         paths, body = b"\0".join([row.path for row in rows]), encoded([row.as_json() for row in rows])
         return os.write(self._descriptor, _LENGTHS.pack(len(paths), len(body)) + paths + body)
 
@@ -105,6 +106,12 @@ class ReadAhead:
         """Of all that was left until now."""
         return os.fstat(self._descriptor).st_size
 
+    @property
+    def busy_seconds(self) -> float:
+        """Of a core, by who leaves."""
+        (nanoseconds,) = _NANOSECONDS.unpack(os.pread(self._descriptor, _NANOSECONDS.size, _BUSY))
+        return float(nanoseconds) / 1e9
+
     def take(self, paths: Sequence[bytes]) -> list[ReadRow]:
         """Of these files, what is there, each once."""
         missing = [path for path in paths if path not in self._passed]
@@ -126,7 +133,6 @@ class ReadAhead:
             return False
         paths = record[:path_length].split(b"\0")
         self._passed.update(zip(paths, decoded(record[path_length:]), strict=True))
-        self.count += len(paths)
         self._offset += _LENGTHS.size + size
         return True
 

@@ -41,9 +41,9 @@ _LENGTH = struct.Struct(">I")
 _FILES_AT_ONCE = 100
 #: How often it is looked for readings that are waited for, and how long none may come.
 _LOOK_SECONDS, _STILL_SECONDS = 0.005, 0.2
-#: When there is no time, so many have to come within that: other readers take as long to start, and then the same
-#: cores. On a disk that is waited for they do better.
-_PATIENCE_SECONDS, _ENOUGH = 0.2, 500
+#: When there is no time, that share of it has to be work: a disk that is waited for serves several readers better,
+#: but those that have to start first, and share the cores with it then, do not.
+_PATIENCE_SECONDS, _BUSY_SHARE = 0.1, 0.5
 
 
 class Reading(NamedTuple):
@@ -189,13 +189,13 @@ def is_read_ahead(root: bytes) -> bool:
 async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[[], bool]) -> list[ReadRow]:
     """Of these files, the readings that the child of this root's scan makes, each once.
 
-    It is waited for as long as it gets on, and there is time or it is fast; what it has not read by then is left to
-    others.
+    It is waited for as long as it gets on, and there is time or it is at work; what it has not read by then is left
+    to others.
     """
     readings = _ahead.readings(root) if _ahead is not None else None
     found: list[ReadRow] = []
     missing = list(paths)
-    size_bytes = count = 0
+    size_bytes, busy_seconds = 0, 0.0
     last_growth = last_time = time.monotonic()
     while readings is not None and missing:
         is_over = readings.is_over  # asked before it is looked what is there
@@ -211,8 +211,9 @@ async def read_ahead(root: bytes, paths: Sequence[bytes], *, has_time: Callable[
         now = time.monotonic()
         if (size := readings.size_bytes) > size_bytes:
             size_bytes, last_growth = size, now
-        if has_time() or readings.count - count >= _ENOUGH:
-            last_time, count = now, readings.count
+        busy = readings.busy_seconds
+        if has_time() or busy - busy_seconds >= _BUSY_SHARE * _PATIENCE_SECONDS:
+            last_time, busy_seconds = now, busy
         if is_over or now - last_growth > _STILL_SECONDS or now - last_time > _PATIENCE_SECONDS:
             readings.stop()
             return found + readings.take(missing)
