@@ -110,3 +110,14 @@ def test_no_more_is_left_than_fits_and_none_after_a_no(ahead: ReadAhead, monkeyp
     assert len(leave(ahead, *paths, most=1)) == read_ahead._AT_ONCE
     monkeypatch.setattr(read_ahead, "_MOST_BYTES", 1)
     assert len(leave(ahead, *paths)) == read_ahead._AT_ONCE
+
+
+def test_a_record_for_which_there_is_no_room_ends_the_reading_and_nothing_follows_it(
+    ahead: ReadAhead, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    write = os.write
+    monkeypatch.setattr(os, "write", lambda descriptor, data: write(descriptor, data[:20]))
+    with pytest.raises(OSError, match="space"):
+        leave(ahead, b"a", b"b")
+    assert ahead.take([b"a", b"b"]) == []
+    assert not ahead.is_over

@@ -126,7 +126,7 @@ async def walk_and_enqueue(
     doubtful = [change for change in end.changed if end.missing or change.is_suspect]
     sure = set(end.changed).difference(doubtful)
     await chunks.add([[*end.to_read, *(change.file.path for change in end.changed if change in sure)]])
-    end.changed = doubtful
+    end = replace(end, changed=doubtful)
     checkpoint = _checkpoint(state, walker.report, start, end, found=plan.found, confirm=confirm)
     if chunks.is_empty and not any((end.moves, end.missing, doubtful, end.to_read_after_moves, end.renumbered)):
         in_step = None

@@ -8,6 +8,7 @@ die of it, and each tells the other by a byte at its beginning what there is to 
 
 from __future__ import annotations
 
+import errno
 import os
 import struct
 import time
@@ -72,7 +73,11 @@ class ReadAhead:
     def _write(self, rows: Sequence[ReadRow]) -> int:
         os.pwrite(self._descriptor, _NANOSECONDS.pack(time.process_time_ns()), _BUSY)
         paths, body = b"\0".join([row.path for row in rows]), encoded([row.as_json() for row in rows])
-        return os.write(self._descriptor, _LENGTHS.pack(len(paths), len(body)) + paths + body)
+        record = _LENGTHS.pack(len(paths), len(body)) + paths + body
+        if os.write(self._descriptor, record) < len(record):
+            # Whatever came behind half a record would pass for its rest.
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+        return len(record)
 
     @property
     def is_wanted(self) -> bool:

@@ -1,7 +1,7 @@
 """Read a file's tags: by compiled code where the file is as most are, by a tag library for the rest.
 
-The compiled code, `plain_tags/`, reads mp3, flac, m4a, ogg and opus by a few small reads, in a tenth of the time
-that a library takes; whatever is not quite plain it leaves alone. An installation that was built without a C
+The compiled code, `plain_tags/`, reads mp3, flac, m4a, ogg, opus and wav by a few small reads, in a tenth of the
+time that a library takes; whatever is not quite plain it leaves alone. An installation that was built without a C
 compiler reads all by the libraries.
 """
 
