@@ -6,7 +6,7 @@ import os
 import shutil
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
@@ -33,21 +33,28 @@ async def in_step(library: MusicLibrary) -> MusicLibrary:
     """Three tracks, and a scan that found no change in them."""
     library.write("A/1.mp3", "A/2.ogg", "B/3.flac")
     await library.scan()
-    with compared() as times:
-        await unchanged_scan(library)
-    assert len(times) == 1, "the one after a change compares"
+    # A worker whose reconcile looks in the instant of a scan's commit stops what is left of it, the note too: then
+    # the next scan compares as this one did.
+    for _ in range(3):
+        with compared() as times:
+            assert counts_in(await library.scan()) == counts(found=3, unchanged=3)
+        assert len(times) == 1, "the one after a change compares"
+        with suppress(AssertionError):
+            await until(lambda: is_remembered(library), seconds=5, what="the note that it is in step")
+            break
+    assert await is_remembered(library)
     return library
+
+
+async def is_remembered(library: MusicLibrary) -> bool:
+    in_step = services().in_step.get(library.id)
+    return in_step is not None and in_step.track_changes == (await library.row()).track_changes
 
 
 async def unchanged_scan(library: MusicLibrary) -> None:
     """A scan that finds its three files as they were, and is remembered, which comes a moment after its end."""
     assert counts_in(await library.scan()) == counts(found=3, unchanged=3)
-
-    async def is_remembered() -> bool:
-        in_step = services().in_step.get(library.id)
-        return in_step is not None and in_step.track_changes == (await library.row()).track_changes
-
-    await until(is_remembered, what="the note that it is in step")
+    await until(lambda: is_remembered(library), what="the note that it is in step")
 
 
 @contextmanager
